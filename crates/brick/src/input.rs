@@ -1,0 +1,82 @@
+//! What comes into the brain of a brick: mounts, the peer, the disk, time.
+//!
+//! Promises: everything that the brain knows of the world is in here.
+//! Not here: streams and threads (`brickd`).
+
+use alloc::{string::String, vec::Vec};
+use bytes::Bytes;
+use mboxfs_types::{
+    Nanos, SessionId, Timestamp, VolumeId,
+    call::ToBrick,
+    disk::{Done, Superblock},
+    peer::{Beat, ToPeer},
+    record::Record,
+};
+
+/// Both clocks at the moment of a step.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Clock {
+    /// Monotonic (CLOCK_BOOTTIME).
+    pub mono: Nanos,
+    /// Wall clock.
+    pub real: Timestamp,
+}
+
+/// Number of a mount's stream, chosen by the driver, never reused.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct MountConn(pub u64);
+
+/// One thing that happened.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Input {
+    /// A mount says. Its first frame is `ToBrick::Attach`.
+    Mount {
+        /// On this stream.
+        conn: MountConn,
+        /// What.
+        frame: ToBrick,
+    },
+    /// A mount's stream ended.
+    MountLost {
+        /// Which.
+        conn: MountConn,
+    },
+    /// The ordered stream to the peer is up: say `ToPeer::Hello`.
+    PeerUp,
+    /// It ended.
+    PeerLost,
+    /// The peer says.
+    Peer(ToPeer),
+    /// The peer says on the heartbeat stream.
+    Beat(Beat),
+    /// The disk says.
+    Disk(Done),
+    /// Time has passed.
+    Tick,
+    /// Stop on purpose: tell the peer, checkpoint, say `Output::Stopped`.
+    Stop,
+}
+
+/// What the disk held when the brick was opened.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Recovered {
+    /// Of this directory; its `inc` is already that of this start.
+    pub superblock: Superblock,
+    /// Encoded state of the last checkpoint; empty for a new brick.
+    pub snapshot: Bytes,
+    /// Records after the checkpoint, in order.
+    pub records: Vec<Record>,
+    /// First position that the log still has.
+    pub log_start: u64,
+    /// Where both bricks listen, Brick1 first.
+    pub bricks: Vec<String>,
+    /// Name of the volume.
+    pub volume: String,
+    /// Its id.
+    pub volume_id: VolumeId,
+    /// Random, for generations that this start may have to begin.
+    pub nonce: u32,
+}
+
+/// A session with its stream, as the driver sees it.
+pub type Attachment = (SessionId, MountConn);

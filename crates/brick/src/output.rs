@@ -1,0 +1,95 @@
+//! What the brain of a brick wants done.
+//!
+//! Promises: outputs are carried out in the order given, each kind on its own ordered channel.
+//! Not here: doing them (`brickd::driver`).
+
+use crate::input::MountConn;
+use alloc::string::String;
+use mboxfs_types::{
+    GenId, SessionId,
+    admin::Status,
+    call::ToMount,
+    disk::DiskOp,
+    peer::{Beat, ToPeer},
+};
+
+/// One thing to do.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Output {
+    /// Say this to a mount.
+    Mount {
+        /// On this stream.
+        conn: MountConn,
+        /// What.
+        frame: ToMount,
+    },
+    /// Close a mount's stream after what was said.
+    DropMount {
+        /// Which.
+        conn: MountConn,
+    },
+    /// Say this to the peer.
+    Peer(ToPeer),
+    /// Say this on the heartbeat stream, if it is up.
+    Beat(Beat),
+    /// Drop the peer's streams; new ones may be made at once.
+    DropPeer,
+    /// For the disk.
+    Disk(DiskOp),
+    /// This line of history ends at `keep`: drop the log above it, open the brick anew (as after a crash) and go on.
+    Reload {
+        /// Last record to keep.
+        keep: u64,
+    },
+    /// The brick has stopped.
+    Stopped,
+    /// For the log.
+    Event(Event),
+}
+
+/// Events for the log and for counters.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Event {
+    /// The brick stands elsewhere now.
+    Status {
+        /// Before.
+        from: Status,
+        /// Now.
+        to: Status,
+        /// Generation.
+        g: GenId,
+        /// View.
+        v: u32,
+        /// Why, in a few words.
+        why: &'static str,
+    },
+    /// The peer's words make no sense; its streams are dropped.
+    PeerRefused {
+        /// Why.
+        why: String,
+    },
+    /// A session's locks are gone.
+    SessionExpired {
+        /// Which.
+        session: SessionId,
+    },
+    /// Both sides changed the volume while apart. Nothing is lost; each keeps its own until they are merged.
+    Diverged {
+        /// Last common record.
+        common: u64,
+        /// Records here after it.
+        here: u64,
+        /// Records there after it.
+        there: u64,
+    },
+    /// The peer has everything again.
+    Healed {
+        /// Records that it got.
+        records: u64,
+    },
+    /// A mount spoke of a lease that it does not hold; its request was refused.
+    Fenced {
+        /// Which session.
+        session: SessionId,
+    },
+}

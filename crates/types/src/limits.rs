@@ -1,0 +1,64 @@
+//! Every bound of the system, by name and unit (law L13).
+//!
+//! Promises: relations between the numbers are asserted here, at compile time.
+
+use crate::Nanos;
+
+/// Version spoken in the first message of each conversation; another one is refused.
+pub const PROTOCOL_VERSION: u32 = 1;
+/// Version of the brick directory; a newer one is refused.
+pub const FORMAT_VERSION: u32 = 1;
+/// Default TCP port.
+pub const PORT: u16 = 24009;
+
+/// Heartbeats between bricks, and between mount and brick.
+pub const BEAT: Nanos = Nanos::from_millis(150);
+/// A brick answers from leases this long after it sent a ping that was answered.
+pub const SERVE: Nanos = Nanos::from_millis(900);
+/// A brick that answered a ping does not go on alone for this long.
+pub const PROMISE: Nanos = Nanos::from_millis(1000);
+/// After taking over, how long sessions of the lost brick are awaited.
+pub const GRACE: Nanos = Nanos::from_millis(1200);
+/// After losing its connection, how long a session may re-attach before its locks go.
+pub const REATTACH: Nanos = Nanos::from_millis(2000);
+/// A brick that was one of two and starts without its peer waits this long before it goes on alone.
+pub const BOOT_WAIT: Nanos = Nanos::from_millis(30_000);
+/// A mount that can reach no brick answers ESTALE after this long; longer than any session can live unattached.
+pub const OP_TIMEOUT: Nanos = Nanos::from_millis(15_000);
+/// Another node's unlocked write waits this long for a lock session to end.
+pub const HOLD: Nanos = Nanos::from_millis(2000);
+/// An `O_EXCL` create of a dotlock that exists waits this long for its release before EEXIST.
+pub const DOTLOCK_WAIT: Nanos = Nanos::from_millis(300);
+/// A dotlock is removed when its maker and that one's parent have been gone for this long.
+pub const DOTLOCK_ORPHAN: Nanos = Nanos::from_millis(2000);
+/// A holder that did not touch a key for this long gives a reader the whole lease.
+pub const IDLE: Nanos = Nanos::from_millis(250);
+
+/// Content of a dotlock.
+pub const DOTLOCK_BYTES_MAX: usize = 64 << 10;
+/// Bytes in one extent of a commit, and in one read.
+pub const EXTENT_BYTES_MAX: usize = 1 << 20;
+/// Bytes of changes in one record; a larger lock session is sent in several `Stage` records.
+pub const RECORD_BYTES_MAX: usize = 1 << 20;
+/// Bytes that a lock session may stage before it is committed in pieces.
+pub const STAGED_BYTES_MAX: usize = 32 << 20;
+/// Longest gRPC message: a record, its head, and room.
+pub const MESSAGE_BYTES_MAX: usize = RECORD_BYTES_MAX + (256 << 10);
+/// Largest file.
+pub const FILE_BYTES_MAX: u64 = 1 << 40;
+/// Names in one answer to a directory query.
+pub const DIR_ENTRIES_MAX: usize = 4096;
+/// Symbolic link targets and extended attribute values.
+pub const VALUE_BYTES_MAX: usize = 4096;
+/// Hard links to one inode.
+pub const LINKS_MAX: u32 = 32_000;
+/// Bytes of the log kept for an absent peer before it has to be healed by comparing files.
+pub const LOG_DEBT_BYTES_MAX: u64 = 4 << 30;
+/// Free bytes that a brick keeps for expunge and heal; below them writes get ENOSPC.
+pub const RESERVE_BYTES: u64 = 16 << 20;
+
+// 5 % clock drift each way must not let a brick serve after its peer has gone on alone.
+const _: () = assert!(SERVE.0 * 105 < PROMISE.0 * 95);
+const _: () = assert!(BEAT.0 * 4 < SERVE.0);
+const _: () = assert!(OP_TIMEOUT.0 > PROMISE.0 + GRACE.0 + REATTACH.0);
+const _: () = assert!(STAGED_BYTES_MAX >= RECORD_BYTES_MAX && RECORD_BYTES_MAX >= EXTENT_BYTES_MAX);

@@ -1,0 +1,162 @@
+//! The conversation between the two bricks: one ordered stream, and heartbeats on a stream of their own.
+//!
+//! Promises
+//! P1  The primary numbers; a record is committed when both have it durable, or the one member that is alone.
+//! P2  Nothing of an older connection has an effect on a newer one: streams die whole, and [`Hello`] comes first.
+//! P3  The primary is the arbiter of leases; the backup passes the words of its mounts on, unread, in order.
+//!
+//! Not here: bytes on the wire (`rpc`).
+
+use crate::{
+    BrickId, GenId, Ino, Nanos, SessionId, Tag, Timestamp, VolumeId,
+    call::{Op, Space, ToBrick, ToMount, View},
+    disk::Epoch,
+    ids::BrickUuid,
+    record::{Members, Record},
+};
+use alloc::vec::Vec;
+use serde::{Deserialize, Serialize};
+
+/// What a brick says to the other on the ordered stream.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum ToPeer {
+    /// First message, both ways.
+    Hello(Hello),
+    /// From the source of a catch-up: records that you lack. The last batch is empty.
+    Suffix {
+        /// In order.
+        records: Vec<Record>,
+    },
+    /// From the source: all is sent; log this record and you are a member again.
+    Append {
+        /// The record.
+        entry: Entry,
+    },
+    /// My log is durable up to here.
+    Durable {
+        /// Position.
+        n: u64,
+    },
+    /// Committed up to here: said by one who is alone to one who catches up.
+    Commit {
+        /// Position.
+        n: u64,
+    },
+    /// A mount at the backup says this to the arbiter.
+    Relay {
+        /// The mount.
+        session: SessionId,
+        /// What.
+        frame: ToBrick,
+    },
+    /// The arbiter says this to a mount at the backup.
+    Deliver {
+        /// The mount.
+        session: SessionId,
+        /// What.
+        frame: ToMount,
+    },
+    /// A mount at the backup lost its connection.
+    Lost {
+        /// The mount.
+        session: SessionId,
+        /// It said that it ends.
+        end: bool,
+    },
+    /// I stop on purpose; go on without me at once.
+    Goodbye,
+}
+
+/// A numbered record on its way to the backup. The body of an operation that the backup itself relayed is not sent back.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum Entry {
+    /// Whole.
+    Whole(Record),
+    /// Number for a request that you relayed.
+    Numbered {
+        /// Number, generation, view.
+        tag: Tag,
+        /// Volume time.
+        time: Timestamp,
+        /// For a new inode.
+        ino: Ino,
+        /// Which session's
+        session: SessionId,
+        /// request.
+        seq: u64,
+    },
+}
+
+/// Who I am and what I have.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Hello {
+    /// `limits::PROTOCOL_VERSION`.
+    pub protocol: u32,
+    /// Volume.
+    pub volume: VolumeId,
+    /// Which brick I am.
+    pub brick: BrickId,
+    /// My directory.
+    pub uuid: BrickUuid,
+    /// My process starts.
+    pub inc: u32,
+    /// Generation and view.
+    pub view: View,
+    /// Members of it.
+    pub members: Members,
+    /// My line of history.
+    pub history: Vec<Epoch>,
+    /// Last record in my log.
+    pub last: u64,
+    /// First record that I can still send.
+    pub log_start: u64,
+    /// Position of the last record that changed what users see.
+    pub last_change: u64,
+    /// Started since I last worked with you: my memory of leases is gone.
+    pub fresh: bool,
+    /// I have recorded that both of us changed the volume while apart.
+    pub diverged: bool,
+}
+
+/// Heartbeat question.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Ping {
+    /// Sender's clock.
+    pub sent: Nanos,
+    /// Sender's generation and view.
+    pub view: View,
+    /// Sender's wall clock.
+    pub real: Timestamp,
+    /// Room on the sender's brick.
+    pub space: Space,
+}
+
+/// Heartbeat answer: "I shall not go on alone for `limits::PROMISE` from now".
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Pong {
+    /// As in the ping.
+    pub sent: Nanos,
+    /// Generation and view that the promise is for.
+    pub view: View,
+}
+
+/// What the heartbeat stream carries.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum Beat {
+    /// Question.
+    Ping(Ping),
+    /// Answer.
+    Pong(Pong),
+}
+
+/// A generation with its members, as shown to operators.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Generation {
+    /// Its id.
+    pub g: GenId,
+    /// Its members.
+    pub members: Members,
+}
+
+/// An operation as relayed, kept by the backup until the primary numbers it.
+pub type Relayed = (SessionId, u64, Op);
