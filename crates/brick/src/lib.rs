@@ -1,5 +1,25 @@
-//! placeholder until the brain is in
+//! The brain of one brick: order, leases, sessions, views, the namespace.
+//!
+//! Promises: pure. No clock, no I/O, no threads; `Brick::step` takes what happened and says what to do. The daemon
+//! (`brickd`) and the simulator drive it alike.
+//!
+//! The path of a write: [`replicate`] `on_request` -> `arbiter` -> `number` -> (disk and peer) -> `on_appended` and
+//! `on_durable` -> `advance` -> `state` `execute` -> reply.
+//!
+//! Not here: bytes on disk (`store`), on the wire (`rpc`), what a mount does with a lease (`client`).
 #![no_std]
 extern crate alloc;
+
+mod arbiter;
+mod attach;
+mod brick;
 pub mod input;
+mod line;
 pub mod output;
+mod query;
+mod replicate;
+mod report;
+mod state;
+mod view;
+
+pub use brick::Brick;

@@ -1,6 +1,7 @@
 //! The From_ line: the envelope line which starts a message, and nothing but its own text says so.
 //!
-//! F1  A line is a separator if and only if Dovecot takes it for one (`mbox_from_parse`; measured with 2.3.19).
+//! F1  A line is a separator if and only if Dovecot takes it for one (`mbox_from_parse`; measured with 2.3.19, on
+//!     the tables below and 30,000 random lines).
 //!     Neither an empty line before it nor a sensible date is needed; RFC 4155 would ask for both.
 //! F2  Only bytes of the line itself count, and the cost is at most its length. Dovecot's parser can run past the
 //!     line end into the next line, when the weekday is cut by it; that is not imitated.
@@ -41,8 +42,14 @@ pub fn parse(bytes: &[u8]) -> Option<FromLine<'_>> {
     let sender_len = sender_len(line)?;
     let (sender, rest) = line.split_at_checked(sender_len)?;
     let blanks = rest.iter().take_while(|&&byte| byte == b' ').count();
-    let (time_seconds, zone_seconds) = date(Cursor { rest: rest.get(blanks..)? })?;
-    Some(FromLine { sender, time_seconds, zone_seconds })
+    let (time_seconds, zone_seconds) = date(Cursor {
+        rest: rest.get(blanks..)?,
+    })?;
+    Some(FromLine {
+        sender,
+        time_seconds,
+        zone_seconds,
+    })
 }
 
 /// Length of the sender: up to the first blank that is not within a leading quoted string.
@@ -71,7 +78,12 @@ fn date(mut at: Cursor<'_>) -> Option<(i64, Option<i64>)> {
     let month = at.month()?;
     let year = at.digits(4)?;
     at.skip(1)?;
-    let date = Date { year, month, day, clock: at.clock()? };
+    let date = Date {
+        year,
+        month,
+        day,
+        clock: at.clock()?,
+    };
     date.with_zone_after(at, None)
 }
 
@@ -92,7 +104,13 @@ fn asctime_date(mut at: Cursor<'_>, month: usize) -> Option<(i64, Option<i64>)> 
             at.digits(4)?
         }
     };
-    Date { year, month, day, clock }.with_zone_after(at, zone)
+    Date {
+        year,
+        month,
+        day,
+        clock,
+    }
+    .with_zone_after(at, zone)
 }
 
 /// `+HHMM` or `-HHMM`, exactly, in seconds east of UTC.
@@ -191,12 +209,16 @@ impl<'a> Cursor<'a> {
 
     /// A month and the blank behind it; January is 0. `???` passes for January, because it does in Dovecot.
     fn month(&mut self) -> Option<usize> {
-        const MONTHS: [&[u8]; 12] =
-            [b"jan", b"feb", b"mar", b"apr", b"may", b"jun", b"jul", b"aug", b"sep", b"oct", b"nov", b"dec"];
+        const MONTHS: [&[u8]; 12] = [
+            b"jan", b"feb", b"mar", b"apr", b"may", b"jun", b"jul", b"aug", b"sep", b"oct", b"nov", b"dec",
+        ];
         let (word, rest) = self.rest.split_at_checked(3)?;
         let rest = rest.strip_prefix(b" ")?;
         let unknown = (word == b"???").then_some(0);
-        let month = MONTHS.iter().position(|month| month.eq_ignore_ascii_case(word)).or(unknown)?;
+        let month = MONTHS
+            .iter()
+            .position(|month| month.eq_ignore_ascii_case(word))
+            .or(unknown)?;
         self.rest = rest;
         Some(month)
     }

@@ -4,7 +4,7 @@
 //! panics, and the work grows linearly with the input even if a sender chose every byte of it.
 //!
 //! The format has no standard that mail programs follow. RFC 4155 names it; what counts here is how Dovecot reads
-//! it, since Dovecot serves the users: `docs` of each module say where that leaves RFC 4155.
+//! it, since Dovecot serves the users; the modules say where that leaves RFC 4155.
 //!
 //! - [`from_line`]: is this line a separator, and of what time
 //! - [`header`]: header lines, and the few headers in which mail programs keep state

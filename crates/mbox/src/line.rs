@@ -4,7 +4,10 @@
 
 /// Length of the first line of `bytes`, its LF included. 0 only if `bytes` is empty.
 pub(crate) fn line_len(bytes: &[u8]) -> usize {
-    bytes.iter().position(|&byte| byte == b'\n').map_or(bytes.len(), |at| at + 1)
+    bytes
+        .iter()
+        .position(|&byte| byte == b'\n')
+        .map_or(bytes.len(), |at| at + 1)
 }
 
 /// `line` without its LF or CRLF. A CR without LF is text and stays.
@@ -38,7 +41,11 @@ mod tests {
             (b"a\r\r\n", 4, b"a\r", 0),
             (b"a", 1, b"a", 0),
         ] {
-            assert_eq!((line_len(line), without_line_end(line), line_end_len(line)), (len, text, end), "{line:?}");
+            assert_eq!(
+                (line_len(line), without_line_end(line), line_end_len(line)),
+                (len, text, end),
+                "{line:?}"
+            );
         }
     }
 }

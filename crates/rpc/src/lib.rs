@@ -1,1 +1,24 @@
-//! placeholder
+//! The wire: gRPC on one TCP port, typed and validated.
+//!
+//! Promises: what a caller receives is valid: names, ranges, lengths, enum numbers and checksums were checked here
+//! (`convert`). Sending never blocks, and a link dies whole, with a reason (`link`).
+//!
+//! Not here: what the frames mean (`client`, `brick`), who may connect.
+
+mod convert;
+mod dial;
+mod error;
+mod link;
+mod listen;
+mod serve;
+#[cfg(test)]
+mod tests;
+mod tune;
+mod wire;
+
+pub use convert::Invalid;
+pub use dial::{dial_beat, dial_mount, dial_peer};
+pub use error::RpcError;
+pub use link::{BeatHello, Closed, LINK_BYTES_MAX, LINK_FRAMES_MAX, Link, Receiver, Sender};
+pub use serve::{Acceptor, serve};
+pub use tonic::service::Routes;

@@ -1,1 +1,37 @@
-//! placeholder
+//! Makes bytes durable: the redo log, the superblock, snapshots, and the mailbox files of one brick.
+//!
+//! It is synchronous and threadless, reads no clock and draws no random numbers. `brickd` gives each part a thread.
+//!
+//! - [`Opened`], [`format`], [`inspect`]: the brick's directory
+//! - [`Log`]: records in order; durable when `append` returns
+//! - [`Files`]: effects on mailbox files, and looks at them; durable at the next checkpoint
+//! - [`Checkpointer`]: makes files durable, then writes a snapshot
+//! - [`SuperblockWriter`]: the brick's memory of who it is
+//! - [`Medium`], [`recover`], [`LossyMedium`]: the same log, superblock and snapshots on a simulated disk
+//!
+//! Not here: what records mean and when they are committed (`brick`), threads (`brickd`).
+#![deny(missing_docs)]
+
+mod checkpoint;
+mod error;
+mod files;
+mod frame;
+mod log;
+pub mod lossy;
+pub mod medium;
+mod recover;
+mod segment;
+mod store;
+mod superblock;
+mod touched;
+
+pub use checkpoint::Checkpointer;
+pub use error::{LogError, StoreError};
+pub use files::Files;
+pub use log::{Log, SEGMENT_BYTES, SEGMENT_BYTES_MIN};
+pub use lossy::LossyMedium;
+pub use medium::{DirMedium, Medium};
+pub use recover::{Recovery, format_medium, recover};
+pub use store::{Inspection, Opened, Options, format, format_with, inspect};
+pub use superblock::SuperblockWriter;
+pub use touched::Touched;

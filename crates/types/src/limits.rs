@@ -22,7 +22,7 @@ pub const GRACE: Nanos = Nanos::from_millis(1200);
 /// After losing its connection, how long a session may re-attach before its locks go.
 pub const REATTACH: Nanos = Nanos::from_millis(2000);
 /// A brick that was one of two and starts without its peer waits this long before it goes on alone.
-pub const BOOT_WAIT: Nanos = Nanos::from_millis(30_000);
+pub const BOOT_WAIT: Nanos = Nanos::from_millis(10_000);
 /// A mount that can reach no brick answers ESTALE after this long; longer than any session can live unattached.
 pub const OP_TIMEOUT: Nanos = Nanos::from_millis(15_000);
 /// Another node's unlocked write waits this long for a lock session to end.

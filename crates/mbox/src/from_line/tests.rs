@@ -34,7 +34,11 @@ fn separators() {
         assert!(parse(line.as_bytes()).is_some(), "{line}");
         // The line end, and what follows it, changes nothing.
         for end in ["\n", "\r\n", "\nFrom nobody\n", "\r\n\0"] {
-            assert_eq!(parse([line, end].concat().as_bytes()), parse(line.as_bytes()), "{line}{end}");
+            assert_eq!(
+                parse([line, end].concat().as_bytes()),
+                parse(line.as_bytes()),
+                "{line}{end}"
+            );
         }
     }
 }
@@ -72,6 +76,41 @@ fn not_separators() {
     }
 }
 
+/// F1. A zone behind the year makes Dovecot stricter about the date in front of it.
+#[test]
+fn dates_with_zone_must_exist() {
+    for (date, splits) in [
+        ("Mon Nov 30 12:12:12 2026 +0000", true),
+        ("Mon Nov 31 12:12:12 2026 +0000", false),
+        ("Mon Nov 31 12:12:12 2026 +00001", false),
+        ("Mon Nov 31 12:12:12 2026  +0000", true),
+        ("Mon Nov 31 12:12:12 2026 GMT", true),
+        ("Mon Nov 31 12:12:12 +0000 2026", true),
+        ("Mon Nov 31 12:12:12 2026", true),
+        ("Mon Nov 00 12:12:12 2026 +0000", true),
+        ("Mon Nov 30 24:12:12 2026 +0000", false),
+        ("Mon Nov 30 12:60:12 2026 +0000", false),
+        ("Mon Nov 30 12:12:60 2026 +0000", true),
+        ("Mon Nov 30 12:12:61 2026 +0000", false),
+        ("Thu Feb 29 12:12:12 2024 +9999", true),
+        ("Thu Feb 29 12:12:12 2025 +0000", false),
+        ("Thu Feb 29 12:12:12 1900 +0000", false),
+        ("Mon Nov 30 12:12:12 1800 +0000", true),
+        ("Mon Nov 22 12:12:12 0000 +0000", true),
+        ("Wed Dec 31 23:59:59 1969 +0000", false),
+        ("Wed Dec 31 23:59:59 1969", true),
+        ("Mon, 30 Nov 2024 12:12:12 +0000", true),
+        ("Mon, 31 Nov 2024 12:12:12 +0000", false),
+        ("Mon, 31 Nov 2024 12:12:12", true),
+    ] {
+        assert_eq!(
+            parse(["From s ", date, "\n"].concat().as_bytes()).is_some(),
+            splits,
+            "{date}"
+        );
+    }
+}
+
 /// F2. A line is not completed by the bytes of the next one.
 #[test]
 fn line_end_ends_the_line() {
@@ -93,7 +132,7 @@ fn times() {
         ("Mon, 23 Nov 2026 12:34:23", TIME_SECONDS, None),
         ("Mon, 23 Nov 2026 12:34:23 +0100", TIME_SECONDS - 3_600, Some(3_600)),
         ("Thu Jan  1 00:00:00 1970", 0, None),
-        ("Wed Dec 31 23:59:59 1969 +0000", -1, Some(0)),
+        ("Wed Dec 31 23:59:58 1969 +0000", -2, Some(0)),
         ("Tue Feb 29 00:00:00 2000", 951_782_400, None),
         ("Mon Mar  1 00:00:00 1900", -2_203_891_200, None),
         ("Mon Jan  0 00:00:00 1970", 0, None),
@@ -102,15 +141,29 @@ fn times() {
         ("Fri Dec 31 23:59:59 9999", 253_402_300_799, None),
     ] {
         let line = ["From s@t  ", date, "\n"].concat();
-        let expected = FromLine { sender: b"s@t", time_seconds, zone_seconds };
+        let expected = FromLine {
+            sender: b"s@t",
+            time_seconds,
+            zone_seconds,
+        };
         assert_eq!(parse(line.as_bytes()), Some(expected), "{date}");
     }
 }
 
 #[test]
 fn senders() {
-    for (sender, expected) in [("s@t", "s@t"), ("", ""), ("\"a b\"@x", "\"a b\"@x"), ("-", "-"), ("a\"b", "a\"b")] {
+    for (sender, expected) in [
+        ("s@t", "s@t"),
+        ("", ""),
+        ("\"a b\"@x", "\"a b\"@x"),
+        ("-", "-"),
+        ("a\"b", "a\"b"),
+    ] {
         let line = ["From ", sender, "  Mon Nov 23 12:34:23 2026"].concat();
-        assert_eq!(parse(line.as_bytes()).map(|from| from.sender), Some(expected.as_bytes()), "{line}");
+        assert_eq!(
+            parse(line.as_bytes()).map(|from| from.sender),
+            Some(expected.as_bytes()),
+            "{line}"
+        );
     }
 }

@@ -1,0 +1,465 @@
+//! Leases: who may answer for a key, and who may change it.
+//!
+//! A1  W held by one session excludes every lease of any other on that key (I11). Leases give locality, never order.
+//! A2  No grant while a conflicting lease is held: recalls go out, and the request waits for the answers (PROTOCOL 4.2.3).
+//! A3  `seq` is raised by every grant; answers to an older one are void (PROTOCOL 4.2, bugs 4 and 5).
+//! A4  A request holds nothing while it waits: all its keys are free at one moment, or it looks again later (no deadlock).
+//! A5  While a change of a key is numbered and not executed the key is busy: nobody is granted anything on it (L3).
+//! A6  The lock table here is right about every session that holds no lease: only the W holder changes its own locks.
+//!
+//! One table, at the primary; the backup passes words on. Volatile: a new view starts empty and the mounts say what they
+//! hold (`attach`). Not here: lock conflicts (the W holder decides, in `client`), sessions, the log.
+
+use alloc::{
+    collections::{BTreeMap, BTreeSet},
+    vec::Vec,
+};
+use mboxfs_types::{
+    Dotlock, Errno, Group, HeldLock, Ino, Key, SessionId,
+    call::{Answer, Intent, Lease, Mode, Recall, Request, Verdict},
+};
+
+/// A lease as the arbiter knows it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Hold {
+    mode: Mode,
+    seq: u64,
+}
+
+/// All about one key.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+struct Entry {
+    holders: BTreeMap<SessionId, Hold>,
+    locks: Vec<HeldLock>,
+    dot: Option<Dotlock>,
+    /// Numbered changes that are not executed yet (A5).
+    busy: u32,
+}
+
+impl Entry {
+    fn is_void(&self) -> bool {
+        self.holders.is_empty() && self.locks.is_empty() && self.dot.is_none() && self.busy == 0
+    }
+}
+
+/// What waits for keys.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) enum Want {
+    /// A mount wants a lease.
+    Lease {
+        /// Its number for it.
+        req: u64,
+        /// What it asked for; a name brings its inode along.
+        key: Key,
+        /// In which mode.
+        mode: Mode,
+        /// What for.
+        intent: Intent,
+    },
+    /// A change wants everybody else out of the way.
+    Change(Request),
+}
+
+#[derive(Clone, PartialEq, Eq, Debug)]
+struct Waiter {
+    session: SessionId,
+    want: Want,
+    /// Recalls sent for it: key, holder and grant.
+    asked: BTreeSet<(Key, SessionId, u64)>,
+    /// Answers "once" from holders that keep their lease.
+    once: BTreeMap<Key, (Option<Errno>, Option<Dotlock>)>,
+}
+
+/// What became possible.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) enum Ready {
+    /// Tell the mount.
+    Lease {
+        session: SessionId,
+        req: u64,
+        key: Key,
+        /// Granted leases: a subset of the keys.
+        leases: Vec<Lease>,
+        /// Inode that came along.
+        inode: Option<Ino>,
+        /// As the group stands.
+        dot: Option<Dotlock>,
+        /// As the inode stands.
+        locks: Vec<HeldLock>,
+        /// EAGAIN or EEXIST from a holder.
+        error: Option<Errno>,
+    },
+    /// Number it. The keys are busy until `executed`.
+    Change {
+        session: SessionId,
+        request: Request,
+        keys: BTreeSet<Key>,
+    },
+    /// Ask a holder.
+    Recall { session: SessionId, recall: Recall },
+}
+
+/// The table.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub(crate) struct Arbiter {
+    keys: BTreeMap<Key, Entry>,
+    waiters: BTreeMap<u64, Waiter>,
+    next_waiter: u64,
+    next_seq: u64,
+}
+
+/// What the arbiter must know of the state: which inode a group names, which keys a change touches.
+pub(crate) trait Names {
+    fn named(&self, group: &Group) -> Option<Ino>;
+    fn is_dir(&self, ino: Ino) -> bool;
+    fn keys(&self, request: &Request) -> BTreeSet<Key>;
+}
+
+impl Arbiter {
+    /// A mount or a change wants something; `pump` says what came of it.
+    pub(crate) fn want(&mut self, session: SessionId, want: Want) {
+        self.next_waiter += 1;
+        let waiter = Waiter {
+            session,
+            want,
+            asked: BTreeSet::new(),
+            once: BTreeMap::new(),
+        };
+        self.waiters.insert(self.next_waiter, waiter);
+    }
+
+    /// Is this change already waiting? A mount that re-attached asks again.
+    pub(crate) fn has_change(&self, session: SessionId, seq: u64) -> bool {
+        self.waiters
+            .values()
+            .any(|w| w.session == session && matches!(&w.want, Want::Change(r) if r.seq == seq))
+    }
+
+    /// The mount no longer waits for that lease.
+    pub(crate) fn cancel(&mut self, session: SessionId, req: u64) {
+        self.waiters
+            .retain(|_, w| w.session != session || !matches!(w.want, Want::Lease { req: r, .. } if r == req));
+    }
+
+    /// Does `session` hold W on this inode? Anyone else's commit is refused (L5).
+    pub(crate) fn may_write(&self, session: SessionId, ino: Ino) -> bool {
+        self.keys
+            .get(&Key::Inode(ino))
+            .and_then(|e| e.holders.get(&session))
+            .is_some_and(|h| h.mode == Mode::W)
+    }
+
+    /// A holder's answer to a recall. The recall's id is the number of the waiter it was sent for.
+    pub(crate) fn answer(&mut self, session: SessionId, answer: Answer) {
+        let Some(entry) = self.keys.get_mut(&answer.key) else {
+            return;
+        };
+        let Some(hold) = entry.holders.get_mut(&session) else {
+            return;
+        };
+        if hold.seq != answer.seq {
+            return; // A3
+        }
+        match answer.verdict {
+            Verdict::Give { keep, locks, dot } => {
+                if hold.mode == Mode::W {
+                    // The holder's word counts for its own locks only (A6).
+                    entry.locks.retain(|l| l.owner.session != session);
+                    entry
+                        .locks
+                        .extend(locks.into_iter().filter(|l| l.owner.session == session));
+                    entry.dot = dot;
+                }
+                match keep {
+                    Some(Mode::R) => hold.mode = Mode::R,
+                    Some(Mode::W) => {}
+                    None => {
+                        entry.holders.remove(&session);
+                    }
+                }
+                self.forget_void(&answer.key);
+            }
+            Verdict::Once { error, dot } => {
+                if let Some(waiter) = self.waiters.get_mut(&answer.id) {
+                    waiter.once.insert(answer.key, (error, dot));
+                }
+            }
+        }
+    }
+
+    fn forget_void(&mut self, key: &Key) {
+        if self.keys.get(key).is_some_and(Entry::is_void) {
+            self.keys.remove(key);
+        }
+    }
+
+    /// A numbered change was executed or given up: its keys are free again.
+    pub(crate) fn executed(&mut self, keys: &BTreeSet<Key>) {
+        for key in keys {
+            if let Some(entry) = self.keys.get_mut(key) {
+                entry.busy -= 1;
+            }
+            self.forget_void(key);
+        }
+    }
+
+    /// The session is no more: its leases, locks, dotlocks and wishes go (L7).
+    pub(crate) fn remove(&mut self, session: SessionId) {
+        self.waiters.retain(|_, w| w.session != session);
+        let keys: Vec<Key> = self.keys.keys().cloned().collect();
+        for key in keys {
+            if let Some(entry) = self.keys.get_mut(&key) {
+                entry.holders.remove(&session);
+                entry.locks.retain(|l| l.owner.session != session);
+                if entry.dot.as_ref().is_some_and(|d| d.session == session) {
+                    entry.dot = None;
+                }
+            }
+            self.forget_void(&key);
+        }
+    }
+
+    /// The session lost its stream and came back: what it asked for it asks again, what it was asked it is asked again.
+    pub(crate) fn reattached(&mut self, session: SessionId) {
+        self.waiters
+            .retain(|_, w| w.session != session || matches!(w.want, Want::Change(_)));
+        for waiter in self.waiters.values_mut() {
+            waiter.asked.retain(|(_, holder, _)| *holder != session);
+        }
+    }
+
+    /// At the start of a view, or after a re-attachment: the session says what it holds. Returns the leases that stand.
+    /// A lease is refused if another session's claim or hold conflicts with it; never two of them stand (A1).
+    pub(crate) fn reclaim(
+        &mut self,
+        session: SessionId,
+        leases: &[(Key, Mode)],
+        locks: &[(Ino, HeldLock)],
+        dots: &[(Group, Dotlock)],
+    ) -> Vec<Lease> {
+        let claimed: BTreeMap<&Key, Mode> = leases.iter().map(|(k, m)| (k, *m)).collect();
+        let held: Vec<Key> = self
+            .keys
+            .iter()
+            .filter(|(_, e)| e.holders.contains_key(&session))
+            .map(|(k, _)| k.clone())
+            .collect();
+        for key in held {
+            if !claimed.contains_key(&key) {
+                self.keys.get_mut(&key).expect("listed above").holders.remove(&session);
+                self.forget_void(&key);
+            }
+        }
+        for (ino, lock) in locks.iter().filter(|(_, l)| l.owner.session == session) {
+            let entry = self.keys.entry(Key::Inode(*ino)).or_default();
+            if !entry.locks.contains(lock) {
+                entry.locks.push(*lock);
+            }
+        }
+        for (group, dot) in dots.iter().filter(|(_, d)| d.session == session) {
+            self.keys.entry(Key::Name(group.clone())).or_default().dot = Some(dot.clone());
+        }
+        let mut stand = Vec::new();
+        for (key, mode) in claimed {
+            let entry = self.keys.entry(key.clone()).or_default();
+            let conflict = entry.busy > 0
+                || entry
+                    .holders
+                    .iter()
+                    .any(|(s, h)| *s != session && (h.mode == Mode::W || mode == Mode::W));
+            if conflict {
+                entry.holders.remove(&session);
+            } else {
+                self.next_seq += 1;
+                entry.holders.insert(
+                    session,
+                    Hold {
+                        mode,
+                        seq: self.next_seq,
+                    },
+                );
+                stand.push(Lease {
+                    key: key.clone(),
+                    mode,
+                    seq: self.next_seq,
+                });
+            }
+            self.forget_void(key);
+        }
+        stand
+    }
+
+    /// Lock tables and dotlocks of the keys that `session` holds.
+    pub(crate) fn tables(&self, session: SessionId) -> (Vec<(Ino, HeldLock)>, Vec<(Group, Dotlock)>) {
+        let mut locks = Vec::new();
+        let mut dots = Vec::new();
+        for (key, entry) in self.keys.iter().filter(|(_, e)| e.holders.contains_key(&session)) {
+            match key {
+                Key::Inode(ino) => locks.extend(entry.locks.iter().map(|l| (*ino, *l))),
+                Key::Name(group) => dots.extend(entry.dot.iter().map(|d| (group.clone(), d.clone()))),
+            }
+        }
+        (locks, dots)
+    }
+
+    /// Looks at every waiter, oldest first, and says what can be done now.
+    pub(crate) fn pump(&mut self, names: &impl Names) -> Vec<Ready> {
+        let mut ready = Vec::new();
+        let ids: Vec<u64> = self.waiters.keys().copied().collect();
+        for id in ids {
+            let waiter = self.waiters.remove(&id).expect("listed above");
+            if let Some(waiter) = self.try_waiter(id, waiter, names, &mut ready) {
+                self.waiters.insert(id, waiter);
+            }
+        }
+        ready
+    }
+
+    /// Gives the waiter back if it has to go on waiting.
+    fn try_waiter(
+        &mut self,
+        id: u64,
+        mut waiter: Waiter,
+        names: &impl Names,
+        ready: &mut Vec<Ready>,
+    ) -> Option<Waiter> {
+        let (keys, mode, intent): (BTreeSet<Key>, Mode, Intent) = match &waiter.want {
+            Want::Change(request) => (names.keys(request), Mode::W, Intent::Op),
+            Want::Lease { key, mode, intent, .. } => {
+                let mut keys = BTreeSet::from([key.clone()]);
+                if let Key::Name(group) = key
+                    && let Some(ino) = names.named(group)
+                {
+                    keys.insert(Key::Inode(ino));
+                }
+                (keys, *mode, *intent)
+            }
+        };
+        let mut blocked = false;
+        let mut keys = keys;
+        if matches!(intent, Intent::Excl) {
+            // Making a dotlock needs the name only; the inode comes along if it is free, and is not waited for.
+            keys.retain(|k| matches!(k, Key::Name(_)) || self.is_free(k, waiter.session));
+        }
+        for key in &keys {
+            let Some(entry) = self.keys.get(key) else { continue };
+            blocked |= entry.busy > 0;
+            if waiter.once.contains_key(key) {
+                continue;
+            }
+            for (holder, hold) in &entry.holders {
+                if *holder == waiter.session || (hold.mode == Mode::R && mode == Mode::R) {
+                    continue;
+                }
+                blocked = true;
+                if waiter.asked.insert((key.clone(), *holder, hold.seq)) {
+                    let recall = Recall {
+                        id,
+                        key: key.clone(),
+                        seq: hold.seq,
+                        intent,
+                    };
+                    ready.push(Ready::Recall {
+                        session: *holder,
+                        recall,
+                    });
+                }
+            }
+        }
+        if blocked {
+            return Some(waiter);
+        }
+        ready.push(self.fulfil(waiter, keys, names));
+        None
+    }
+
+    fn is_free(&self, key: &Key, session: SessionId) -> bool {
+        self.keys
+            .get(key)
+            .is_none_or(|e| e.busy == 0 && e.holders.keys().all(|s| *s == session))
+    }
+
+    /// A reader that finds itself alone gets the whole lease: it will want to write next, as mail programs do. Not for
+    /// directories, which both nodes look at all the time.
+    fn mode_for(entry: &Entry, session: SessionId, asked: Mode, is_dir: bool) -> Mode {
+        let held = entry.holders.get(&session).map(|h| h.mode);
+        let alone = entry.holders.keys().all(|s| *s == session)
+            && entry.locks.iter().all(|l| l.owner.session == session)
+            && entry.dot.as_ref().is_none_or(|d| d.session == session);
+        let best = if alone && !is_dir { Mode::W } else { asked };
+        held.map_or(best, |h| h.max(best))
+    }
+
+    fn fulfil(&mut self, waiter: Waiter, keys: BTreeSet<Key>, names: &impl Names) -> Ready {
+        let session = waiter.session;
+        match waiter.want {
+            Want::Change(request) => {
+                for key in &keys {
+                    self.keys.entry(key.clone()).or_default().busy += 1;
+                }
+                Ready::Change { session, request, keys }
+            }
+            Want::Lease { req, key, mode, .. } => {
+                let mut error = None;
+                let mut leases = Vec::new();
+                let mut dot = None;
+                let mut locks = Vec::new();
+                let mut inode = None;
+                for k in keys {
+                    let entry = self.keys.entry(k.clone()).or_default();
+                    if let Key::Inode(ino) = k {
+                        inode = Some(ino);
+                        locks.clone_from(&entry.locks);
+                    } else {
+                        dot.clone_from(&entry.dot);
+                    }
+                    if let Some((e, d)) = waiter.once.get(&k) {
+                        error = error.or(*e);
+                        if matches!(k, Key::Name(_)) {
+                            dot.clone_from(d);
+                        }
+                        continue;
+                    }
+                    self.next_seq += 1;
+                    let mode = Self::mode_for(entry, session, mode, inode.is_some_and(|i| names.is_dir(i)));
+                    entry.holders.insert(
+                        session,
+                        Hold {
+                            mode,
+                            seq: self.next_seq,
+                        },
+                    );
+                    leases.push(Lease {
+                        key: k,
+                        mode,
+                        seq: self.next_seq,
+                    });
+                }
+                Ready::Lease {
+                    session,
+                    req,
+                    key,
+                    leases,
+                    inode,
+                    dot,
+                    locks,
+                    error,
+                }
+            }
+        }
+    }
+
+    /// A1 and A5, for tests.
+    #[cfg(test)]
+    pub(crate) fn check(&self) {
+        for (key, entry) in &self.keys {
+            let writers = entry.holders.values().filter(|h| h.mode == Mode::W).count();
+            assert!(
+                writers == 0 || entry.holders.len() == 1,
+                "A1: {key:?} {:?}",
+                entry.holders
+            );
+            assert!(!entry.is_void(), "void entry kept for {key:?}");
+        }
+    }
+}

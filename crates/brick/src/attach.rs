@@ -1,0 +1,440 @@
+//! Mounts: their streams, their sessions, and what they hold after a change of view.
+//!
+//! M1  A session that is not attached anywhere for `REATTACH` is expired; its locks go when the expiry is durable (L7).
+//! M2  At the start of a view nothing is granted before every living session has said what it holds, or was given up
+//!     (grace, PROTOCOL 7.4): a lock that somebody holds is never granted to another one (L5).
+//! M3  The backup keeps no word of its mounts to itself: what is not a read goes to the primary, in order.
+//!
+//! Not here: leases (`arbiter`), replies (`replicate`).
+
+use crate::{
+    brick::Brick,
+    input::MountConn,
+    output::{Event, Output},
+};
+use alloc::{
+    collections::{BTreeMap, BTreeSet},
+    format,
+    string::{String, ToString},
+    vec::Vec,
+};
+use mboxfs_types::{
+    Nanos, SessionId,
+    call::{Attach, Attached, Lease, Reclaim, Reclaimed, ToBrick, ToMount, View},
+    limits,
+    peer::ToPeer,
+    record::Body,
+};
+
+/// A mount's stream here.
+#[derive(Clone, PartialEq, Eq, Debug)]
+struct Local {
+    session: SessionId,
+    attach: Attach,
+    /// `Attached::Ok` was said.
+    greeted: bool,
+}
+
+/// Where a session is, as the primary knows it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Place {
+    Here,
+    Peer,
+    Nowhere { since: Nanos },
+}
+
+/// All mounts.
+#[derive(Debug, Default)]
+pub(crate) struct Mounts {
+    locals: BTreeMap<MountConn, Local>,
+    conns: BTreeMap<SessionId, MountConn>,
+    places: BTreeMap<SessionId, Place>,
+    /// The view that mounts were told of.
+    view: View,
+    /// Primary: grace is over.
+    pub(crate) open: bool,
+    /// Primary: sessions that have not said yet what they hold.
+    awaited: BTreeSet<SessionId>,
+    grace_until: Nanos,
+    /// Said it; confirmed when the view opens.
+    reclaimed: BTreeMap<SessionId, Vec<Lease>>,
+    /// SessionOpen or SessionExpire is numbered.
+    changing: BTreeSet<SessionId>,
+}
+
+impl Mounts {
+    pub(crate) fn conn_of(&self, session: SessionId) -> Option<MountConn> {
+        self.conns.get(&session).copied()
+    }
+
+    pub(crate) fn is_at_peer(&self, session: SessionId) -> bool {
+        self.places.get(&session) == Some(&Place::Peer)
+    }
+
+    pub(crate) fn session_of(&self, conn: MountConn) -> Option<SessionId> {
+        self.locals.get(&conn).map(|l| l.session)
+    }
+}
+
+impl Brick {
+    pub(crate) fn on_mount(&mut self, conn: MountConn, frame: ToBrick, out: &mut Vec<Output>) {
+        if let ToBrick::Attach(attach) = frame {
+            return self.on_attach(conn, attach, out);
+        }
+        let Some(session) = self.mounts.session_of(conn) else {
+            return;
+        };
+        match frame {
+            ToBrick::Ping { sent } => {
+                let serve = self.serve_left();
+                out.push(Output::Mount {
+                    conn,
+                    frame: ToMount::Pong { sent, serve },
+                });
+            }
+            _ if !self.serving() => {} // it says it again in the next view
+            ToBrick::Query { id, query } => self.on_query(conn, id, query, out),
+            frame if self.is_primary() => self.on_session_frame(session, frame, out),
+            frame => {
+                if let ToBrick::Request(request) = &frame {
+                    let kept = (request.acked, request.op.clone());
+                    self.relayed.insert((session, request.seq), kept);
+                } else if matches!(frame, ToBrick::Lease(_)) {
+                    self.counters.round_trips += 1;
+                }
+                out.push(Output::Peer(ToPeer::Relay { session, frame }));
+            }
+        }
+    }
+
+    fn on_attach(&mut self, conn: MountConn, attach: Attach, out: &mut Vec<Output>) {
+        if !self.serving() {
+            let why = format!("brick {} does not serve now ({:?})", self.me.index() + 1, self.status());
+            let frame = ToMount::Attached(Attached::NotServing {
+                why,
+                bricks: self.bricks.clone(),
+            });
+            out.push(Output::Mount { conn, frame });
+            out.push(Output::DropMount { conn });
+            return;
+        }
+        let session = attach.session;
+        if let Some(old) = self.mounts.conns.insert(session, conn) {
+            self.mounts.locals.remove(&old);
+            out.push(Output::DropMount { conn: old });
+        }
+        let frame = ToBrick::Attach(attach.clone());
+        self.mounts.locals.insert(
+            conn,
+            Local {
+                session,
+                attach,
+                greeted: false,
+            },
+        );
+        if self.is_primary() {
+            self.on_session_frame(session, frame, out);
+        } else {
+            out.push(Output::Peer(ToPeer::Relay { session, frame }));
+        }
+    }
+
+    pub(crate) fn on_mount_lost(&mut self, conn: MountConn, out: &mut Vec<Output>) {
+        let Some(local) = self.mounts.locals.remove(&conn) else {
+            return;
+        };
+        self.mounts.conns.remove(&local.session);
+        self.looks.forget(conn);
+        if self.is_primary() {
+            self.on_lost(local.session, Place::Here);
+        } else if self.serving() {
+            out.push(Output::Peer(ToPeer::Lost {
+                session: local.session,
+                end: false,
+            }));
+        }
+    }
+
+    /// Primary: what a mount says, from here or passed on by the backup.
+    pub(crate) fn on_session_frame(&mut self, session: SessionId, frame: ToBrick, out: &mut Vec<Output>) {
+        let at = if self.mounts.conns.contains_key(&session) {
+            Place::Here
+        } else {
+            Place::Peer
+        };
+        match frame {
+            ToBrick::Attach(attach) => self.on_session_attach(&attach, at, out),
+            ToBrick::Reclaim(reclaim) => self.on_reclaim(session, &reclaim, out),
+            ToBrick::Detach { end } => self.on_detach(session, end, out),
+            ToBrick::Answer(answer) => {
+                self.arbiter.answer(session, answer);
+                self.pump(out);
+            }
+            ToBrick::Cancel { req } => self.arbiter.cancel(session, req),
+            // What comes before the view is open comes again after it (C1).
+            _ if !self.mounts.open => {}
+            ToBrick::Request(request) => self.on_request(session, request, out),
+            ToBrick::Lease(request) => {
+                if self.state.sessions.contains_key(&session) {
+                    let want = crate::arbiter::Want::Lease {
+                        req: request.req,
+                        key: request.key,
+                        mode: request.mode,
+                        intent: request.intent,
+                    };
+                    self.arbiter.want(session, want);
+                    self.pump(out);
+                }
+            }
+            ToBrick::Query { id, query } => self.on_session_query(session, id, query, out),
+            ToBrick::Ping { .. } => {}
+        }
+    }
+
+    fn on_session_attach(&mut self, attach: &Attach, at: Place, out: &mut Vec<Output>) {
+        let session = attach.session;
+        self.mounts.places.insert(session, at);
+        if self.state.sessions.contains_key(&session) {
+            self.arbiter.reattached(session);
+            self.tell(session, ToMount::View { view: self.mounts.view }, out);
+        } else if attach.fresh && !self.state.is_expired(session) {
+            if self.mounts.changing.insert(session) {
+                let brick = if at == Place::Here { self.me } else { self.me.other() };
+                let host: String = attach
+                    .session
+                    .client
+                    .iter()
+                    .take(4)
+                    .map(|b| format!("{b:02x}"))
+                    .collect();
+                self.number(Body::SessionOpen { session, brick, host }, out);
+            }
+        } else {
+            self.tell(session, ToMount::Attached(Attached::Expired), out);
+        }
+    }
+
+    /// A session's opening is committed; both bricks get here.
+    pub(crate) fn on_opened(&mut self, session: SessionId, out: &mut Vec<Output>) {
+        self.mounts.changing.remove(&session);
+        if self.is_primary() && self.mounts.places.contains_key(&session) {
+            self.tell(session, ToMount::View { view: self.mounts.view }, out);
+        }
+    }
+
+    /// A session's end is committed; both bricks get here.
+    pub(crate) fn on_ended(&mut self, session: SessionId, out: &mut Vec<Output>) {
+        Self::event(Event::SessionExpired { session }, out);
+        self.mounts.changing.remove(&session);
+        self.mounts.places.remove(&session);
+        self.mounts.awaited.remove(&session);
+        self.mounts.reclaimed.remove(&session);
+        self.arbiter.remove(session);
+        self.relayed.retain(|(s, _), _| *s != session);
+        if let Some(conn) = self.mounts.conns.remove(&session) {
+            self.mounts.locals.remove(&conn);
+            self.looks.forget(conn);
+            out.push(Output::Mount {
+                conn,
+                frame: ToMount::Attached(Attached::Expired),
+            });
+            out.push(Output::DropMount { conn });
+        }
+        self.tell_local(&ToMount::SessionGone { session }, None, out);
+    }
+
+    pub(crate) fn on_detach(&mut self, session: SessionId, end: bool, out: &mut Vec<Output>) {
+        if end && self.state.sessions.contains_key(&session) {
+            if self.mounts.changing.insert(session) {
+                self.number(Body::SessionExpire { session }, out);
+            }
+        } else {
+            let at = self.mounts.places.get(&session).copied().unwrap_or(Place::Here);
+            self.on_lost(session, at);
+        }
+    }
+
+    /// Backup's word that a mount's stream there ended.
+    pub(crate) fn on_lost_at_peer(&mut self, session: SessionId) {
+        self.on_lost(session, Place::Peer);
+    }
+
+    fn on_lost(&mut self, session: SessionId, at: Place) {
+        // A word about an older attachment, after the mount moved to the other brick, changes nothing.
+        if self.mounts.places.get(&session) == Some(&at) {
+            self.mounts
+                .places
+                .insert(session, Place::Nowhere { since: self.clock.mono });
+            self.arbiter.reattached(session);
+        }
+    }
+
+    // ---- views
+
+    /// A view begins: at the primary all leases are void until reclaimed (M2); the backup says who is here (M3).
+    pub(crate) fn begin_view(&mut self, out: &mut Vec<Output>) {
+        self.arbiter = crate::arbiter::Arbiter::default();
+        self.relayed.clear();
+        self.busy.clear();
+        self.looks.clear_barriers();
+        self.mounts.places.clear();
+        self.mounts.reclaimed.clear();
+        self.mounts.changing.clear();
+        self.mounts.open = false;
+        self.mounts.view = self.view;
+        let here: Vec<Attach> = self.mounts.locals.values().map(|l| l.attach.clone()).collect();
+        if !self.is_primary() {
+            for attach in here {
+                let (session, frame) = (attach.session, ToBrick::Attach(attach));
+                out.push(Output::Peer(ToPeer::Relay { session, frame }));
+            }
+            return;
+        }
+        self.mounts.awaited = self.state.sessions.keys().copied().collect();
+        self.mounts.grace_until = self.clock.mono + limits::GRACE;
+        // Sessions whose opening is in the log and not executed yet are told when it is.
+        for attach in here {
+            self.on_session_attach(&attach, Place::Here, out);
+        }
+        self.try_open(out);
+    }
+
+    fn on_reclaim(&mut self, session: SessionId, reclaim: &Reclaim, out: &mut Vec<Output>) {
+        if reclaim.view != self.mounts.view || !self.state.sessions.contains_key(&session) {
+            return;
+        }
+        let stand = self
+            .arbiter
+            .reclaim(session, &reclaim.leases, &reclaim.locks, &reclaim.dots);
+        self.mounts.awaited.remove(&session);
+        self.mounts.reclaimed.insert(session, stand);
+        if self.mounts.open {
+            self.confirm(session, out);
+            self.pump(out);
+        } else {
+            self.try_open(out);
+        }
+    }
+
+    fn confirm(&mut self, session: SessionId, out: &mut Vec<Output>) {
+        let Some(leases) = self.mounts.reclaimed.remove(&session) else {
+            return;
+        };
+        let (locks, dots) = self.arbiter.tables(session);
+        let frame = ToMount::Reclaimed(Reclaimed {
+            view: self.mounts.view,
+            leases,
+            locks,
+            dots,
+        });
+        self.tell(session, frame, out);
+    }
+
+    /// Grace ends when all have come, or were given up.
+    pub(crate) fn try_open(&mut self, out: &mut Vec<Output>) {
+        if self.mounts.open || !self.is_primary() || !self.mounts.awaited.is_empty() {
+            return;
+        }
+        // Records of the former view may still be on their way: what they do to leases must be over first.
+        if self.log.pending.iter().any(|r| !r.body.is_bookkeeping()) {
+            return;
+        }
+        self.mounts.open = true;
+        let sessions: Vec<SessionId> = self.mounts.reclaimed.keys().copied().collect();
+        for session in sessions {
+            self.confirm(session, out);
+        }
+        self.pump(out);
+    }
+
+    pub(crate) fn tick_mounts(&mut self, out: &mut Vec<Output>) {
+        if !self.is_primary() {
+            return;
+        }
+        let now = self.clock.mono;
+        let late = |since: Nanos| now >= since + limits::REATTACH;
+        let mut gone: Vec<SessionId> = Vec::new();
+        for session in self.state.sessions.keys() {
+            let expired = match self.mounts.places.get(session) {
+                Some(Place::Nowhere { since }) => late(*since),
+                // It is there and does not say what it holds: nobody waits for ever (L13).
+                Some(_) => self.mounts.awaited.contains(session) && late(self.mounts.grace_until),
+                None => now >= self.mounts.grace_until,
+            };
+            if expired {
+                gone.push(*session);
+            }
+        }
+        for session in gone {
+            if self.mounts.changing.insert(session) {
+                self.number(Body::SessionExpire { session }, out);
+            }
+        }
+    }
+
+    /// This brick will not serve for a while: its mounts go to the other one.
+    pub(crate) fn drop_mounts(&mut self, out: &mut Vec<Output>) {
+        for conn in core::mem::take(&mut self.mounts.locals).into_keys() {
+            out.push(Output::DropMount { conn });
+        }
+        self.mounts.conns.clear();
+        self.mounts.places.clear();
+    }
+
+    // ---- words to mounts
+
+    /// Primary to a session, wherever it is.
+    pub(crate) fn tell(&mut self, session: SessionId, frame: ToMount, out: &mut Vec<Output>) {
+        match self.mounts.places.get(&session) {
+            Some(Place::Peer) => out.push(Output::Peer(ToPeer::Deliver { session, frame })),
+            Some(Place::Here) => self.deliver(session, frame, out),
+            _ => {} // it will ask again
+        }
+    }
+
+    /// To a mount attached here.
+    pub(crate) fn deliver(&mut self, session: SessionId, frame: ToMount, out: &mut Vec<Output>) {
+        let Some(conn) = self.mounts.conn_of(session) else {
+            return;
+        };
+        let (brick, bricks) = (self.me, self.bricks.clone());
+        let Some(local) = self.mounts.locals.get_mut(&conn) else {
+            return;
+        };
+        if matches!(frame, ToMount::View { .. }) && !core::mem::replace(&mut local.greeted, true) {
+            let hello = ToMount::Attached(Attached::Ok { brick, bricks });
+            out.push(Output::Mount { conn, frame: hello });
+        }
+        let over = matches!(frame, ToMount::Attached(Attached::Expired));
+        out.push(Output::Mount { conn, frame });
+        if over {
+            self.mounts.conns.remove(&session);
+            self.mounts.locals.remove(&conn);
+            out.push(Output::DropMount { conn });
+        }
+    }
+
+    /// To every mount attached here but one.
+    pub(crate) fn tell_local(&self, frame: &ToMount, but: Option<SessionId>, out: &mut Vec<Output>) {
+        for (session, conn) in &self.mounts.conns {
+            if Some(*session) != but {
+                out.push(Output::Mount {
+                    conn: *conn,
+                    frame: frame.clone(),
+                });
+            }
+        }
+    }
+
+    pub(crate) fn count_trip(&mut self, session: SessionId) {
+        self.counters.round_trips += u64::from(self.mounts.is_at_peer(session));
+    }
+
+    /// Sessions for operators: id, host, attached here?
+    pub(crate) fn session_list(&self) -> Vec<(SessionId, String, bool)> {
+        let sessions = self.state.sessions.iter();
+        sessions
+            .map(|(id, s)| (*id, s.host.to_string(), self.mounts.conns.contains_key(id)))
+            .collect()
+    }
+}

@@ -1,0 +1,268 @@
+//! The brain of a brick: one step per thing that happens.
+//!
+//! B1  `step` never blocks, reads no clock, does no I/O; all it knows comes in `Input`, all it wants goes out in `Output`.
+//! B2  A reply leaves only when the record is committed: durable on both bricks, or on the one that is alone (L1).
+//! B3  Records are executed in order and only when committed; nothing ever has to be undone (I3).
+//!
+//! Here: the parts and who gets which input. Not here: the parts (`view`, `replicate`, `attach`, `query`, `arbiter`).
+
+use crate::{
+    arbiter::Arbiter,
+    attach::Mounts,
+    input::{Clock, Input, Recovered},
+    line,
+    output::{Event, Output},
+    query::Looks,
+    state::State,
+    view::{Peer, Stand},
+};
+use alloc::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    string::{String, ToString},
+    vec::Vec,
+};
+use mboxfs_types::{
+    BrickId, Key, Nanos, OpId, SessionId, Timestamp,
+    call::{Op, Space, View},
+    codec,
+    disk::{DiskOp, Done, Superblock},
+    limits,
+    record::Record,
+};
+
+/// What is written to the log and not yet executed, and what is known of its durability.
+#[derive(Debug, Default)]
+pub(crate) struct LogTail {
+    /// Last record given to the disk.
+    pub(crate) last: u64,
+    /// Last durable one.
+    pub(crate) durable: u64,
+    /// Not executed yet, in order.
+    pub(crate) pending: VecDeque<Record>,
+    /// First position still on disk.
+    pub(crate) start: u64,
+    /// Bytes executed since the last checkpoint.
+    pub(crate) since_checkpoint: usize,
+    /// A checkpoint is being written.
+    pub(crate) checkpointing: bool,
+    /// Latest volume time given to a record: it never goes back.
+    pub(crate) time: Timestamp,
+}
+
+/// Counters for operators and tests.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Counters {
+    pub(crate) round_trips: u64,
+    pub(crate) requests: u64,
+}
+
+/// What is committed here and not known to be at the peer.
+#[derive(Debug, Default)]
+pub(crate) struct Debt {
+    pub(crate) records: u64,
+    pub(crate) bytes: u64,
+    pub(crate) files: BTreeSet<String>,
+}
+
+/// The brain.
+#[derive(Debug)]
+pub struct Brick {
+    pub(crate) me: BrickId,
+    pub(crate) bricks: Vec<String>,
+    pub(crate) clock: Clock,
+    pub(crate) sb: Superblock,
+    /// Superblocks on their way to the disk.
+    pub(crate) sb_writes: u32,
+    /// Generation and view that records are numbered under.
+    pub(crate) view: View,
+    pub(crate) nonce: u32,
+    pub(crate) next_ino: u32,
+    pub(crate) stand: Stand,
+    pub(crate) peer: Peer,
+    pub(crate) state: State,
+    pub(crate) log: LogTail,
+    pub(crate) arbiter: Arbiter,
+    pub(crate) mounts: Mounts,
+    pub(crate) looks: Looks,
+    /// Requests of own mounts passed to the primary and not numbered yet.
+    pub(crate) relayed: BTreeMap<(SessionId, u64), (u64, Op)>,
+    /// Keys kept busy by numbered changes.
+    pub(crate) busy: BTreeMap<OpId, BTreeSet<Key>>,
+    pub(crate) debt: Debt,
+    pub(crate) counters: Counters,
+    pub(crate) space: Space,
+    pub(crate) peer_space: Option<Space>,
+    pub(crate) stopping: bool,
+}
+
+impl Brick {
+    /// Opens the brain on what the disk held.
+    ///
+    /// Errors: one line, if the snapshot cannot be read or the records do not follow it.
+    pub fn new(recovered: Recovered, clock: Clock, out: &mut Vec<Output>) -> Result<Self, String> {
+        let state = if recovered.snapshot.is_empty() {
+            State::new()
+        } else {
+            codec::decode(&recovered.snapshot).map_err(|_| "the snapshot of the brick cannot be decoded".to_string())?
+        };
+        let mut log = LogTail {
+            last: state.applied,
+            start: recovered.log_start,
+            ..LogTail::default()
+        };
+        let mut sb = recovered.superblock;
+        for record in recovered.records {
+            if record.tag.n <= state.applied {
+                continue;
+            }
+            if record.tag.n != log.last + 1 {
+                return Err("the log does not go on where the snapshot ends".to_string());
+            }
+            log.last = record.tag.n;
+            line::extend(&mut sb.history, record.tag);
+            log.pending.push_back(record);
+        }
+        log.durable = log.last;
+        let newest = sb.history.last().map_or(View::default(), |e| View { g: e.g, v: e.v });
+        let view = newest.max(View { g: sb.g, v: sb.v });
+        let mut brick = Self {
+            me: sb.brick,
+            bricks: recovered.bricks,
+            clock,
+            sb,
+            sb_writes: 0,
+            view,
+            nonce: recovered.nonce,
+            next_ino: 0,
+            stand: Stand::waiting(clock.mono + limits::BOOT_WAIT),
+            peer: Peer::default(),
+            state,
+            log,
+            arbiter: Arbiter::default(),
+            mounts: Mounts::default(),
+            looks: Looks::default(),
+            relayed: BTreeMap::new(),
+            busy: BTreeMap::new(),
+            debt: Debt::default(),
+            counters: Counters::default(),
+            space: Space {
+                total: 0,
+                free: u64::MAX,
+                inodes: 0,
+                inodes_free: 0,
+            },
+            peer_space: None,
+            stopping: false,
+        };
+        brick.boot(out);
+        Ok(brick)
+    }
+
+    /// One thing happened at `now`; what follows from it is appended to `out`.
+    pub fn step(&mut self, now: Clock, input: Input, out: &mut Vec<Output>) {
+        self.clock = now;
+        match input {
+            Input::Mount { conn, frame } => self.on_mount(conn, frame, out),
+            Input::MountLost { conn } => self.on_mount_lost(conn, out),
+            Input::PeerUp => self.on_peer_up(out),
+            Input::PeerLost => self.on_peer_lost(out),
+            Input::Peer(message) => self.on_peer(message, out),
+            Input::Beat(beat) => self.on_beat(beat, out),
+            Input::Disk(done) => self.on_disk(done, out),
+            Input::Tick => self.on_tick(out),
+            Input::Stop => self.on_stop(out),
+        }
+        self.advance(out);
+    }
+
+    fn on_disk(&mut self, done: Done, out: &mut Vec<Output>) {
+        match done {
+            Done::Appended { n } => self.on_appended(n, out),
+            Done::Superblock => self.on_superblock(out),
+            Done::Answer { ticket, result } => self.on_look(ticket, result, out),
+            Done::Checkpoint { n } => self.on_checkpoint(n, out),
+            Done::Log { from, records } => self.on_log_read(from, records, out),
+            Done::Space(space) => self.space = space,
+        }
+    }
+
+    fn on_stop(&mut self, out: &mut Vec<Output>) {
+        self.stopping = true;
+        // From the goodbye on the peer may serve alone: no mount may be answered here any more.
+        self.drop_mounts(out);
+        if self.peer.up {
+            out.push(Output::Peer(mboxfs_types::peer::ToPeer::Goodbye));
+        }
+        if self.log.checkpointing {
+            return; // on_checkpoint goes on from here
+        }
+        if self.may_checkpoint() {
+            self.checkpoint(out);
+        } else {
+            out.push(Output::Stopped);
+        }
+    }
+
+    pub(crate) fn on_checkpoint(&mut self, n: u64, out: &mut Vec<Output>) {
+        self.log.checkpointing = false;
+        if self.may_checkpoint() {
+            // The peer may still lack what it has not reported durable.
+            let below = n.min(self.peer.durable) + 1;
+            if below > self.log.start {
+                self.log.start = below;
+                out.push(Output::Disk(DiskOp::Trim { below }));
+            }
+        }
+        if self.stopping {
+            out.push(Output::Stopped);
+        }
+    }
+
+    /// While this brick is alone, or behind, it keeps the last common snapshot and the whole log after it: its line may
+    /// have to be given up, or shipped.
+    pub(crate) fn may_checkpoint(&self) -> bool {
+        matches!(self.stand, Stand::Normal)
+    }
+
+    pub(crate) fn checkpoint(&mut self, out: &mut Vec<Output>) {
+        self.log.checkpointing = true;
+        self.log.since_checkpoint = 0;
+        let snapshot = codec::encode(&self.state).into();
+        out.push(Output::Disk(DiskOp::Checkpoint {
+            n: self.state.applied,
+            snapshot,
+        }));
+    }
+
+    pub(crate) fn write_superblock(&mut self, out: &mut Vec<Output>) {
+        self.sb_writes += 1;
+        out.push(Output::Disk(DiskOp::Superblock(self.sb.clone())));
+    }
+
+    /// Volume time: never goes back, also when the clock does.
+    pub(crate) fn stamp(&mut self) -> Timestamp {
+        self.log.time = self.log.time.max(self.clock.real);
+        self.log.time
+    }
+
+    pub(crate) fn event(event: Event, out: &mut Vec<Output>) {
+        out.push(Output::Event(event));
+    }
+
+    /// When `Input::Tick` is wanted next.
+    #[must_use]
+    pub fn next_deadline(&self) -> Option<Nanos> {
+        Some(self.clock.mono + Nanos::from_millis(20))
+    }
+
+    /// Room on both bricks.
+    pub(crate) fn room(&self) -> Space {
+        let peer = self.peer_space.filter(|_| matches!(self.stand, Stand::Normal));
+        peer.map_or(self.space, |p| Space {
+            total: self.space.total.min(p.total),
+            free: self.space.free.min(p.free),
+            inodes: self.space.inodes.min(p.inodes),
+            inodes_free: self.space.inodes_free.min(p.inodes_free),
+        })
+    }
+}

@@ -1,0 +1,177 @@
+//! Lines of history: what two bricks make of each other when they meet (PROTOCOL.md sections 6.2, 6.3).
+//!
+//! V1  Both compute the same decision from the same two hellos.
+//! V2  A committed record is never dropped: records above the common point are dropped only by a side that cannot have
+//!     committed them alone, or whose records above it changed nothing that users see.
+//! V3  If both sides changed the volume while apart nothing is dropped: they have diverged.
+//!
+//! Pure functions. Not here: carrying a decision out (`view`).
+
+use alloc::{format, string::String, vec::Vec};
+use mboxfs_types::{BrickId, Tag, call::View, disk::Epoch, limits, peer::Hello, record::Members};
+
+/// What is to be done.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) enum Decision {
+    /// Both are members. `source` has the longer log; the other one gets the rest, then both work in `view`.
+    Rejoin {
+        view: View,
+        primary: BrickId,
+        source: BrickId,
+        common: u64,
+    },
+    /// `source` went on alone; the other one learns from it.
+    Learn { source: BrickId, common: u64 },
+    /// Both went on alone and changed the volume.
+    Diverged { common: u64 },
+    /// They do not belong together.
+    Refuse(String),
+}
+
+/// The generation and view that position `n` was numbered under.
+fn epoch_at(history: &[Epoch], n: u64) -> Option<View> {
+    history
+        .iter()
+        .rev()
+        .find(|e| e.first <= n)
+        .map(|e| View { g: e.g, v: e.v })
+}
+
+/// Last position up to which both lines are the same.
+fn common(a: &Hello, b: &Hello) -> u64 {
+    let end = a.last.min(b.last);
+    // Tags change only at the starts of epochs: between two of them either all positions agree or none does.
+    let mut starts: Vec<u64> = a
+        .history
+        .iter()
+        .chain(&b.history)
+        .map(|e| e.first.max(1))
+        .filter(|f| *f <= end)
+        .collect();
+    starts.push(1);
+    starts.sort_unstable();
+    starts.dedup();
+    for start in starts {
+        if start <= end && epoch_at(&a.history, start) != epoch_at(&b.history, start) {
+            return start - 1;
+        }
+    }
+    end
+}
+
+/// V1: symmetric in its arguments.
+pub(crate) fn decide(x: &Hello, y: &Hello) -> Decision {
+    if let Some(why) = misfit(x, y) {
+        return Decision::Refuse(why);
+    }
+    let (a, b) = if x.brick == BrickId::A { (x, y) } else { (y, x) };
+    let common = common(a, b);
+    if a.diverged || b.diverged {
+        return Decision::Diverged { common };
+    }
+    match (a.members, b.members) {
+        (Members::Both, Members::Both) => rejoin(a, b, common),
+        (Members::Only(p), Members::Only(q)) if p == q => Decision::Learn { source: p, common },
+        (Members::Only(BrickId::A), Members::Only(_)) => apart(a, b, common),
+        (Members::Only(BrickId::B), Members::Only(_)) => {
+            Decision::Refuse("each brick takes the other one for the survivor".into())
+        }
+        (Members::Only(p), Members::Both) => one_alone(a, b, p, common),
+        (Members::Both, Members::Only(p)) => one_alone(b, a, p, common),
+    }
+}
+
+fn misfit(x: &Hello, y: &Hello) -> Option<String> {
+    if x.protocol != y.protocol || x.protocol != limits::PROTOCOL_VERSION {
+        return Some(format!(
+            "the bricks speak different protocols ({} and {})",
+            x.protocol, y.protocol
+        ));
+    }
+    if x.volume != y.volume {
+        return Some("the peer's brick belongs to another volume".into());
+    }
+    if x.brick == y.brick || x.uuid == y.uuid {
+        return Some("the peer says that it is this very brick".into());
+    }
+    None
+}
+
+fn rejoin(a: &Hello, b: &Hello, common: u64) -> Decision {
+    let key = |h: &Hello| (epoch_at(&h.history, h.last), h.last);
+    let source = if key(a) >= key(b) { BrickId::A } else { BrickId::B };
+    // The one whose memory of leases is intact goes on numbering.
+    let primary = match (a.fresh, b.fresh) {
+        (false, true) => BrickId::A,
+        (true, false) => BrickId::B,
+        _ => source,
+    };
+    let g = a.view.g.max(b.view.g);
+    let v = [a, b]
+        .iter()
+        .filter(|h| h.view.g == g)
+        .map(|h| h.view.v)
+        .max()
+        .unwrap_or(0)
+        + 1;
+    Decision::Rejoin {
+        view: View { g, v },
+        primary,
+        source,
+        common,
+    }
+}
+
+/// `s` says that `p` is the only member; the other one, `m`, says that both are.
+fn one_alone(s: &Hello, m: &Hello, p: BrickId, common: u64) -> Decision {
+    let newer_pair = m.view.g > s.view.g;
+    if newer_pair && p == s.brick && s.last > common && s.last_change > common {
+        return Decision::Diverged { common };
+    }
+    if newer_pair {
+        // The survivor began a generation of both and did not get to write down that it did: go on with that one.
+        return rejoin(s, m, common);
+    }
+    // What `m` has above the common point was never committed: it was not alone (V2).
+    Decision::Learn { source: p, common }
+}
+
+fn apart(a: &Hello, b: &Hello, common: u64) -> Decision {
+    match (a.last_change > common, b.last_change > common) {
+        (true, true) => Decision::Diverged { common },
+        (true, false) => Decision::Learn {
+            source: BrickId::A,
+            common,
+        },
+        (false, true) => Decision::Learn {
+            source: BrickId::B,
+            common,
+        },
+        (false, false) => {
+            let source = if a.view.g >= b.view.g { BrickId::A } else { BrickId::B };
+            Decision::Learn { source, common }
+        }
+    }
+}
+
+/// Adds what the log says to what the superblock says: tags in it may be newer than the last superblock written.
+pub(crate) fn extend(history: &mut Vec<Epoch>, tag: Tag) {
+    if history.last().is_none_or(|e| (e.g, e.v) != (tag.g, tag.v)) {
+        history.retain(|e| e.first < tag.n);
+        history.push(Epoch {
+            g: tag.g,
+            v: tag.v,
+            first: tag.n,
+        });
+    }
+}
+
+/// From `first` on, records are numbered under `view`; earlier stretches that got no record are forgotten.
+pub(crate) fn extend_empty(history: &mut Vec<Epoch>, view: View, first: u64) {
+    history.retain(|e| e.first < first);
+    history.push(Epoch {
+        g: view.g,
+        v: view.v,
+        first,
+    });
+}

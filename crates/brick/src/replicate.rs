@@ -1,0 +1,396 @@
+//! One record: from a numbered request to two durable copies, its execution and its reply.
+//!
+//! R1  In the step that numbers a record it goes to the own log *and* to the peer; both fsync at the same time (L1, L2).
+//! R2  The backup passes requests on and logs what comes back with a number; it never numbers.
+//! R3  A request is numbered at most once per view, and executed at most once ever (`state` S2).
+//! R4  A commit is numbered only for the session that holds W on the file (L5).
+//!
+//! Not here: leases (`arbiter`), who is primary (`view`), what execution does (`state`).
+
+use crate::{
+    arbiter::{Names, Ready, Want},
+    brick::Brick,
+    output::{Event, Output},
+    state::{Outcome, Seen, State},
+};
+use alloc::{
+    collections::BTreeSet,
+    format,
+    string::{String, ToString},
+    vec::Vec,
+};
+use mboxfs_types::{
+    Attr, Errno, Group, Ino, Key, Kind, OpId, SessionId, Tag,
+    call::{Grant, Granted, NameState, Op, Reply, Request, ToMount},
+    disk::DiskOp,
+    limits,
+    peer::{Entry, ToPeer},
+    record::{Body, Record},
+};
+
+/// Bytes executed before a checkpoint is written.
+const CHECKPOINT_BYTES: usize = 32 << 20;
+/// File names kept for `heal status`.
+const DEBT_FILES_MAX: usize = 1000;
+
+impl Names for State {
+    fn named(&self, group: &Group) -> Option<Ino> {
+        self.lookup(group.dir, &group.stem).ok().flatten()
+    }
+
+    fn is_dir(&self, ino: Ino) -> bool {
+        self.inode(ino).is_ok_and(|i| i.kind() == Kind::Dir)
+    }
+
+    fn keys(&self, request: &Request) -> BTreeSet<Key> {
+        Self::keys(self, &request.op)
+    }
+}
+
+impl Brick {
+    // ---- primary
+
+    /// A mount wants something changed.
+    pub(crate) fn on_request(&mut self, session: SessionId, request: Request, out: &mut Vec<Output>) {
+        match self.state.seen(session, request.seq) {
+            Seen::NoSession => return, // its expiry is on its way to it
+            Seen::Done(result) => {
+                let reply = ToMount::Reply(Reply {
+                    seq: request.seq,
+                    result,
+                });
+                return self.tell(session, reply, out);
+            }
+            Seen::New => {}
+        }
+        let id = OpId {
+            session,
+            seq: request.seq,
+        };
+        if self.busy.contains_key(&id) || self.arbiter.has_change(session, request.seq) {
+            return; // R3: asked again while it is under way
+        }
+        if let Err(errno) = self.admit(session, &request.op, out) {
+            let reply = ToMount::Reply(Reply {
+                seq: request.seq,
+                result: Err(errno),
+            });
+            return self.tell(session, reply, out);
+        }
+        self.arbiter.want(session, Want::Change(request));
+        self.pump(out);
+    }
+
+    /// Refusals that need no record: nothing was changed, on either brick (L11).
+    fn admit(&self, session: SessionId, op: &Op, out: &mut Vec<Output>) -> Result<(), Errno> {
+        if let Op::Commit { ino, .. } | Op::Stage { ino, .. } = op
+            && !self.arbiter.may_write(session, *ino)
+        {
+            Self::event(Event::Fenced { session }, out);
+            return Err(Errno::ESTALE); // R4
+        }
+        let need = match op {
+            Op::Stage { extents, .. } => extents.iter().map(|e| e.data.len() as u64).sum(),
+            Op::Commit { ino, size, .. } => size.saturating_sub(self.state.inode(*ino).map_or(0, |i| i.size)),
+            Op::Create { .. } | Op::Mkdir { .. } | Op::Symlink { .. } | Op::Put { .. } => 4096,
+            _ => 0,
+        };
+        if need > self.room().free {
+            Err(Errno::ENOSPC)
+        } else {
+            Ok(())
+        }
+    }
+
+    /// Does what has become possible for leases and changes.
+    pub(crate) fn pump(&mut self, out: &mut Vec<Output>) {
+        if !self.mounts.open {
+            return;
+        }
+        loop {
+            let ready = self.arbiter.pump(&self.state);
+            if ready.is_empty() {
+                return;
+            }
+            for item in ready {
+                match item {
+                    Ready::Recall { session, recall } => {
+                        self.count_trip(session);
+                        self.tell(session, ToMount::Recall(recall), out);
+                    }
+                    Ready::Change { session, request, keys } => {
+                        let id = OpId {
+                            session,
+                            seq: request.seq,
+                        };
+                        self.busy.insert(id, keys);
+                        self.number(
+                            Body::Op {
+                                id,
+                                acked: request.acked,
+                                op: request.op,
+                            },
+                            out,
+                        );
+                    }
+                    Ready::Lease {
+                        session,
+                        req,
+                        key,
+                        leases,
+                        inode,
+                        dot,
+                        locks,
+                        error,
+                    } => {
+                        let attr = match &key {
+                            Key::Inode(ino) => self.state.attr(*ino).map(Some),
+                            Key::Name(_) => Ok(inode.and_then(|i| self.state.attr(i).ok())),
+                        };
+                        let name = match key {
+                            Key::Name(group) => Some(NameState {
+                                entry: inode,
+                                dot,
+                                group,
+                            }),
+                            Key::Inode(_) => None,
+                        };
+                        let result = match (error, attr) {
+                            (Some(errno), _) => Err(errno),
+                            (None, Err(errno)) => Err(errno),
+                            (None, Ok(attr)) => Ok(Grant {
+                                leases,
+                                name,
+                                attr,
+                                locks,
+                            }),
+                        };
+                        self.tell(session, ToMount::Granted(Granted { req, result }), out);
+                    }
+                }
+            }
+        }
+    }
+
+    /// R1.
+    pub(crate) fn number(&mut self, body: Body, out: &mut Vec<Output>) {
+        assert!(self.is_primary(), "R2: only the primary numbers");
+        let n = self.log.last + 1;
+        self.next_ino += 1;
+        let record = Record {
+            tag: Tag {
+                n,
+                g: self.view.g,
+                v: self.view.v,
+            },
+            time: self.stamp(),
+            ino: Ino::new(self.me, self.sb.inc, self.next_ino),
+            body,
+        };
+        self.log.last = n;
+        out.push(Output::Disk(DiskOp::Append(record.clone())));
+        if self.peer_is_live() {
+            let entry = match &record.body {
+                Body::Op { id, .. } if self.mounts.is_at_peer(id.session) => Entry::Numbered {
+                    tag: record.tag,
+                    time: record.time,
+                    ino: record.ino,
+                    session: id.session,
+                    seq: id.seq,
+                },
+                _ => Entry::Whole(record.clone()),
+            };
+            out.push(Output::Peer(ToPeer::Append { entry }));
+        }
+        self.log.pending.push_back(record);
+    }
+
+    // ---- backup
+
+    pub(crate) fn on_append(&mut self, entry: Entry, out: &mut Vec<Output>) {
+        let record = match entry {
+            Entry::Whole(record) => record,
+            Entry::Numbered {
+                tag,
+                time,
+                ino,
+                session,
+                seq,
+            } => {
+                let Some((acked, op)) = self.relayed.remove(&(session, seq)) else {
+                    return self.refuse_peer("the peer numbered a request that was not passed to it", out);
+                };
+                Record {
+                    tag,
+                    time,
+                    ino,
+                    body: Body::Op {
+                        id: OpId { session, seq },
+                        acked,
+                        op,
+                    },
+                }
+            }
+        };
+        self.append_foreign(record, out);
+    }
+
+    /// A record that the other brick numbered.
+    pub(crate) fn append_foreign(&mut self, record: Record, out: &mut Vec<Output>) {
+        if record.tag.n != self.log.last + 1 {
+            return self.refuse_peer("the peer's records have a gap", out);
+        }
+        self.log.last = record.tag.n;
+        self.log.time = self.log.time.max(record.time);
+        crate::line::extend(&mut self.sb.history, record.tag);
+        out.push(Output::Disk(DiskOp::Append(record.clone())));
+        self.log.pending.push_back(record);
+    }
+
+    pub(crate) fn refuse_peer(&mut self, why: &str, out: &mut Vec<Output>) {
+        Self::event(Event::PeerRefused { why: why.to_string() }, out);
+        out.push(Output::DropPeer);
+        self.peer.up = false;
+        self.on_peer_lost(out);
+    }
+
+    // ---- both
+
+    pub(crate) fn on_appended(&mut self, n: u64, out: &mut Vec<Output>) {
+        self.log.durable = self.log.durable.max(n);
+        if self.peer.up && self.peer.hello.is_some() {
+            out.push(Output::Peer(ToPeer::Durable { n }));
+        }
+        let durable = self.peer.durable;
+        self.on_learner_durable(durable, out);
+    }
+
+    pub(crate) fn on_durable(&mut self, n: u64, out: &mut Vec<Output>) {
+        if n > self.log.last && self.stand == crate::view::Stand::Normal {
+            return self.refuse_peer("the peer has records that were not sent to it", out);
+        }
+        self.peer.durable = self.peer.durable.max(n);
+        self.on_learner_durable(n, out);
+    }
+
+    /// Executes what is committed, in order (B3).
+    pub(crate) fn advance(&mut self, out: &mut Vec<Output>) {
+        self.try_rejoin(out);
+        let commit = self.commit_index();
+        if self.state.applied >= commit {
+            return;
+        }
+        while self.log.pending.front().is_some_and(|r| r.tag.n <= commit) {
+            if let Some(record) = self.log.pending.pop_front() {
+                self.execute(&record, out);
+            }
+        }
+        if self.is_primary() && !matches!(self.stand, crate::view::Stand::Normal) && self.peer_is_learning() {
+            out.push(Output::Peer(ToPeer::Commit {
+                n: self.state.applied.min(self.committed_alone()),
+            }));
+        }
+        self.settle(out);
+        if self.log.since_checkpoint > CHECKPOINT_BYTES && self.may_checkpoint() && !self.log.checkpointing {
+            self.checkpoint(out);
+        }
+    }
+
+    /// After execution: keys are free, sessions may have begun or ended, queries may be answered.
+    fn settle(&mut self, out: &mut Vec<Output>) {
+        self.answer_barriers(out);
+        if self.is_primary() {
+            self.try_open(out);
+            self.pump(out);
+        }
+    }
+
+    fn execute(&mut self, record: &Record, out: &mut Vec<Output>) {
+        let outcome = self.state.execute(record);
+        if let Body::NewGen { g, members, primary } = record.body {
+            self.on_new_gen(g, members, primary, out);
+        }
+        let bytes = size_of_changes(record);
+        self.log.since_checkpoint += bytes + 64;
+        self.note_debt(record, bytes, &outcome);
+        let Outcome {
+            reply,
+            effects,
+            changed,
+            orphaned,
+            opened,
+            ended,
+        } = outcome;
+        if !effects.is_empty() {
+            out.push(Output::Disk(DiskOp::Apply(effects)));
+        }
+        if let Some((id, result)) = reply {
+            self.finish(id, result, changed, out);
+        }
+        for ino in orphaned {
+            self.tell_local(&ToMount::Orphaned { ino }, None, out);
+        }
+        if let Some(session) = opened {
+            self.on_opened(session, out);
+        }
+        for session in ended {
+            self.on_ended(session, out);
+        }
+    }
+
+    /// The reply leaves from the brick that the mount is attached to, when that one knows that both are durable (B2).
+    fn finish(&mut self, id: OpId, result: Result<Vec<Attr>, Errno>, changed: Option<Ino>, out: &mut Vec<Output>) {
+        if let Some(keys) = self.busy.remove(&id) {
+            self.arbiter.executed(&keys);
+        }
+        if let Some(ino) = changed.filter(|_| result.is_ok())
+            && let Some(path) = self.state.path(ino)
+        {
+            self.tell_local(&ToMount::Changed { ino, path }, Some(id.session), out);
+        }
+        if let Some(conn) = self.mounts.conn_of(id.session) {
+            self.counters.requests += 1;
+            self.counters.round_trips += u64::from(matches!(self.stand, crate::view::Stand::Normal));
+            out.push(Output::Mount {
+                conn,
+                frame: ToMount::Reply(Reply { seq: id.seq, result }),
+            });
+        }
+    }
+
+    fn note_debt(&mut self, record: &Record, bytes: usize, outcome: &Outcome) {
+        let shared = self.sb.fork.is_none_or(|common| record.tag.n <= common);
+        if !matches!(self.stand, crate::view::Stand::Solo { .. }) || shared || record.body.is_bookkeeping() {
+            return;
+        }
+        self.debt.records += 1;
+        self.debt.bytes += bytes as u64;
+        let ino = outcome.changed.or_else(|| match &outcome.reply {
+            Some((_, Ok(attrs))) => attrs.first().map(|a| a.ino),
+            _ => None,
+        });
+        if let Some(path) = ino.and_then(|i| self.state.path(i))
+            && self.debt.files.len() < DEBT_FILES_MAX
+        {
+            let text: String = path.iter().map(|n| format!("/{n}")).collect();
+            self.debt.files.insert(text);
+        }
+    }
+}
+
+/// Bytes of content that a record carries.
+fn size_of_changes(record: &Record) -> usize {
+    match &record.body {
+        Body::Op {
+            op: Op::Commit { extents, .. } | Op::Stage { extents, .. },
+            ..
+        } => extents.iter().map(|e| e.data.len()).sum(),
+        Body::Op {
+            op: Op::Put { content, .. },
+            ..
+        } => content.len(),
+        _ => 0,
+    }
+}
+
+const _: () = assert!(CHECKPOINT_BYTES > limits::STAGED_BYTES_MAX - 1);

@@ -1,0 +1,32 @@
+//! What operators may know of the brain.
+//!
+//! Promises: the numbers are those of this moment. Not here: words (`cli`).
+
+use crate::brick::Brick;
+use mboxfs_types::{admin::BrickReport, record::Members};
+
+impl Brick {
+    /// A snapshot.
+    #[must_use]
+    pub fn report(&self) -> BrickReport {
+        let together = self.sb.members == Members::Both;
+        BrickReport {
+            brick: self.me,
+            status: self.status(),
+            primary: self.is_primary(),
+            view: self.view,
+            peer_connected: self.peer.up,
+            last: self.log.last,
+            commit: self.state.applied,
+            peer_durable: self.peer.durable,
+            debt_records: if together { 0 } else { self.debt.records },
+            debt_bytes: if together { 0 } else { self.debt.bytes },
+            debt_files: self.debt.files.iter().cloned().collect(),
+            sessions: self.session_list(),
+            space: self.room(),
+            inodes: self.state.inode_count(),
+            round_trips: self.counters.round_trips,
+            requests: self.counters.requests,
+        }
+    }
+}

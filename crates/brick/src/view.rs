@@ -1,0 +1,723 @@
+//! Views and generations: who is a member, who numbers, who may serve (PROTOCOL.md section 6).
+//!
+//! G1  A brick numbers records only under a view that it wrote to its superblock in this incarnation, or under a new
+//!     generation of its own with a nonce: (n, g, v) names one record, ever.
+//! G2  A brick that answered a ping does not go on alone before `PROMISE` is over; one that got no answer stops serving
+//!     from leases after `SERVE` (L3).
+//! G3  What a brick alone commits is durable together with the fact that it was alone: the superblock is written first.
+//! G4  Both become members again by a record that both have; the survivor writes it down before the other one may.
+//!
+//! Not here: what the two make of each other's history (`line`), sessions and grace (`attach`).
+
+use crate::{
+    brick::Brick,
+    line::{self, Decision},
+    output::{Event, Output},
+};
+use alloc::vec::Vec;
+use mboxfs_types::{
+    BrickId, GenId, Nanos,
+    admin::Status,
+    call::View,
+    disk::DiskOp,
+    limits,
+    peer::{Beat, Hello, Ping, Pong, ToPeer},
+    record::{Body, Members, Record},
+};
+
+/// Where the brick stands.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) enum Stand {
+    /// No peer, or not agreed with it yet. Does not serve. `alone_at`: when it may go on alone, if it may at all.
+    Waiting { alone_at: Nanos },
+    /// The superblock that says so is being written.
+    GoingSolo,
+    /// The only member. `catch_up`: the peer is back and gets what it lacks.
+    Solo { catch_up: Option<CatchUp> },
+    /// Gets from the survivor what it lacks; `commit` is the survivor's word.
+    Learner { commit: u64 },
+    /// Both are members and know it; logs are being made equal.
+    Rejoining(Rejoin),
+    /// Both work.
+    Normal,
+}
+
+impl Stand {
+    pub(crate) const fn waiting(alone_at: Nanos) -> Self {
+        Self::Waiting { alone_at }
+    }
+}
+
+/// The survivor's side of a catch-up.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct CatchUp {
+    /// First record that was not sent yet.
+    next: u64,
+    /// First record that was sent in this catch-up.
+    began: u64,
+    /// A batch is being read, or was sent and is not acknowledged.
+    busy: bool,
+    /// Position of the record that makes both members: from it on commits need both.
+    joint: Option<u64>,
+    /// The superblock that says "both" is being written.
+    promoting: bool,
+}
+
+/// A handshake of two members.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Rejoin {
+    primary: BrickId,
+    source: BrickId,
+    /// Everything up to here must be durable on both.
+    until: u64,
+    /// At the target: all was received. At the source: all was sent.
+    complete: bool,
+    written: bool,
+    since: Nanos,
+}
+
+/// The other brick, as far as its streams tell.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub(crate) struct Peer {
+    pub(crate) up: bool,
+    pub(crate) hello: Option<Hello>,
+    /// Last record that it reported durable in this view.
+    pub(crate) durable: u64,
+    /// We promised not to go on alone before this.
+    pub(crate) promise_until: Nanos,
+    /// It promised us.
+    pub(crate) serve_until: Nanos,
+    /// When to be suspicious.
+    pub(crate) lapse_at: Nanos,
+    pub(crate) next_ping: Nanos,
+    /// Worked together since this process started: our memory of leases is good.
+    pub(crate) met: bool,
+    /// Words of the peer that works already, while this side still writes its superblock.
+    early: Vec<ToPeer>,
+    generations: u32,
+}
+
+impl Brick {
+    pub(crate) fn boot(&mut self, out: &mut Vec<Output>) {
+        // The previous incarnation may have promised (PROTOCOL 6.1).
+        self.peer.promise_until = self.clock.mono + limits::PROMISE;
+        if let Members::Only(one) = self.sb.members {
+            let alone_at = if one == self.me {
+                self.peer.promise_until
+            } else {
+                Nanos(u64::MAX)
+            };
+            self.stand = Stand::waiting(alone_at);
+        }
+        self.write_superblock(out);
+    }
+
+    /// What operators see.
+    pub(crate) fn status(&self) -> Status {
+        match &self.stand {
+            Stand::Waiting { .. } if self.peer.met => Status::Suspect,
+            Stand::Waiting { .. } => Status::Boot,
+            Stand::GoingSolo | Stand::Rejoining(_) => Status::Suspect,
+            Stand::Solo { .. } if self.sb.diverged.is_some() => Status::Diverged,
+            Stand::Solo { .. } => Status::Solo,
+            Stand::Learner { .. } => Status::Learner,
+            Stand::Normal => Status::Normal,
+        }
+    }
+
+    pub(crate) fn set_stand(&mut self, stand: Stand, why: &'static str, out: &mut Vec<Output>) {
+        let from = self.status();
+        self.stand = stand;
+        let to = self.status();
+        if from != to {
+            Self::event(
+                Event::Status {
+                    from,
+                    to,
+                    g: self.view.g,
+                    v: self.view.v,
+                    why,
+                },
+                out,
+            );
+        }
+    }
+
+    /// May mounts be attached and served?
+    pub(crate) const fn serving(&self) -> bool {
+        matches!(self.stand, Stand::Normal | Stand::Solo { .. })
+    }
+
+    /// Is this brick the arbiter of the current view?
+    pub(crate) fn is_primary(&self) -> bool {
+        match self.stand {
+            Stand::Solo { .. } => true,
+            Stand::Normal => self.sb.primary == self.me,
+            _ => false,
+        }
+    }
+
+    /// How long leases may be served from now on.
+    pub(crate) fn serve_left(&self) -> Nanos {
+        match self.stand {
+            Stand::Solo { .. } => limits::SERVE,
+            Stand::Normal => limits::SERVE.min(self.peer.serve_until - self.clock.mono),
+            _ => Nanos(0),
+        }
+    }
+
+    fn hello(&self) -> Hello {
+        let changed = self
+            .log
+            .pending
+            .iter()
+            .rev()
+            .find(|r| !r.body.is_bookkeeping())
+            .map(|r| r.tag.n);
+        Hello {
+            protocol: limits::PROTOCOL_VERSION,
+            volume: self.sb.volume.unwrap_or_default(),
+            brick: self.me,
+            uuid: self.sb.uuid,
+            inc: self.sb.inc,
+            view: self.view,
+            members: self.sb.members,
+            history: self.sb.history.clone(),
+            last: self.log.last,
+            log_start: self.log.start,
+            last_change: changed.unwrap_or(self.state.last_change),
+            fresh: !self.peer.met,
+            diverged: self.sb.diverged.is_some(),
+        }
+    }
+
+    pub(crate) fn on_peer_up(&mut self, out: &mut Vec<Output>) {
+        self.peer.up = true;
+        self.peer.hello = None;
+        self.peer.durable = 0;
+        self.peer.early.clear();
+        out.push(Output::Peer(ToPeer::Hello(self.hello())));
+    }
+
+    pub(crate) fn on_peer_lost(&mut self, out: &mut Vec<Output>) {
+        self.peer.up = false;
+        self.peer.hello = None;
+        self.relayed.clear();
+        let alone_at = self.peer.promise_until.max(self.clock.mono);
+        match &self.stand {
+            Stand::Normal => self.suspect(alone_at, "the stream to the peer broke", out),
+            Stand::Rejoining(_) => self.set_stand(Stand::waiting(alone_at), "the peer went away in the handshake", out),
+            Stand::Learner { .. } => {
+                self.set_stand(
+                    Stand::waiting(Nanos(u64::MAX)),
+                    "the survivor went away before all was here",
+                    out,
+                );
+            }
+            Stand::Solo { catch_up: Some(c) } if c.joint.is_some() => {
+                // The peer may take itself for a member: a generation of one's own again, with a nonce.
+                self.go_solo("the peer went away while it was joining", out);
+            }
+            Stand::Solo { .. } => self.stand = Stand::Solo { catch_up: None },
+            Stand::Waiting { .. } | Stand::GoingSolo => {}
+        }
+    }
+
+    fn suspect(&mut self, alone_at: Nanos, why: &'static str, out: &mut Vec<Output>) {
+        self.set_stand(Stand::waiting(alone_at), why, out);
+        if self.peer.up {
+            out.push(Output::DropPeer);
+            self.peer.up = false;
+        }
+    }
+
+    pub(crate) fn on_hello(&mut self, theirs: Hello, out: &mut Vec<Output>) {
+        let decision = line::decide(&self.hello(), &theirs);
+        if self.stand == Stand::GoingSolo {
+            // Decided already; meet again when it is written down.
+            out.push(Output::DropPeer);
+            self.peer.up = false;
+            return;
+        }
+        self.peer.hello = Some(theirs.clone());
+        match decision {
+            Decision::Refuse(why) => {
+                Self::event(Event::PeerRefused { why }, out);
+                out.push(Output::DropPeer);
+                self.peer.up = false;
+            }
+            Decision::Diverged { common } => self.on_diverged(common, &theirs, out),
+            Decision::Learn { source, common } if source == self.me => self.on_learner(common, &theirs, out),
+            Decision::Learn { common, .. } => self.learn(common, &theirs, out),
+            Decision::Rejoin {
+                view,
+                primary,
+                source,
+                common,
+            } => {
+                self.rejoin(view, primary, source, common, &theirs, out);
+            }
+        }
+    }
+
+    fn on_diverged(&mut self, common: u64, theirs: &Hello, out: &mut Vec<Output>) {
+        if self.sb.diverged.is_none() {
+            self.sb.diverged = Some(common);
+            self.write_superblock(out);
+            Self::event(
+                Event::Diverged {
+                    common,
+                    here: self.log.last - common,
+                    there: theirs.last.saturating_sub(common),
+                },
+                out,
+            );
+        }
+    }
+
+    // ---- two members
+
+    fn rejoin(
+        &mut self,
+        view: View,
+        primary: BrickId,
+        source: BrickId,
+        common: u64,
+        theirs: &Hello,
+        out: &mut Vec<Output>,
+    ) {
+        if source != self.me && self.log.last > common {
+            // Never committed: a committed record is on both (V2).
+            out.push(Output::Reload { keep: common });
+            return;
+        }
+        let until = self.log.last.max(theirs.last.max(common));
+        let until = if source == self.me { self.log.last } else { until };
+        self.view = view;
+        self.sb.g = view.g;
+        self.sb.v = view.v;
+        self.sb.members = Members::Both;
+        self.sb.primary = primary;
+        self.sb.fork = None;
+        self.write_superblock(out);
+        // Of the source nothing is known to be durable before it says so; of the target the common part.
+        self.peer.durable = if source == self.me { common } else { 0 };
+        let rejoin = Rejoin {
+            primary,
+            source,
+            until,
+            complete: false,
+            written: false,
+            since: self.clock.mono,
+        };
+        self.stand = Stand::Rejoining(rejoin);
+        if source == self.me {
+            self.send_suffix(common + 1, out);
+        }
+    }
+
+    /// Source: reads the next batch, or says that it was the last one.
+    fn send_suffix(&mut self, from: u64, out: &mut Vec<Output>) {
+        if from <= self.log.last {
+            out.push(Output::Disk(DiskOp::ReadLog { from }));
+            return;
+        }
+        out.push(Output::Peer(ToPeer::Suffix { records: Vec::new() }));
+        out.push(Output::Peer(ToPeer::Durable { n: self.log.durable }));
+        if let Stand::Rejoining(r) = &mut self.stand {
+            r.complete = true;
+        }
+    }
+
+    pub(crate) fn on_log_read(&mut self, from: u64, records: Vec<Record>, out: &mut Vec<Output>) {
+        let Some(last) = records.last().map(|r| r.tag.n) else {
+            return;
+        };
+        if !self.peer.up {
+            return;
+        }
+        match &mut self.stand {
+            Stand::Rejoining(r) if r.source == self.me => {
+                out.push(Output::Peer(ToPeer::Suffix { records }));
+                self.send_suffix(last + 1, out);
+            }
+            Stand::Solo { catch_up: Some(c) } if c.next == from => {
+                c.next = last + 1;
+                out.push(Output::Peer(ToPeer::Suffix { records }));
+                if last >= self.log.last {
+                    self.join(out);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    pub(crate) fn on_suffix(&mut self, records: Vec<Record>, out: &mut Vec<Output>) {
+        if !matches!(self.stand, Stand::Rejoining(_) | Stand::Learner { .. }) {
+            return;
+        }
+        if records.is_empty() {
+            if let Stand::Rejoining(r) = &mut self.stand {
+                r.complete = true;
+                r.until = self.log.last;
+            }
+            return;
+        }
+        for record in records {
+            self.append_foreign(record, out);
+        }
+    }
+
+    /// Both logs equal, both superblocks written: work.
+    pub(crate) fn try_rejoin(&mut self, out: &mut Vec<Output>) {
+        let Stand::Rejoining(r) = &self.stand else { return };
+        let here = r.complete && r.written && self.log.durable >= r.until;
+        let there = r.source != self.me || self.peer.durable >= r.until;
+        if !here || !there {
+            return;
+        }
+        let primary = r.primary;
+        if r.source != self.me {
+            // Tells the source that this side is ready: it waits for this word, also when nothing was missing.
+            out.push(Output::Peer(ToPeer::Durable { n: self.log.durable }));
+        }
+        line::extend_empty(&mut self.sb.history, self.view, self.log.last + 1);
+        self.enter_normal(primary, "both bricks are together", out);
+    }
+
+    fn enter_normal(&mut self, primary: BrickId, why: &'static str, out: &mut Vec<Output>) {
+        self.sb.primary = primary;
+        self.peer.met = true;
+        self.peer.serve_until = Nanos(0);
+        self.peer.lapse_at = self.clock.mono + limits::SERVE;
+        self.peer.next_ping = self.clock.mono;
+        self.debt = crate::brick::Debt::default();
+        self.set_stand(Stand::Normal, why, out);
+        self.begin_view(out);
+        self.ping(out);
+        for message in core::mem::take(&mut self.peer.early) {
+            self.on_peer(message, out);
+        }
+    }
+
+    // ---- going on alone
+
+    pub(crate) fn go_solo(&mut self, why: &'static str, out: &mut Vec<Output>) {
+        self.peer.generations += 1;
+        let nonce = self.nonce.wrapping_add(self.peer.generations);
+        let g = GenId {
+            num: self.view.g.num + 1,
+            brick: self.me.index(),
+            nonce,
+        };
+        self.view = View { g, v: 0 };
+        self.sb.g = g;
+        self.sb.v = 0;
+        if self.sb.members != Members::Only(self.me) || self.sb.fork.is_none() {
+            self.sb.fork = Some(self.state.applied);
+        }
+        self.sb.members = Members::Only(self.me);
+        self.sb.primary = self.me;
+        self.write_superblock(out);
+        if self.peer.up {
+            out.push(Output::DropPeer);
+            self.peer.up = false;
+        }
+        self.set_stand(Stand::GoingSolo, why, out);
+    }
+
+    pub(crate) fn on_superblock(&mut self, out: &mut Vec<Output>) {
+        self.sb_writes -= 1;
+        if self.sb_writes > 0 {
+            return;
+        }
+        let me = self.me;
+        match &mut self.stand {
+            Stand::GoingSolo => {
+                self.set_stand(Stand::Solo { catch_up: None }, "goes on alone", out);
+                // G3: from here on everything in the own log is committed.
+                self.advance(out);
+                line::extend_empty(&mut self.sb.history, self.view, self.log.last + 1);
+                self.number(
+                    Body::NewGen {
+                        g: self.view.g,
+                        members: Members::Only(me),
+                        primary: me,
+                    },
+                    out,
+                );
+                self.begin_view(out);
+            }
+            Stand::Rejoining(r) => r.written = true,
+            Stand::Solo { catch_up: Some(c) } if c.promoting => {
+                let records = self.log.last + 1 - c.began;
+                // G4: the learner hears of it only now.
+                let n = c.joint.unwrap_or(0);
+                out.push(Output::Peer(ToPeer::Commit { n }));
+                Self::event(Event::Healed { records }, out);
+                self.enter_normal(me, "the peer has everything again", out);
+            }
+            Stand::Learner { .. } if self.sb.members == Members::Both => {
+                self.peer.durable = self.peer.durable.max(self.state.applied);
+                self.enter_normal(self.sb.primary, "has everything again", out);
+            }
+            _ => {}
+        }
+    }
+
+    // ---- catching up
+
+    /// The peer lacks what came after `common`.
+    fn on_learner(&mut self, common: u64, theirs: &Hello, out: &mut Vec<Output>) {
+        if !matches!(self.stand, Stand::Solo { .. }) || theirs.last > common || self.log.start > common + 1 {
+            // Not serving yet, or it first drops what never counted, or the log does not reach back: it comes again.
+            return;
+        }
+        let catch_up = CatchUp {
+            next: common + 1,
+            began: common + 1,
+            busy: false,
+            joint: None,
+            promoting: false,
+        };
+        self.peer.durable = common;
+        self.stand = Stand::Solo {
+            catch_up: Some(catch_up),
+        };
+        if common < self.log.last {
+            out.push(Output::Disk(DiskOp::ReadLog { from: common + 1 }));
+        } else {
+            self.join(out);
+        }
+    }
+
+    fn learn(&mut self, common: u64, theirs: &Hello, out: &mut Vec<Output>) {
+        if self.log.last > common || matches!(self.stand, Stand::Solo { .. }) {
+            // Above the common point are records that nobody relies on (V2); as after a crash, without them.
+            out.push(Output::Reload { keep: common });
+            return;
+        }
+        self.drop_mounts(out);
+        self.view = theirs.view;
+        self.sb.g = theirs.view.g;
+        self.sb.v = theirs.view.v;
+        self.sb.members = Members::Only(theirs.brick);
+        self.sb.primary = theirs.brick;
+        self.sb.fork = None;
+        self.write_superblock(out);
+        self.set_stand(
+            Stand::Learner { commit: common },
+            "gets what it lacks from its peer",
+            out,
+        );
+    }
+
+    /// Everything was sent: from the next record on commits need both.
+    fn join(&mut self, out: &mut Vec<Output>) {
+        let g = GenId {
+            num: self.view.g.num + 1,
+            brick: self.me.index(),
+            nonce: self.nonce,
+        };
+        self.view = View { g, v: 0 };
+        let joint = self.log.last + 1;
+        line::extend_empty(&mut self.sb.history, self.view, joint);
+        if let Stand::Solo { catch_up: Some(c) } = &mut self.stand {
+            c.joint = Some(joint);
+        }
+        out.push(Output::Peer(ToPeer::Suffix { records: Vec::new() }));
+        self.number(
+            Body::NewGen {
+                g,
+                members: Members::Both,
+                primary: self.me,
+            },
+            out,
+        );
+    }
+
+    /// Source of a catch-up: the learner reported progress.
+    pub(crate) fn on_learner_durable(&mut self, n: u64, out: &mut Vec<Output>) {
+        let last = self.log.last;
+        let Stand::Solo { catch_up: Some(c) } = &mut self.stand else {
+            return;
+        };
+        match c.joint {
+            None if n + 1 == c.next && c.next <= last => {
+                let from = c.next;
+                out.push(Output::Disk(DiskOp::ReadLog { from }));
+            }
+            Some(joint) if !c.promoting && n >= joint && self.log.durable >= joint => {
+                c.promoting = true;
+                self.sb.g = self.view.g;
+                self.sb.v = self.view.v;
+                self.sb.members = Members::Both;
+                self.sb.fork = None;
+                self.write_superblock(out);
+            }
+            _ => {}
+        }
+    }
+
+    /// Learner: the survivor says what is committed.
+    pub(crate) fn on_commit(&mut self, n: u64) {
+        if let Stand::Learner { commit } = &mut self.stand {
+            *commit = (*commit).max(n);
+        }
+    }
+
+    /// A generation began in the log, and the record is committed.
+    pub(crate) fn on_new_gen(&mut self, g: GenId, members: Members, primary: BrickId, out: &mut Vec<Output>) {
+        if matches!(self.stand, Stand::Learner { .. }) && members == Members::Both {
+            self.view = View { g, v: 0 };
+            self.sb.g = g;
+            self.sb.v = 0;
+            self.sb.members = members;
+            self.sb.primary = primary;
+            self.write_superblock(out);
+        }
+    }
+
+    /// Last committed position.
+    pub(crate) fn commit_index(&self) -> u64 {
+        match &self.stand {
+            Stand::Normal => self.log.durable.min(self.peer.durable),
+            Stand::Solo {
+                catch_up: Some(CatchUp { joint: Some(joint), .. }),
+            } => {
+                // Records before the joint one were committed alone.
+                let both = self.log.durable.min(self.peer.durable);
+                both.max(self.log.durable.min(joint - 1))
+            }
+            Stand::Solo { .. } => self.log.durable,
+            Stand::Learner { commit } => self.log.durable.min(*commit),
+            _ => self.state.applied,
+        }
+    }
+
+    /// Are records sent to the peer as they are numbered?
+    pub(crate) fn peer_is_live(&self) -> bool {
+        match &self.stand {
+            Stand::Normal => true,
+            Stand::Solo { catch_up: Some(c) } => c.joint.is_some(),
+            _ => false,
+        }
+    }
+
+    // ---- heartbeats
+
+    fn ping(&mut self, out: &mut Vec<Output>) {
+        self.peer.next_ping = self.clock.mono + limits::BEAT;
+        let ping = Ping {
+            sent: self.clock.mono,
+            view: self.view,
+            real: self.clock.real,
+            space: self.space,
+        };
+        out.push(Output::Beat(Beat::Ping(ping)));
+    }
+
+    pub(crate) fn on_beat(&mut self, beat: Beat, out: &mut Vec<Output>) {
+        match beat {
+            Beat::Ping(ping) if self.stand == Stand::Normal && ping.view == self.view => {
+                self.peer.promise_until = self.clock.mono + limits::PROMISE;
+                self.peer_space = Some(ping.space);
+                out.push(Output::Beat(Beat::Pong(Pong {
+                    sent: ping.sent,
+                    view: ping.view,
+                })));
+            }
+            Beat::Pong(pong) if self.stand == Stand::Normal && pong.view == self.view => {
+                let until = pong.sent + limits::SERVE;
+                self.peer.serve_until = self.peer.serve_until.max(until);
+                self.peer.lapse_at = self.peer.lapse_at.max(until);
+            }
+            _ => {}
+        }
+    }
+
+    pub(crate) fn on_goodbye(&mut self, out: &mut Vec<Output>) {
+        if self.stand == Stand::Normal {
+            self.go_solo("the peer stopped on purpose", out);
+        }
+    }
+
+    pub(crate) fn tick_view(&mut self, out: &mut Vec<Output>) {
+        let now = self.clock.mono;
+        match &self.stand {
+            Stand::Normal => {
+                if now >= self.peer.lapse_at {
+                    let alone_at = self.peer.promise_until.max(now);
+                    self.suspect(alone_at, "the peer does not answer", out);
+                } else if now >= self.peer.next_ping {
+                    self.ping(out);
+                }
+            }
+            Stand::Waiting { alone_at } if now >= *alone_at => self.go_solo("no peer", out),
+            Stand::Rejoining(r) if now >= r.since + limits::REATTACH => {
+                let alone_at = self.peer.promise_until.max(now);
+                self.suspect(alone_at, "the handshake takes too long", out);
+            }
+            _ => {}
+        }
+    }
+}
+
+impl Brick {
+    pub(crate) fn on_peer(&mut self, message: ToPeer, out: &mut Vec<Output>) {
+        if !self.peer.up {
+            return; // P2: of a stream that was given up
+        }
+        if matches!(self.stand, Stand::Rejoining(_))
+            && matches!(
+                message,
+                ToPeer::Relay { .. } | ToPeer::Lost { .. } | ToPeer::Deliver { .. }
+            )
+        {
+            self.peer.early.push(message);
+            return;
+        }
+        match message {
+            ToPeer::Hello(hello) => self.on_hello(hello, out),
+            ToPeer::Suffix { records } => self.on_suffix(records, out),
+            ToPeer::Append { entry } => self.on_append(entry, out),
+            ToPeer::Durable { n } => self.on_durable(n, out),
+            ToPeer::Commit { n } => self.on_commit(n),
+            ToPeer::Goodbye => self.on_goodbye(out),
+            ToPeer::Relay { session, frame } if self.is_primary() => self.on_session_frame(session, frame, out),
+            ToPeer::Lost { session, end } if self.is_primary() => {
+                if end {
+                    self.on_detach(session, true, out);
+                } else {
+                    self.on_lost_at_peer(session);
+                }
+            }
+            ToPeer::Deliver { session, frame } if self.stand == Stand::Normal => self.deliver(session, frame, out),
+            // Of a view that has ended on this side.
+            ToPeer::Relay { .. } | ToPeer::Lost { .. } | ToPeer::Deliver { .. } => {}
+        }
+    }
+
+    pub(crate) fn on_tick(&mut self, out: &mut Vec<Output>) {
+        if self.stopping {
+            return;
+        }
+        self.tick_view(out);
+        self.tick_mounts(out);
+    }
+
+    /// Is somebody catching up who wants to hear what is committed?
+    pub(crate) const fn peer_is_learning(&self) -> bool {
+        matches!(self.stand, Stand::Solo { catch_up: Some(_) })
+    }
+
+    /// What the learner may execute: the record that makes it a member only when that is written down here (G4).
+    pub(crate) fn committed_alone(&self) -> u64 {
+        match &self.stand {
+            Stand::Solo {
+                catch_up: Some(CatchUp { joint: Some(joint), .. }),
+            } => joint - 1,
+            _ => self.state.applied,
+        }
+    }
+}

@@ -1,0 +1,25 @@
+//! The command line of `brickd`, and its environment.
+//!
+//! Promises: a flag wins over its variable; what is not given is `None`, so that the file and the defaults may fill it.
+//! Not here: the file and the defaults (`config`).
+
+use clap::Parser;
+use std::{net::SocketAddr, path::PathBuf};
+
+/// The mboxfs brick daemon: keeps one brick, serves its mounts, replicates with its peer.
+#[derive(Parser, Clone, PartialEq, Eq, Debug, Default)]
+#[command(name = "brickd", version)]
+pub(crate) struct Args {
+    /// The brick's directory, on a file system of its own (ext4)
+    #[arg(long, value_name = "DIR", env = "MBOXFS_DATA")]
+    pub(crate) data: Option<PathBuf>,
+    /// Address for mounts, the peer and operators [default: 0.0.0.0:24009]
+    #[arg(long, value_name = "ADDRESS", env = "MBOXFS_LISTEN")]
+    pub(crate) listen: Option<SocketAddr>,
+    /// A TOML file with `data`, `listen` and `log-level`
+    #[arg(long, value_name = "FILE", env = "MBOXFS_CONFIG")]
+    pub(crate) config: Option<PathBuf>,
+    /// error, warn, info, debug, trace, or a filter as of tracing-subscriber [default: info]
+    #[arg(long, value_name = "LEVEL", env = "MBOXFS_LOG_LEVEL")]
+    pub(crate) log_level: Option<String>,
+}

@@ -1,0 +1,139 @@
+//! What the daemon was told: flags before environment before file before defaults.
+//!
+//! Promises: unknown keys in the file are refused; a [`Config`] is complete.
+//! Not here: the command line itself (`args`), peers and volumes (`cluster`).
+
+use crate::{args::Args, failure::Failure};
+use mboxfs_types::limits;
+use serde::Deserialize;
+use std::{
+    fs,
+    net::{Ipv4Addr, SocketAddr},
+    path::{Path, PathBuf},
+};
+use tracing_subscriber::EnvFilter;
+
+/// Everything that has to be known to start.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Config {
+    /// The brick's directory.
+    pub(crate) data: PathBuf,
+    /// Where to listen.
+    pub(crate) listen: SocketAddr,
+    /// Filter for the log.
+    pub(crate) log_level: String,
+}
+
+#[derive(Deserialize, Debug, Default)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+struct File {
+    data: Option<PathBuf>,
+    listen: Option<SocketAddr>,
+    log_level: Option<String>,
+}
+
+/// Completes `args` (flags and environment) from the file and the defaults.
+///
+/// Errors: no data directory; a file that cannot be read or has unknown keys; a log level that is none.
+pub(crate) fn settle(args: Args) -> Result<Config, Failure> {
+    let file = args.config.as_deref().map(read).transpose()?.unwrap_or_default();
+    let Some(data) = args.data.or(file.data) else {
+        let hint = "name the brick's directory, for example: brickd --data /glusterfs/vol0";
+        return Err(Failure::usage("start", "no data directory was given").hint(Some(hint.to_string())));
+    };
+    let default = SocketAddr::from((Ipv4Addr::UNSPECIFIED, limits::PORT));
+    let log_level = args.log_level.or(file.log_level).unwrap_or_else(|| "info".to_string());
+    if let Err(why) = EnvFilter::try_new(&log_level) {
+        let hint = "use error, warn, info, debug or trace".to_string();
+        return Err(Failure::usage(format!("use log level '{log_level}'"), why).hint(hint));
+    }
+    Ok(Config {
+        data,
+        listen: args.listen.or(file.listen).unwrap_or(default),
+        log_level,
+    })
+}
+
+fn read(path: &Path) -> Result<File, Failure> {
+    let what = || format!("read configuration file {}", path.display());
+    let text = fs::read_to_string(path).map_err(|why| Failure::usage(what(), why))?;
+    toml::from_str(&text).map_err(|e| {
+        let why = e.message().replace('\n', " ");
+        let before = e.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
+        let line = before.matches('\n').count() + 1;
+        Failure::usage(what(), format!("line {line}: {why}"))
+            .hint("known keys are data, listen and log-level".to_string())
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn file(text: &str) -> (tempfile::TempDir, PathBuf) {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("brickd.toml");
+        fs::write(&path, text).unwrap();
+        (dir, path)
+    }
+
+    #[test]
+    fn flags_win_over_the_file_and_the_file_over_defaults() {
+        let (_dir, path) = file("data = \"/file\"\nlisten = \"127.0.0.1:1\"\n");
+        let args = Args {
+            config: Some(path),
+            data: Some("/flag".into()),
+            ..Args::default()
+        };
+        let config = settle(args).unwrap();
+        assert_eq!(config.data, PathBuf::from("/flag"));
+        assert_eq!(config.listen, "127.0.0.1:1".parse().unwrap());
+        assert_eq!(config.log_level, "info");
+    }
+
+    #[test]
+    fn the_default_address_is_the_bricks_port_everywhere() {
+        let args = Args {
+            data: Some("/d".into()),
+            ..Args::default()
+        };
+        assert_eq!(settle(args).unwrap().listen.to_string(), "0.0.0.0:24009");
+    }
+
+    #[test]
+    fn what_is_wrong_is_said_with_its_line() {
+        let (_dir, path) = file("data = \"/d\"\nlisden = \"127.0.0.1:1\"\n");
+        let args = Args {
+            config: Some(path.clone()),
+            ..Args::default()
+        };
+        let failure = settle(args).unwrap_err();
+        assert_eq!(failure.exit_code(), 2);
+        let text = failure.to_string();
+        assert!(
+            text.starts_with(&format!(
+                "error: could not read configuration file {}: line 2: ",
+                path.display()
+            )),
+            "{text}"
+        );
+        assert!(text.contains("lisden"), "{text}");
+    }
+
+    #[test]
+    fn without_a_data_directory_there_is_a_hint() {
+        let failure = settle(Args::default()).unwrap_err();
+        assert_eq!(failure.exit_code(), 2);
+        assert!(failure.to_string().contains("\nhint: "));
+    }
+
+    #[test]
+    fn a_log_level_that_is_none_is_refused() {
+        let args = Args {
+            data: Some("/d".into()),
+            log_level: Some("x=y=z".into()),
+            ..Args::default()
+        };
+        assert_eq!(settle(args).unwrap_err().exit_code(), 2);
+    }
+}

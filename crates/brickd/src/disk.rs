@@ -1,0 +1,400 @@
+//! Three threads do what the brain wants of its disk: one for the log, one for the files, one for checkpoints.
+//!
+//! K1  Appends that wait share one write and one fdatasync; `Done::Appended` leaves after it returned (D3).
+//! K2  What failed is never tried again: the daemon ends ([`Fatal`]).
+//! K3  A look sees every effect given before it, and a checkpoint covers exactly the effects given before it (D1).
+//! K4  What waits is counted in bytes, so that mounts can be held back ([`Load`], L13).
+//!
+//! Not here: bytes in files (`store`), what is asked for and why (`brick`).
+
+use crate::fatal::{Fatal, Guard};
+use mboxfs_store::{Checkpointer, Files, Log, SuperblockWriter, Touched};
+use mboxfs_types::{
+    call::Op,
+    disk::{DiskOp, Done, Effect, Look, Superblock},
+    record::{Body, Record},
+};
+use std::{
+    io,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+        mpsc::{Receiver, RecvTimeoutError, Sender, channel},
+    },
+    thread::{Builder, JoinHandle},
+    time::{Duration, Instant},
+};
+use tokio::sync::{Notify, mpsc::UnboundedSender};
+
+/// Records in one group commit.
+const BATCH_RECORDS_MAX: usize = 1024;
+/// Bytes in one group commit, about.
+const BATCH_BYTES_MAX: usize = 8 << 20;
+/// Bytes of records in one answer to `ReadLog`.
+const READ_LOG_BYTES_MAX: usize = 1 << 20;
+/// How often the room on the brick is told.
+const SPACE_EVERY: Duration = Duration::from_secs(1);
+/// Bytes that may wait for the disk before mounts are held back.
+const WAITING_BYTES_MAX: usize = 64 << 20;
+/// What a job without data weighs.
+const JOB_BYTES: usize = 256;
+
+/// What the threads work on; handed over whole, handed back by [`Disk::halt`].
+pub(crate) struct Parts {
+    pub(crate) log: Log,
+    pub(crate) superblock: SuperblockWriter,
+    pub(crate) files: Files,
+    pub(crate) checkpointer: Checkpointer,
+}
+
+enum LogJob {
+    Append(Record, usize),
+    Read { from: u64 },
+    Trim { below: u64 },
+    Superblock(Superblock),
+}
+
+enum FilesJob {
+    Apply(Vec<Effect>, usize),
+    Look { ticket: u64, look: Look },
+    Checkpoint { n: u64, snapshot: bytes::Bytes },
+}
+
+struct CheckpointJob {
+    touched: Touched,
+    n: u64,
+    snapshot: bytes::Bytes,
+}
+
+/// Bytes that wait for the disk.
+#[derive(Debug, Default)]
+pub(crate) struct Load {
+    bytes: AtomicUsize,
+    lighter: Notify,
+}
+
+impl Load {
+    fn add(&self, bytes: usize) {
+        self.bytes.fetch_add(bytes, Ordering::SeqCst);
+    }
+
+    fn done(&self, bytes: usize) {
+        let before = self.bytes.fetch_sub(bytes, Ordering::SeqCst);
+        if before >= WAITING_BYTES_MAX && before - bytes < WAITING_BYTES_MAX {
+            self.lighter.notify_waiters();
+        }
+    }
+
+    /// Returns when there is room for more work from mounts.
+    pub(crate) async fn room(&self) {
+        loop {
+            // Made before the check, so that a change in between is not missed.
+            let lighter = self.lighter.notified();
+            if self.bytes.load(Ordering::SeqCst) < WAITING_BYTES_MAX {
+                return;
+            }
+            lighter.await;
+        }
+    }
+}
+
+/// The threads.
+pub(crate) struct Disk {
+    log: Sender<LogJob>,
+    files: Sender<FilesJob>,
+    load: Arc<Load>,
+    log_thread: JoinHandle<Log>,
+    files_thread: JoinHandle<()>,
+    checkpoint_thread: JoinHandle<()>,
+}
+
+/// What every thread has.
+struct Common {
+    done: UnboundedSender<Done>,
+    fatal: Fatal,
+    load: Arc<Load>,
+}
+
+impl Common {
+    /// The receiver is gone only when this life of the brick is over.
+    fn say(&self, done: Done) {
+        let _ = self.done.send(done);
+    }
+}
+
+impl Disk {
+    /// Starts the threads; completions go to `done`.
+    pub(crate) fn start(parts: Parts, done: &UnboundedSender<Done>, fatal: &Fatal) -> io::Result<Self> {
+        let load = Arc::new(Load::default());
+        let common = || Common {
+            done: done.clone(),
+            fatal: fatal.clone(),
+            load: Arc::clone(&load),
+        };
+        let (log, log_jobs) = channel();
+        let (files, files_jobs) = channel();
+        let (checkpoints, checkpoint_jobs) = channel();
+        let Parts {
+            log: store_log,
+            superblock,
+            files: store_files,
+            checkpointer,
+        } = parts;
+        let (c1, c2, c3) = (common(), common(), common());
+        Ok(Self {
+            log_thread: spawn("log", fatal, move || {
+                LogThread {
+                    log: store_log,
+                    superblock,
+                    common: c1,
+                }
+                .run(&log_jobs)
+            })?,
+            files_thread: spawn("files", fatal, move || {
+                FilesThread {
+                    files: store_files,
+                    checkpoints,
+                    common: c2,
+                }
+                .run(&files_jobs);
+            })?,
+            checkpoint_thread: spawn("checkpoint", fatal, move || {
+                run_checkpoints(checkpointer, &checkpoint_jobs, &c3)
+            })?,
+            log,
+            files,
+            load,
+        })
+    }
+
+    /// Gives one operation to its thread. Never blocks.
+    pub(crate) fn submit(&self, op: DiskOp) {
+        match op {
+            DiskOp::Append(record) => {
+                let weight = record_weight(&record);
+                self.load.add(weight);
+                self.to_log(LogJob::Append(record, weight));
+            }
+            DiskOp::ReadLog { from } => self.to_log(LogJob::Read { from }),
+            DiskOp::Trim { below } => self.to_log(LogJob::Trim { below }),
+            DiskOp::Superblock(superblock) => self.to_log(LogJob::Superblock(superblock)),
+            DiskOp::Apply(effects) => {
+                let weight = effects_weight(&effects);
+                self.load.add(weight);
+                self.to_files(FilesJob::Apply(effects, weight));
+            }
+            DiskOp::Look { ticket, look } => self.to_files(FilesJob::Look { ticket, look }),
+            DiskOp::Checkpoint { n, snapshot } => self.to_files(FilesJob::Checkpoint { n, snapshot }),
+        }
+    }
+
+    // A thread that is gone has announced the end of the daemon (K2): nothing has to be said here.
+
+    fn to_log(&self, job: LogJob) {
+        let _ = self.log.send(job);
+    }
+
+    fn to_files(&self, job: FilesJob) {
+        let _ = self.files.send(job);
+    }
+
+    pub(crate) fn load(&self) -> Arc<Load> {
+        Arc::clone(&self.load)
+    }
+
+    /// Lets the threads finish what they were given and hands the log back. Blocks for as long as that takes.
+    ///
+    /// Errors: a thread panicked.
+    pub(crate) fn halt(self) -> Result<Log, String> {
+        drop((self.log, self.files));
+        let log = self.log_thread.join();
+        let files = self.files_thread.join();
+        let checkpoint = self.checkpoint_thread.join();
+        match (log, files, checkpoint) {
+            (Ok(log), Ok(()), Ok(())) => Ok(log),
+            _ => Err("a disk thread panicked".to_string()),
+        }
+    }
+}
+
+fn spawn<T: Send + 'static>(
+    thread: &'static str,
+    fatal: &Fatal,
+    run: impl FnOnce() -> T + Send + 'static,
+) -> io::Result<JoinHandle<T>> {
+    let fatal = fatal.clone();
+    Builder::new().name(format!("brickd-{thread}")).spawn(move || {
+        let _guard = Guard { fatal, thread };
+        run()
+    })
+}
+
+struct LogThread {
+    log: Log,
+    superblock: SuperblockWriter,
+    common: Common,
+}
+
+impl LogThread {
+    fn run(mut self, jobs: &Receiver<LogJob>) -> Log {
+        let mut ahead = None;
+        while let Some(job) = ahead.take().or_else(|| jobs.recv().ok()) {
+            let result = match job {
+                LogJob::Append(record, weight) => self.append(record, weight, jobs, &mut ahead),
+                LogJob::Read { from } => self.read(from),
+                LogJob::Trim { below } => self.log.trim(below).map_err(|e| ("trim the log", e.to_string())),
+                LogJob::Superblock(superblock) => self.write_superblock(&superblock),
+            };
+            if let Err((what, why)) = result {
+                self.common.fatal.end(what, why);
+                break;
+            }
+        }
+        self.log
+    }
+
+    /// K1. What is not an append ends the batch and comes next, through `ahead`.
+    fn append(
+        &mut self,
+        first: Record,
+        weight: usize,
+        jobs: &Receiver<LogJob>,
+        ahead: &mut Option<LogJob>,
+    ) -> Result<(), (&'static str, String)> {
+        let mut batch = vec![first];
+        let mut bytes = weight;
+        while batch.len() < BATCH_RECORDS_MAX && bytes < BATCH_BYTES_MAX {
+            match jobs.try_recv() {
+                Ok(LogJob::Append(record, weight)) => {
+                    batch.push(record);
+                    bytes += weight;
+                }
+                Ok(other) => {
+                    *ahead = Some(other);
+                    break;
+                }
+                Err(_) => break,
+            }
+        }
+        let n = self
+            .log
+            .append(&batch)
+            .map_err(|e| ("append to the log", e.to_string()))?;
+        self.common.say(Done::Appended { n });
+        self.common.load.done(bytes);
+        Ok(())
+    }
+
+    fn read(&mut self, from: u64) -> Result<(), (&'static str, String)> {
+        let records = self
+            .log
+            .read(from, READ_LOG_BYTES_MAX)
+            .map_err(|e| ("read the log", e.to_string()))?;
+        self.common.say(Done::Log { from, records });
+        Ok(())
+    }
+
+    fn write_superblock(&mut self, superblock: &Superblock) -> Result<(), (&'static str, String)> {
+        self.superblock
+            .write(superblock)
+            .map_err(|e| ("write the superblock", e.to_string()))?;
+        self.common.say(Done::Superblock);
+        Ok(())
+    }
+}
+
+struct FilesThread {
+    files: Files,
+    checkpoints: Sender<CheckpointJob>,
+    common: Common,
+}
+
+impl FilesThread {
+    fn run(mut self, jobs: &Receiver<FilesJob>) {
+        let mut next_space = Instant::now();
+        loop {
+            let now = Instant::now();
+            if now >= next_space {
+                next_space = now + SPACE_EVERY;
+                if !self.tell_space() {
+                    return;
+                }
+            }
+            match jobs.recv_timeout(next_space.saturating_duration_since(now)) {
+                Ok(job) => {
+                    if !self.work(job) {
+                        return;
+                    }
+                }
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return,
+            }
+        }
+    }
+
+    /// False: it failed and the daemon ends.
+    fn work(&mut self, job: FilesJob) -> bool {
+        match job {
+            FilesJob::Apply(effects, weight) => {
+                let result = self.files.apply(&effects);
+                self.common.load.done(weight);
+                if let Err(why) = result {
+                    self.common.fatal.end("change the brick's files", why);
+                    return false;
+                }
+            }
+            FilesJob::Look { ticket, look } => {
+                let result = self.files.look(&look);
+                self.common.say(Done::Answer { ticket, result });
+            }
+            FilesJob::Checkpoint { n, snapshot } => {
+                let touched = self.files.take_touched();
+                let _ = self.checkpoints.send(CheckpointJob { touched, n, snapshot });
+            }
+        }
+        true
+    }
+
+    fn tell_space(&mut self) -> bool {
+        match self.files.space() {
+            Ok(space) => self.common.say(Done::Space(space)),
+            Err(why) => {
+                self.common.fatal.end("ask for the room on the brick", why);
+                return false;
+            }
+        }
+        true
+    }
+}
+
+fn run_checkpoints(mut checkpointer: Checkpointer, jobs: &Receiver<CheckpointJob>, common: &Common) {
+    for CheckpointJob { touched, n, snapshot } in jobs {
+        if let Err(why) = checkpointer.checkpoint(touched, n, &snapshot) {
+            common.fatal.end("write a checkpoint", why);
+            return;
+        }
+        common.say(Done::Checkpoint { n });
+    }
+}
+
+fn record_weight(record: &Record) -> usize {
+    let data = match &record.body {
+        Body::Op {
+            op: Op::Stage { extents, .. } | Op::Commit { extents, .. },
+            ..
+        } => extents.iter().map(|e| e.data.len()).sum(),
+        _ => 0,
+    };
+    JOB_BYTES + data
+}
+
+fn effects_weight(effects: &[Effect]) -> usize {
+    let data = effects.iter().map(|effect| match effect {
+        Effect::Write { extents, .. } => extents.iter().map(|e| e.data.len()).sum(),
+        _ => 0,
+    });
+    JOB_BYTES + data.sum::<usize>()
+}
+
+#[cfg(test)]
+mod tests;

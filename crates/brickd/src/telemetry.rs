@@ -1,0 +1,78 @@
+//! The daemon's voice: tracing to stderr, one line per event of the brain.
+//!
+//! Promises: ERROR means that somebody has to look, WARN that the volume is worse off than a moment ago, INFO that it is
+//! better off or as it should be.
+//! Not here: what happened (`brick::output::Event`), the operator's screens (`cli`).
+
+use mboxfs_brick::output::Event;
+use mboxfs_types::{SessionId, admin::Status};
+use std::io::{IsTerminal, stderr};
+use tracing::{debug, error, info, warn};
+use tracing_subscriber::EnvFilter;
+
+/// Starts logging to stderr. A second call in one process has no effect.
+pub(crate) fn start(filter: &str) {
+    let _ = tracing_subscriber::fmt()
+        .with_env_filter(EnvFilter::new(filter))
+        .with_writer(stderr)
+        .with_ansi(stderr().is_terminal())
+        .with_target(false)
+        .try_init();
+}
+
+/// Says an event of the brain.
+pub(crate) fn event(event: &Event) {
+    match event {
+        Event::Status { from, to, g, v, why } => {
+            let line = format!(
+                "brick is {} (was {}): {why} [epoch {}, view {v}]",
+                word(*to),
+                word(*from),
+                g.num
+            );
+            if is_worse(*to) {
+                warn!("{line}");
+            } else {
+                info!("{line}");
+            }
+        }
+        Event::PeerRefused { why } => warn!("peer refused: {why}"),
+        Event::SessionExpired { session } => info!("session {} expired: its locks are gone", Short(*session)),
+        Event::Diverged { common, here, there } => error!(
+            "both bricks changed the volume while apart: common up to record {common}, then {here} here and {there} there; \
+             nothing is lost, each serves its own copy until they are merged"
+        ),
+        Event::Healed { records } => info!("peer has everything again: {records} records sent"),
+        Event::Fenced { session } => debug!("session {} spoke of a lease that it does not hold", Short(*session)),
+    }
+}
+
+const fn is_worse(to: Status) -> bool {
+    match to {
+        Status::Solo | Status::Diverged => true,
+        Status::Boot | Status::Suspect | Status::Normal | Status::Learner => false,
+    }
+}
+
+const fn word(status: Status) -> &'static str {
+    match status {
+        Status::Boot => "starting",
+        Status::Suspect => "deciding",
+        Status::Normal => "in step with its peer",
+        Status::Solo => "going on alone",
+        Status::Learner => "catching up",
+        Status::Diverged => "diverged from its peer",
+    }
+}
+
+/// A session, short enough for a line.
+struct Short(SessionId);
+
+impl std::fmt::Display for Short {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        for byte in self.0.client.iter().take(4) {
+            write!(f, "{byte:02x}")?;
+        }
+        write!(f, "-{:x}", self.0.nonce)
+    }
+}

@@ -1,0 +1,197 @@
+//! Calls of the kernel under way: begun, waiting, attempted again, answered.
+//!
+//! H1  A call holds nothing while it waits: whatever woke it, it looks at everything anew from its start (PROTOCOL 4.2.5).
+//! H2  What was sent is not sent again by a second attempt: the answer that came is kept with the call.
+//!
+//! Not here: what each call does (`file_calls`, `name_calls`, `lock_calls`, `dot_calls`).
+
+use crate::{
+    client::Client,
+    input::{Call, CallId, Caller},
+    output::{Answer, Listed, Output},
+};
+use alloc::vec::Vec;
+use mboxfs_types::{
+    Attr, Errno, Group, HeldLock, Ino, LockKind, Nanos, Owner,
+    call::{Found, Grant},
+    limits,
+};
+
+/// What a call waits for.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) enum Wait {
+    /// Nothing: it is about to be attempted.
+    Nothing,
+    Lease(u64),
+    Request(u64),
+    Query(u64),
+    /// A lock on this inode to go.
+    Lock(Ino),
+    /// A dotlock of this mount to go, until then.
+    Dot(Group, Nanos),
+    /// The commit of this inode.
+    Commit(Ino),
+    /// The right to serve from leases.
+    Service,
+}
+
+/// A call that has no answer yet.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Pending {
+    pub(crate) caller: Caller,
+    pub(crate) call: Call,
+    pub(crate) since: Nanos,
+    pub(crate) wait: Wait,
+    /// Answers that came for it (H2).
+    pub(crate) reply: Option<Result<Vec<Attr>, Errno>>,
+    pub(crate) found: Option<Result<Found, Errno>>,
+    pub(crate) once: Option<Grant>,
+    pub(crate) failed: Option<Errno>,
+    pub(crate) committed: Option<Result<(), Errno>>,
+    pub(crate) listing: Vec<Listed>,
+    pub(crate) step: u8,
+    /// Block of the file that was asked for.
+    pub(crate) block: u64,
+    /// What the call will answer when it is through.
+    pub(crate) failure: Option<Errno>,
+}
+
+impl Pending {
+    pub(crate) const fn new(caller: Caller, call: Call, since: Nanos) -> Self {
+        Self {
+            caller,
+            call,
+            since,
+            wait: Wait::Nothing,
+            reply: None,
+            found: None,
+            once: None,
+            failed: None,
+            committed: None,
+            listing: Vec::new(),
+            step: 0,
+            block: 0,
+            failure: None,
+        }
+    }
+}
+
+/// The answer, if there is one now.
+pub(crate) type Done = Option<Result<Answer, Errno>>;
+
+impl Client {
+    pub(crate) fn attempt(&mut self, id: CallId, out: &mut Vec<Output>) {
+        let Some(mut pending) = self.calls.remove(&id) else { return };
+        pending.wait = Wait::Nothing;
+        let done = match pending.failed.take() {
+            Some(Errno::EAGAIN) => Some(self.refused(&pending)),
+            Some(errno) => Some(Err(errno)),
+            None => self.run(id, &mut pending, out),
+        };
+        match done {
+            Some(result) => out.push(Output::Done { id, result }),
+            None => {
+                debug_assert!(pending.wait != Wait::Nothing, "N2: a call without an answer waits for something");
+                self.calls.insert(id, pending);
+            }
+        }
+    }
+
+    /// Another mount holds a lock in the way. To `F_GETLK` that is an answer; whose it is its mount alone knows.
+    fn refused(&self, p: &Pending) -> Result<Answer, Errno> {
+        let Call::GetLock { range, .. } = p.call else { return Err(Errno::EAGAIN) };
+        let owner = Owner { session: self.session, id: 0 };
+        Ok(Answer::Lock(Some(HeldLock { owner, range, kind: LockKind::Exclusive, pid: 0 })))
+    }
+
+    fn run(&mut self, id: CallId, p: &mut Pending, out: &mut Vec<Output>) -> Done {
+        match p.call.clone() {
+            Call::Lookup { dir, name } => self.lookup(id, p, dir, &name, out),
+            Call::LookupParent { ino } => self.lookup_parent(id, p, ino, out),
+            Call::Forget { .. } => Some(Ok(Answer::Empty)),
+            Call::GetAttr { ino } => self.get_attr(id, p, ino, out),
+            Call::SetAttr { ino, fh, set, size, own } => self.set_attr(id, p, ino, fh, set, size, own, out),
+            Call::ReadLink { ino } => self.read_link(id, p, ino, out),
+            Call::Mkdir { .. } | Call::Symlink { .. } | Call::Rmdir { .. } => self.change_names(id, p, out),
+            Call::Link { ino, dir, name } => self.link_name(id, p, ino, dir, &name, out),
+            Call::Unlink { dir, name } => self.unlink(id, p, dir, &name, out),
+            Call::Rename { dir, name, to_dir, to_name, noreplace } => {
+                self.rename(id, p, (dir, &name), (to_dir, &to_name), noreplace, out)
+            }
+            Call::Open { ino, flags } => self.open(id, p, ino, flags, out),
+            Call::Create { dir, name, mode, flags, excl } => self.create(id, p, dir, &name, mode, flags, excl, out),
+            Call::Mknod { dir, name, mode } => self.mknod(id, p, dir, &name, mode, out),
+            Call::Read { ino, fh, offset, len } => self.read(id, p, ino, fh, offset, len, out),
+            Call::Write { ino, fh, offset, data } => self.write(id, p, ino, fh, offset, &data, out),
+            Call::Flush { ino, fh, owner } => self.flush(id, p, ino, fh, owner, out),
+            Call::Release { ino, fh, flock } => self.release(id, p, ino, fh, flock, out),
+            Call::Fsync { ino, fh } => self.fsync(id, p, ino, fh, out),
+            Call::OpenDir { ino } => self.open_dir(ino),
+            Call::ReadDir { ino, fh, offset } => self.read_dir(id, p, ino, fh, offset, out),
+            Call::ReleaseDir { fh } => {
+                self.handles.remove(&fh);
+                Some(Ok(Answer::Empty))
+            }
+            Call::StatFs | Call::GetXattr { .. } | Call::ListXattr { .. } => self.simple_query(id, p, out),
+            Call::SetXattr { .. } | Call::RemoveXattr { .. } => self.change_xattr(id, p, out),
+            Call::GetLock { ino, owner, range, kind } => self.get_lock(id, p, ino, owner, range, kind, out),
+            Call::SetLock { ino, owner, range, kind, wait } => {
+                self.set_lock(id, p, ino, owner, range, kind, wait, out)
+            }
+        }
+    }
+
+    /// Attempts all calls that wait for something of this kind again.
+    pub(crate) fn wake(&mut self, what: impl Fn(&Wait) -> bool) {
+        let ids: Vec<CallId> = self.calls.iter().filter(|(_, p)| what(&p.wait)).map(|(id, _)| *id).collect();
+        self.ready.extend(ids);
+    }
+
+    /// Calls that wait for a lock, with the process that waits: signals have to be looked for on their behalf.
+    #[must_use]
+    pub fn waiting(&self) -> Vec<(CallId, u32)> {
+        let waits = self.calls.iter().filter(|(_, p)| matches!(p.call, Call::SetLock { wait: true, .. }));
+        waits.map(|(id, p)| (*id, p.caller.pid)).collect()
+    }
+
+    /// A signal is pending for the process: if it still waits for a lock it gets EINTR (R5).
+    pub(crate) fn interrupt(&mut self, id: CallId, out: &mut Vec<Output>) {
+        let Some(p) = self.calls.get(&id) else { return };
+        if !matches!(p.call, Call::SetLock { wait: true, .. }) {
+            return;
+        }
+        match p.wait {
+            Wait::Lock(_) => {}
+            Wait::Lease(req) => self.cancel_wish(req, out),
+            // A commit or an unlock under way is waited for: it is bounded.
+            _ => return,
+        }
+        self.calls.remove(&id);
+        out.push(Output::Done { id, result: Err(Errno::EINTR) });
+    }
+
+    pub(crate) fn tick_calls(&mut self, out: &mut Vec<Output>) {
+        let now = self.clock.mono;
+        self.wake(|w| matches!(w, Wait::Dot(_, until) if *until <= now));
+        let lost = self.link.lost_since.is_some_and(|since| now >= since + limits::OP_TIMEOUT);
+        if lost && !self.calls.is_empty() {
+            // Nobody can have the session any more: what it held is gone, and so is what these calls asked for.
+            self.abandon(out);
+            self.link.lost_since = Some(now);
+        }
+    }
+
+    /// Ends every call under way with ESTALE.
+    pub(crate) fn fail_calls(&mut self, out: &mut Vec<Output>) {
+        for (id, p) in core::mem::take(&mut self.calls) {
+            let harmless = matches!(p.call, Call::Flush { .. } | Call::Release { .. })
+                || matches!(p.call, Call::SetLock { kind: None, .. });
+            let result = if harmless { Ok(Answer::Empty) } else { Err(Errno::ESTALE) };
+            if let Call::Release { fh, .. } = p.call {
+                self.handles.remove(&fh);
+            }
+            out.push(Output::Done { id, result });
+        }
+        self.ready.clear();
+    }
+}

@@ -1,0 +1,240 @@
+//! What the mount knows under leases, and asking for them.
+//!
+//! E1  Nothing is answered from a lease unless the link is confirmed and the brick's word to serve still holds (L3).
+//! E2  A node's lock table is complete only under W; own locks are true always (types C2).
+//!
+//! Not here: giving leases back (`recall`).
+
+use crate::{
+    calls::{Pending, Wait},
+    client::Client,
+    commit::Committing,
+    input::CallId,
+    output::Output,
+    staging::Staging,
+};
+use alloc::vec::Vec;
+use mboxfs_types::{
+    Attr, Dotlock, Group, HeldLock, Ino, Key, Nanos,
+    call::{Answer, Grant, Intent, LeaseRequest, Mode, NameState, ToBrick, Verdict},
+};
+
+/// Leases that were not used for this long are given back unasked.
+const LEASE_IDLE: Nanos = Nanos::from_millis(600_000);
+
+/// A lease with its grant's number.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Held {
+    pub(crate) mode: Mode,
+    pub(crate) seq: u64,
+}
+
+/// What is known of a group of names.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct NameLease {
+    pub(crate) held: Held,
+    pub(crate) entry: Option<Ino>,
+    pub(crate) dot: Option<Dotlock>,
+    pub(crate) touched: Nanos,
+}
+
+/// What is known of an inode.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub(crate) struct Node {
+    pub(crate) held: Option<Held>,
+    /// As committed; valid while `held`.
+    pub(crate) attr: Option<Attr>,
+    /// Of all mounts (E2).
+    pub(crate) locks: Vec<HeldLock>,
+    pub(crate) staging: Option<Staging>,
+    pub(crate) committing: Option<Committing>,
+    /// Lookups that the kernel has not forgotten.
+    pub(crate) lookups: u64,
+    pub(crate) opens: u32,
+    /// Without a name: to be freed at the last close.
+    pub(crate) orphan: bool,
+    pub(crate) touched: Nanos,
+    pub(crate) poked: Nanos,
+}
+
+impl Client {
+    pub(crate) fn may_serve(&self) -> bool {
+        self.link.confirmed && self.clock.mono < self.link.serve_until
+    }
+
+    pub(crate) fn node(&mut self, ino: Ino) -> &mut Node {
+        self.nodes.entry(ino).or_default()
+    }
+
+    /// The committed attributes of `ino` under a lease of at least `mode`, or for this one answer; else waits.
+    pub(crate) fn want_inode(
+        &mut self,
+        id: CallId,
+        p: &mut Pending,
+        ino: Ino,
+        mode: Mode,
+        intent: Intent,
+        out: &mut Vec<Output>,
+    ) -> Option<Attr> {
+        let (serve, now) = (self.may_serve(), self.clock.mono);
+        if let Some(node) = self.nodes.get_mut(&ino)
+            && node.held.is_some_and(|h| h.mode >= mode)
+            && let Some(attr) = node.attr
+        {
+            if serve {
+                node.touched = now;
+                return Some(attr);
+            }
+            p.wait = Wait::Service;
+            return None;
+        }
+        if mode == Mode::R
+            && let Some(attr) = p.once.as_ref().and_then(|g| g.attr).filter(|a| a.ino == ino)
+        {
+            return Some(attr);
+        }
+        self.ask(id, p, Key::Inode(ino), mode, intent, out);
+        None
+    }
+
+    /// What a group of names is, under a lease of at least `mode`, or for this one answer; else waits.
+    pub(crate) fn want_name(
+        &mut self,
+        id: CallId,
+        p: &mut Pending,
+        group: &Group,
+        mode: Mode,
+        intent: Intent,
+        out: &mut Vec<Output>,
+    ) -> Option<NameState> {
+        let (serve, now) = (self.may_serve(), self.clock.mono);
+        if let Some(lease) = self.names.get_mut(group)
+            && lease.held.mode >= mode
+        {
+            if serve {
+                lease.touched = now;
+                return Some(NameState { group: group.clone(), entry: lease.entry, dot: lease.dot.clone() });
+            }
+            p.wait = Wait::Service;
+            return None;
+        }
+        if mode == Mode::R
+            && let Some(state) = p.once.as_ref().and_then(|g| g.name.as_ref()).filter(|n| n.group == *group)
+        {
+            return Some(state.clone());
+        }
+        self.ask(id, p, Key::Name(group.clone()), mode, intent, out);
+        None
+    }
+
+    fn ask(&mut self, id: CallId, p: &mut Pending, key: Key, mode: Mode, intent: Intent, out: &mut Vec<Output>) {
+        self.next_req += 1;
+        let request = LeaseRequest { req: self.next_req, key, mode, intent };
+        p.wait = Wait::Lease(request.req);
+        if self.link.confirmed {
+            out.push(Output::Send(ToBrick::Lease(request.clone())));
+        }
+        self.wishes.insert(request.req, (request, id));
+    }
+
+    pub(crate) fn cancel_wish(&mut self, req: u64, out: &mut Vec<Output>) {
+        if self.wishes.remove(&req).is_some() && self.link.confirmed {
+            out.push(Output::Send(ToBrick::Cancel { req }));
+        }
+    }
+
+    /// Leases and state arrived. Also for a wish that was given up: the leases are held all the same.
+    pub(crate) fn install(&mut self, grant: &Grant) {
+        let now = self.clock.mono;
+        for lease in &grant.leases {
+            let held = Held { mode: lease.mode, seq: lease.seq };
+            match &lease.key {
+                Key::Name(group) => {
+                    let state = grant.name.as_ref().filter(|n| n.group == *group);
+                    let dot = state.and_then(|s| s.dot.clone());
+                    if dot.as_ref().is_none_or(|d| d.session != self.session) {
+                        // Somebody removed it as stale, by name, on the other node.
+                        self.own_dots.remove(group);
+                    }
+                    let entry = state.and_then(|s| s.entry);
+                    self.names.insert(group.clone(), NameLease { held, entry, dot, touched: now });
+                }
+                Key::Inode(ino) => {
+                    let mut locks: Vec<HeldLock> =
+                        grant.locks.iter().filter(|l| l.owner.session != self.session).copied().collect();
+                    locks.extend(self.own_locks.get(ino).into_iter().flatten());
+                    let attr = grant.attr.filter(|a| a.ino == *ino);
+                    if self.nodes.get(ino).and_then(|n| n.held).is_none() {
+                        self.cache.clear(*ino);
+                    }
+                    let node = self.node(*ino);
+                    node.held = Some(held);
+                    node.attr = attr;
+                    node.locks = locks;
+                    node.touched = now;
+                }
+            }
+        }
+    }
+
+    /// Attributes that a reply brought, kept where a lease covers them.
+    pub(crate) fn absorb(&mut self, attrs: &[Attr]) {
+        for attr in attrs {
+            if let Some(node) = self.nodes.get_mut(&attr.ino)
+                && node.held.is_some()
+            {
+                node.attr = Some(*attr);
+            }
+        }
+    }
+
+    /// As processes of this mount see it: staged changes included, dotlocks made by link(2) counted.
+    pub(crate) fn shown(&self, attr: Attr) -> Attr {
+        let mut attr = attr;
+        if let Some(staging) = self.nodes.get(&attr.ino).and_then(|n| n.staging.as_ref()) {
+            attr.size = staging.size;
+            attr.mtime = staging.mtime;
+            attr.ctime = attr.ctime.max(staging.mtime);
+            attr.atime = staging.atime.unwrap_or(attr.atime);
+        }
+        attr.nlink += self.own_dots.values().filter(|d| d.ino == attr.ino).count() as u32;
+        attr
+    }
+
+    pub(crate) fn forget(&mut self, ino: Ino, count: u64) {
+        if let Some(node) = self.nodes.get_mut(&ino) {
+            node.lookups = node.lookups.saturating_sub(count);
+        }
+        if !self.own_dots.values().any(|d| d.ino == ino) {
+            self.dot_groups.remove(&ino);
+        }
+    }
+
+    /// Gives back, a few times a minute, what nobody used for long.
+    pub(crate) fn shed_leases(&mut self, out: &mut Vec<Output>) {
+        let now = self.clock.mono;
+        if now < self.link.shed_at || !self.link.confirmed {
+            return;
+        }
+        self.link.shed_at = now + Nanos::from_millis(10_000);
+        let old = |touched: Nanos| now >= touched + LEASE_IDLE;
+        let names: Vec<Group> =
+            self.names.iter().filter(|(_, l)| l.dot.is_none() && old(l.touched)).map(|(g, _)| g.clone()).collect();
+        for group in names {
+            if let Some(lease) = self.names.remove(&group) {
+                let verdict = Verdict::Give { keep: None, locks: Vec::new(), dot: None };
+                let answer = Answer { id: 0, key: Key::Name(group), seq: lease.held.seq, verdict };
+                out.push(Output::Send(ToBrick::Answer(answer)));
+            }
+        }
+        let idle = |n: &Node| n.held.is_some() && n.opens == 0 && n.staging.is_none() && n.committing.is_none();
+        let inodes: Vec<Ino> =
+            self.nodes.iter().filter(|(_, n)| idle(n) && old(n.touched)).map(|(i, _)| *i).collect();
+        for ino in inodes {
+            if !self.own_locks.contains_key(&ino) {
+                self.give_inode(ino, 0, None, out);
+            }
+        }
+        self.nodes.retain(|_, n| n.held.is_some() || n.lookups > 0 || n.opens > 0 || n.staging.is_some());
+    }
+}

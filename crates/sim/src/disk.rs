@@ -1,0 +1,119 @@
+//! A disk that forgets what was not made durable: log, superblock, snapshots and files of one brick.
+//!
+//! Promises: a crash keeps exactly what `Done` was said for; files come back as of the last checkpoint, replay does the rest.
+//! Not here: torn or rotten sectors, latency (the world delays the answers).
+
+use bytes::Bytes;
+use mboxfs_types::{
+    Errno, Ino,
+    call::Space,
+    disk::{DiskOp, Done, Effect, Look, Seen, Superblock},
+    record::Record,
+};
+use std::collections::BTreeMap;
+
+/// One brick's disk.
+#[derive(Clone, Debug, Default)]
+pub struct Disk {
+    pub superblock: Option<Superblock>,
+    pub log: Vec<Record>,
+    pub(crate) snapshots: BTreeMap<u64, Bytes>,
+    pub files: BTreeMap<Ino, Vec<u8>>,
+    /// Device flushes of the log.
+    pub flushes: u64,
+}
+
+impl Disk {
+    /// Carries out `op`; what it answers, if anything, is durable when the world delivers it.
+    pub fn apply(&mut self, op: DiskOp) -> Option<Done> {
+        match op {
+            DiskOp::Append(record) => {
+                let n = record.tag.n;
+                self.log.retain(|r| r.tag.n < n);
+                self.log.push(record);
+                self.flushes += 1;
+                Some(Done::Appended { n })
+            }
+            DiskOp::Superblock(sb) => {
+                self.superblock = Some(sb);
+                Some(Done::Superblock)
+            }
+            DiskOp::Apply(effects) => {
+                for effect in effects {
+                    self.effect(effect);
+                }
+                None
+            }
+            DiskOp::Look { ticket, look } => Some(Done::Answer { ticket, result: self.look(&look) }),
+            DiskOp::Checkpoint { n, snapshot } => {
+                self.snapshots.insert(n, snapshot);
+                Some(Done::Checkpoint { n })
+            }
+            DiskOp::ReadLog { from } => {
+                let records = self.log.iter().filter(|r| r.tag.n >= from).take(3).cloned().collect();
+                Some(Done::Log { from, records })
+            }
+            DiskOp::Trim { below } => {
+                self.log.retain(|r| r.tag.n >= below);
+                None
+            }
+        }
+    }
+
+    fn effect(&mut self, effect: Effect) {
+        match effect {
+            Effect::Make { ino, .. } => {
+                self.files.entry(ino).or_default();
+            }
+            Effect::Write { ino, cut, extents, size, .. } => {
+                let file = self.files.entry(ino).or_default();
+                file.truncate(usize::try_from(cut).unwrap_or(usize::MAX));
+                for e in extents {
+                    let (from, to) = (e.offset as usize, e.offset as usize + e.data.len());
+                    if file.len() < to {
+                        file.resize(to, 0);
+                    }
+                    file[from..to].copy_from_slice(&e.data);
+                }
+                file.resize(size as usize, 0);
+            }
+            Effect::Free { ino } => {
+                self.files.remove(&ino);
+            }
+            _ => {}
+        }
+    }
+
+    fn look(&self, look: &Look) -> Result<Seen, Errno> {
+        match look {
+            Look::Read { ino, offset, len } => {
+                let file = self.files.get(ino).ok_or(Errno::ESTALE)?;
+                let from = (*offset as usize).min(file.len());
+                let to = (from + *len as usize).min(file.len());
+                Ok(Seen::Data(Bytes::copy_from_slice(&file[from..to])))
+            }
+            Look::GetXattr { .. } => Err(Errno::ENODATA),
+            Look::ListXattr { .. } => Ok(Seen::Names(Vec::new())),
+        }
+    }
+
+    /// Newest snapshot at or below `at_most`, and the log after it.
+    #[must_use]
+    pub fn recover(&self, at_most: u64) -> (Bytes, Vec<Record>, u64) {
+        let snapshot = self.snapshots.range(..=at_most).next_back().map(|(_, s)| s.clone()).unwrap_or_default();
+        let start = self.log.first().map_or(1, |r| r.tag.n);
+        (snapshot, self.log.clone(), start)
+    }
+
+    /// Drops the log above `keep`.
+    pub fn drop_above(&mut self, keep: u64) {
+        self.log.retain(|r| r.tag.n <= keep);
+        self.snapshots.retain(|n, _| *n <= keep);
+    }
+
+    /// Room enough.
+    #[must_use]
+    pub const fn space() -> Space {
+        Space { total: 1 << 40, free: 1 << 39, inodes: 1 << 20, inodes_free: 1 << 20 }
+    }
+}

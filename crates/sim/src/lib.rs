@@ -1,0 +1,9 @@
+//! A world from one seed: two bricks, two mounts and their mailers, with the real brains; network, disks and time are made
+//! here. Tests only.
+//!
+//! Promises: the same seed gives the same events in the same order.
+//! Not here: the real store (later), faults of single sectors, the witness.
+
+pub mod disk;
+pub mod mailer;
+pub mod world;

@@ -1,0 +1,84 @@
+//! Whole worlds: deliveries from both mounts, with and without faults.
+
+use mboxfs_sim::world::{Rng, World};
+
+fn deliver(world: &mut World, rng: &mut Rng, count: usize, boxes: u64) {
+    for i in 0..count {
+        let mailbox = format!("user{}", rng.below(boxes));
+        let message = format!("From a@b  Mon Nov 23 12:00:00 2026\nSubject: m{i:04}\n\nbody {i:04}\n\n");
+        world.deliver(rng.below(2) as usize, &mailbox, message.as_bytes());
+        world.run(rng.below(20));
+    }
+}
+
+#[test]
+fn one_delivery_reaches_both_bricks() {
+    let mut world = World::new(1);
+    world.deliver(0, "alice", b"From a@b  Mon Nov 23 12:00:00 2026\n\nhello\n\n");
+    world.settle(5_000);
+    world.audit();
+}
+
+#[test]
+fn both_nodes_deliver_to_the_same_mailboxes() {
+    for seed in 1..=30 {
+        let mut world = World::new(seed);
+        let mut rng = Rng::new(seed + 1000);
+        deliver(&mut world, &mut rng, 60, 3);
+        world.settle(60_000);
+        assert_eq!(world.acknowledged.len(), 60);
+        world.audit();
+    }
+}
+
+#[test]
+fn a_brick_dies_and_comes_back_while_mail_flows() {
+    for seed in 1..=60 {
+        println!("seed {seed}");
+        let mut world = World::new(seed);
+        let mut rng = Rng::new(seed + 2000);
+        world.run(200);
+        deliver(&mut world, &mut rng, 10, 3);
+        let victim = rng.below(2) as usize;
+        world.kill(victim);
+        world.restart_later(victim, rng.below(6_000));
+        deliver(&mut world, &mut rng, 30, 3);
+        world.settle(60_000);
+        assert_eq!(world.acknowledged.len(), 40);
+        world.audit();
+    }
+}
+
+#[test]
+fn the_peer_stream_breaks_again_and_again() {
+    for seed in 1..=40 {
+        println!("seed {seed}");
+        let mut world = World::new(seed);
+        let mut rng = Rng::new(seed + 3000);
+        for _ in 0..5 {
+            deliver(&mut world, &mut rng, 8, 2);
+            world.drop_link();
+        }
+        world.settle(60_000);
+        assert_eq!(world.acknowledged.len(), 40);
+        world.audit();
+    }
+}
+
+#[test]
+fn both_bricks_die_at_once() {
+    for seed in 1..=40 {
+        println!("seed {seed}");
+        let mut world = World::new(seed);
+        let mut rng = Rng::new(seed + 4000);
+        deliver(&mut world, &mut rng, 15, 3);
+        world.kill(0);
+        world.kill(1);
+        world.restart_later(0, rng.below(3_000));
+        world.restart_later(1, rng.below(3_000));
+        deliver(&mut world, &mut rng, 5, 3);
+        world.settle(90_000);
+        assert_eq!(world.acknowledged.len(), 20);
+        world.audit();
+    }
+}

@@ -1,0 +1,258 @@
+//! The mailbox files of a brick: effects applied, looks answered.
+//!
+//! F1  Every inode that is not a directory lives at `.mboxfs/ino/<low byte>/<ino>`; its names in the volume are hard
+//!     links to it. So no change of names can lose content: only `Free` can.
+//! F2  A name that stands in the way and is not ours (the last link to its inode, a directory without our mark) is moved
+//!     to `.mboxfs/lost/`, never removed.
+//! F3  Effects are idempotent over any range (disk D2): they may be given again, from any point on, to files that have
+//!     seen the future, in whole or in part. An effect on an inode that is no more is skipped: what freed it follows.
+//! F4  Paths are made of inode numbers and of names in open directories; no symbolic link is ever followed.
+//!
+//! Not here: syncing (`medium`, through `touched`), directories (`dirs`), inodes (`inode`), names (`names`).
+
+mod dirs;
+mod inode;
+mod names;
+
+use crate::{
+    log::Guard,
+    medium::open_dir,
+    touched::{DIRS_MAX, SYNC_EACH_MAX, Touched},
+};
+use dirs::Spot;
+use mboxfs_types::{
+    Errno, Ino, Kind, Name, Tag,
+    call::Space,
+    codec,
+    disk::{Effect, Look, Seen},
+    limits,
+};
+use rustix::{fd::OwnedFd, fs::XattrFlags};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt, io,
+    sync::Arc,
+};
+
+/// Directory of all inodes, in `.mboxfs`.
+pub(crate) const INO_DIR: &str = "ino";
+/// Directory of what was in the way, in `.mboxfs`.
+pub(crate) const LOST_DIR: &str = "lost";
+/// Extended attribute with the inode number and the tag of the last write; users see none that begins like this.
+const MARK: &[u8] = b"user.mboxfs";
+
+/// The files.
+pub struct Files {
+    root: Arc<OwnedFd>,
+    /// `.mboxfs`.
+    home: Arc<OwnedFd>,
+    /// Where each directory is.
+    dirs: BTreeMap<Ino, Spot>,
+    /// Parked directories that belong elsewhere as soon as that can be (see `dirs`).
+    wishes: BTreeMap<Ino, (Ino, Name)>,
+    touched: BTreeSet<Ino>,
+    touched_dirs: BTreeSet<Ino>,
+    /// Directories of ours in `.mboxfs` with changed names.
+    touched_home: BTreeSet<&'static str>,
+    buckets: BTreeSet<u8>,
+    missing: BTreeSet<Ino>,
+    /// This process may give files away.
+    may_chown: bool,
+    _guard: Guard,
+}
+
+impl fmt::Debug for Files {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Files")
+            .field("dirs", &self.dirs.len())
+            .finish_non_exhaustive()
+    }
+}
+
+/// Where an inode lives, from `.mboxfs`.
+pub(crate) fn ino_path(ino: Ino) -> String {
+    format!("{INO_DIR}/{:02x}/{ino}", bucket(ino))
+}
+
+const fn bucket(ino: Ino) -> u8 {
+    ino.0.to_le_bytes()[0]
+}
+
+/// Puts the root's mark on the data directory. False: the filesystem has no user attributes.
+pub(crate) fn mark_root(root: &OwnedFd) -> io::Result<bool> {
+    match rustix::fs::fsetxattr(root, MARK, &mark(Ino::ROOT, Tag::default()), XattrFlags::empty()) {
+        Err(rustix::io::Errno::OPNOTSUPP) => Ok(false),
+        result => result.map(|()| true).map_err(Into::into),
+    }
+}
+
+fn mark(ino: Ino, stamp: Tag) -> Vec<u8> {
+    codec::encode(&(ino, stamp))
+}
+
+impl Files {
+    /// Finds the directories of the volume. `root`: the data directory, `home`: its `.mboxfs`.
+    pub(crate) fn open(root: Arc<OwnedFd>, home: Arc<OwnedFd>, guard: Guard) -> io::Result<Self> {
+        let mut files = Self {
+            root,
+            home,
+            dirs: BTreeMap::new(),
+            wishes: BTreeMap::new(),
+            touched: BTreeSet::new(),
+            touched_dirs: BTreeSet::new(),
+            touched_home: BTreeSet::new(),
+            buckets: BTreeSet::new(),
+            missing: BTreeSet::new(),
+            may_chown: rustix::process::geteuid().is_root(),
+            _guard: guard,
+        };
+        files.crawl()?;
+        Ok(files)
+    }
+
+    /// Does all of `effects`, in order. Durable at the next checkpoint (`take_touched`).
+    ///
+    /// Errors: the filesystem's, with the effect; the rest was not done.
+    pub fn apply(&mut self, effects: &[Effect]) -> io::Result<()> {
+        for effect in effects {
+            self.apply_one(effect)
+                .map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", describe(effect))))?;
+        }
+        Ok(())
+    }
+
+    fn apply_one(&mut self, effect: &Effect) -> io::Result<()> {
+        match effect {
+            Effect::Make {
+                ino,
+                kind: Kind::Dir,
+                mode,
+                uid,
+                gid,
+                dir,
+                name,
+                ..
+            } => {
+                self.make_dir(*ino)?;
+                self.set_dir_owner_mode(*ino, (*uid, *gid), *mode)?;
+                self.place(*ino, *dir, name)
+            }
+            Effect::Make {
+                ino,
+                kind,
+                mode,
+                uid,
+                gid,
+                target,
+                dir,
+                name,
+            } => {
+                self.make_inode(*ino, *kind, target, (*uid, *gid), *mode)?;
+                self.link(*ino, *dir, name)
+            }
+            Effect::Link { ino, dir, name } => self.link(*ino, *dir, name),
+            Effect::Unlink { ino, dir, name } => self.unlink(*ino, *dir, name),
+            Effect::MoveDir { ino, dir, name } => self.place(*ino, *dir, name),
+            Effect::RemoveDir { ino } => self.remove_dir(*ino),
+            Effect::Write {
+                ino,
+                cut,
+                extents,
+                size,
+                mtime,
+                atime,
+                stamp,
+            } => self.write(*ino, (*cut, extents, *size), (*atime, *mtime), *stamp),
+            Effect::SetAttr {
+                ino,
+                mode,
+                uid,
+                gid,
+                atime,
+                mtime,
+            } => self.set_attr(*ino, (*uid, *gid), *mode, (*atime, *mtime)),
+            Effect::Xattr { ino, name, value } => self.set_xattr(*ino, name, value.as_deref()),
+            Effect::Free { ino } => self.free(*ino),
+        }
+    }
+
+    /// Answers a question; sees every effect applied before.
+    ///
+    /// Errors: ESTALE if there is no such inode, or if it cannot be read; EISDIR, EINVAL, ENODATA as read(2) and
+    /// getxattr(2) say.
+    pub fn look(&mut self, look: &Look) -> Result<Seen, Errno> {
+        match look {
+            Look::Read { ino, offset, len } => self.read(*ino, *offset, *len).map(Seen::Data),
+            Look::GetXattr { ino, name } => self.get_xattr(*ino, name).map(Seen::Data),
+            Look::ListXattr { ino } => self.list_xattrs(*ino).map(Seen::Names),
+        }
+    }
+
+    /// Room on the brick; what is kept in reserve is not free.
+    pub fn space(&self) -> io::Result<Space> {
+        let fs = rustix::fs::fstatvfs(&self.root)?;
+        Ok(Space {
+            total: fs.f_blocks.saturating_mul(fs.f_frsize),
+            free: fs
+                .f_bavail
+                .saturating_mul(fs.f_frsize)
+                .saturating_sub(limits::RESERVE_BYTES),
+            inodes: fs.f_files,
+            inodes_free: fs.f_favail,
+        })
+    }
+
+    /// Inodes that were written to, were not there, and have not been freed since. After a replay there are none, unless
+    /// files of `.mboxfs/ino` got lost: they need healing.
+    #[must_use]
+    pub const fn missing(&self) -> &BTreeSet<Ino> {
+        &self.missing
+    }
+
+    /// What changed since this was last asked: for [`crate::Checkpointer::checkpoint`].
+    pub fn take_touched(&mut self) -> Touched {
+        let files = std::mem::take(&mut self.touched);
+        let dirs = std::mem::take(&mut self.touched_dirs);
+        let home = std::mem::take(&mut self.touched_home);
+        let buckets = std::mem::take(&mut self.buckets);
+        let mut touched = Touched {
+            home: Some(Arc::clone(&self.home)),
+            files,
+            buckets,
+            ..Touched::default()
+        };
+        if touched.len() + dirs.len() > SYNC_EACH_MAX || dirs.len() > DIRS_MAX {
+            touched.everything = true;
+            return touched;
+        }
+        // Opened here, since their paths may change before they are synced. One that cannot be opened: sync everything.
+        for dir in dirs {
+            match self.dir_fd(dir) {
+                Ok(Some(fd)) => touched.dirs.push(fd),
+                Ok(None) => {}
+                Err(_) => touched.everything = true,
+            }
+        }
+        for name in home {
+            match open_dir(&self.home, name) {
+                Ok(fd) => touched.dirs.push(fd),
+                Err(_) => touched.everything = true,
+            }
+        }
+        touched
+    }
+}
+
+fn describe(effect: &Effect) -> String {
+    match effect {
+        Effect::Make { ino, name, .. } => format!("make {ino} as {name}"),
+        Effect::Link { ino, name, .. } => format!("link {ino} as {name}"),
+        Effect::Unlink { ino, name, .. } => format!("unlink {ino} at {name}"),
+        Effect::MoveDir { ino, name, .. } => format!("move directory {ino} to {name}"),
+        Effect::RemoveDir { ino } => format!("remove directory {ino}"),
+        Effect::Write { ino, .. } => format!("write {ino}"),
+        Effect::SetAttr { ino, .. } => format!("set attributes of {ino}"),
+        Effect::Xattr { ino, .. } => format!("set extended attribute of {ino}"),
+        Effect::Free { ino } => format!("free {ino}"),
+    }
+}
