@@ -245,10 +245,16 @@ impl Arbiter {
             .map(|(k, _)| k.clone())
             .collect();
         for key in held {
-            if !claimed.contains_key(&key) {
-                self.keys.get_mut(&key).expect("listed above").holders.remove(&session);
-                self.forget_void(&key);
+            // What it held in mode W it may have changed since this table was handed to it: only its own word counts now.
+            let entry = self.keys.get_mut(&key).expect("listed above");
+            entry.locks.retain(|l| l.owner.session != session);
+            if entry.dot.as_ref().is_some_and(|d| d.session == session) {
+                entry.dot = None;
             }
+            if !claimed.contains_key(&key) {
+                entry.holders.remove(&session);
+            }
+            self.forget_void(&key);
         }
         for (ino, lock) in locks.iter().filter(|(_, l)| l.owner.session == session) {
             let entry = self.keys.entry(Key::Inode(*ino)).or_default();

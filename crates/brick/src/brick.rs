@@ -227,6 +227,8 @@ impl Brick {
     pub(crate) fn checkpoint(&mut self, out: &mut Vec<Output>) {
         self.log.checkpointing = true;
         self.log.since_checkpoint = 0;
+        // The log below the checkpoint will not tell the line of history any more: the superblock must (V1).
+        self.write_superblock(out);
         let snapshot = codec::encode(&self.state).into();
         out.push(Output::Disk(DiskOp::Checkpoint {
             n: self.state.applied,

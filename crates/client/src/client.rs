@@ -121,7 +121,6 @@ impl Client {
             Input::Connected => self.on_connected(out),
             Input::Disconnected => self.on_disconnected(out),
             Input::Frame(frame) => self.on_frame(frame, out),
-            Input::Dropped(_) => {}
             Input::Gone { pid } => {
                 self.gone.entry(pid).or_insert(now.mono);
             }

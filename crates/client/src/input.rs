@@ -72,8 +72,6 @@ pub enum Input {
     Disconnected,
     /// The brick says.
     Frame(ToMount),
-    /// The kernel's cache has dropped what `Output::DropCache` with this token said.
-    Dropped(u64),
     /// This process, watched since `Client::watched` named it, does not exist any more.
     Gone {
         /// Its pid.

@@ -73,6 +73,8 @@ pub(crate) struct Link {
     pub(crate) lost_since: Option<Nanos>,
     home_at: Nanos,
     home_wait: Nanos,
+    /// Attached a moment ago: the next view is the one that the brick has been in.
+    arrived: bool,
     ready: bool,
     pub(crate) shed_at: Nanos,
 }
@@ -93,6 +95,7 @@ impl Link {
             lost_since: Some(now),
             home_at: now,
             home_wait: HOME,
+            arrived: false,
             ready: false,
             shed_at: now,
         }
@@ -235,6 +238,7 @@ impl Client {
                 let _: BrickId = brick;
                 self.learn_bricks(&bricks);
                 self.link.fresh = false;
+                self.link.arrived = true;
                 let address = self.link.bricks[self.link.at].clone();
                 Self::event(Event::Attached { address }, out);
             }
@@ -263,8 +267,11 @@ impl Client {
     fn on_view(&mut self, view: View, out: &mut Vec<Output>) {
         self.unconfirm();
         self.link.view = view;
-        self.link.home_wait = HOME;
-        self.link.home_at = self.clock.mono + HOME;
+        if !core::mem::replace(&mut self.link.arrived, false) {
+            // The bricks have changed something among themselves: the preferred one may serve again.
+            self.link.home_wait = HOME;
+        }
+        self.link.home_at = self.clock.mono + self.link.home_wait;
         let mut leases: Vec<(Key, Mode)> = Vec::new();
         leases.extend(self.names.iter().map(|(g, l)| (Key::Name(g.clone()), l.held.mode)));
         leases.extend(self.nodes.iter().filter_map(|(i, n)| n.held.map(|h| (Key::Inode(*i), h.mode))));

@@ -30,13 +30,6 @@ pub enum Output {
     Disconnect,
     /// Say this to the brick.
     Send(ToBrick),
-    /// Make the kernel forget; then say `Input::Dropped(token)`. From the notify thread only, under no lock.
-    DropCache {
-        /// What to forget.
-        what: Cached,
-        /// For `Input::Dropped`.
-        token: u64,
-    },
     /// Raise IN_MODIFY for those who watch this file: a truncate to its own size through the mount, from a thread of its
     /// own. The brain ignores it when it comes back as a call.
     Poke {
@@ -54,15 +47,6 @@ pub enum Output {
     Finished,
     /// For the log.
     Event(Event),
-}
-
-/// Something that the kernel caches.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Cached {
-    /// Attributes of an inode.
-    Attr(Ino),
-    /// A name in a directory.
-    Entry(Ino, Name),
 }
 
 /// Answers to the kernel.

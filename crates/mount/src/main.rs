@@ -1,1 +1,5 @@
-fn main() {}
+//! `mount.mboxfs`: see the library.
+
+fn main() -> std::process::ExitCode {
+    mboxfs_mount::main()
+}

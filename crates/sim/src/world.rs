@@ -383,6 +383,12 @@ impl World {
         self.call(mailer, next);
     }
 
+    /// Messages handed over so far.
+    #[must_use]
+    pub const fn handed_over(&self) -> usize {
+        self.mailers.len()
+    }
+
     /// A message is handed to the mailer at a mount.
     pub fn deliver(&mut self, mount: usize, mailbox: &str, message: &[u8]) {
         let owner = self.mailers.len() as u64 + 1;

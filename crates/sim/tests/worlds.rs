@@ -3,7 +3,8 @@
 use mboxfs_sim::world::{Rng, World};
 
 fn deliver(world: &mut World, rng: &mut Rng, count: usize, boxes: u64) {
-    for i in 0..count {
+    for _ in 0..count {
+        let i = world.handed_over();
         let mailbox = format!("user{}", rng.below(boxes));
         let message = format!("From a@b  Mon Nov 23 12:00:00 2026\nSubject: m{i:04}\n\nbody {i:04}\n\n");
         world.deliver(rng.below(2) as usize, &mailbox, message.as_bytes());

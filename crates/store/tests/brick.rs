@@ -1,4 +1,5 @@
 //! The brick's directory on a real filesystem: formatted, refused, locked, checkpointed, opened again.
+#![allow(clippy::unwrap_used, reason = "helpers of tests, too")]
 
 use mboxfs_store::{Inspection, Opened, Options, StoreError, format, format_with, inspect};
 use mboxfs_types::{

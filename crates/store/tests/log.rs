@@ -1,5 +1,6 @@
 //! The log, the superblock and the snapshots on a medium that forgets what was not synced (log R1-R6, superblock B1-B2,
 //! checkpoint C1-C3).
+#![allow(clippy::unwrap_used, reason = "helpers of tests, too")]
 
 use mboxfs_store::{
     LogError, LossyMedium, Medium, Options, Recovery, StoreError, Touched, format_medium, lossy::SECTOR_BYTES, recover,
@@ -239,6 +240,19 @@ fn a_letter_that_looks_like_a_record_proves_nothing() {
     let foreign = bytes_of(&other, FIRST_SEGMENT)[usize::try_from(at).unwrap()..].to_vec();
     scribble(&medium, FIRST_SEGMENT, at, &foreign);
     assert_eq!(open(&medium).log.last(), 1);
+}
+
+#[test]
+fn a_record_of_another_line_does_not_continue_this_one() {
+    let (own, other) = (medium(), medium());
+    open(&own).log.append(&[line(1, 100, 1)]).unwrap();
+    let mut log = open(&other).log;
+    log.append(&[line(1, 100, 2)]).unwrap();
+    let at = HEAD + log.bytes();
+    log.append(&[line(2, 100, 2)]).unwrap();
+    let foreign = bytes_of(&other, FIRST_SEGMENT)[usize::try_from(at).unwrap()..].to_vec();
+    scribble(&own, FIRST_SEGMENT, at, &foreign);
+    assert_eq!(open(&own).records, [line(1, 100, 1)], "R3");
 }
 
 #[test]

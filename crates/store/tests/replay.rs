@@ -2,6 +2,7 @@
 //!
 //! A small model of a namespace makes legal sequences of effects, as the brain does, with few names and many renames, so
 //! that names collide and directories change places.
+#![allow(clippy::unwrap_used, reason = "helpers of tests, too")]
 
 mod namespace;
 
@@ -131,7 +132,7 @@ fn a_directory_whose_place_is_below_itself_for_the_moment_gets_there_later() {
         moved(11, 12, "b"), // x/b/a
     ];
     for from in 0..ops.len() {
-        for again in from..=ops.len() {
+        for again in (from..=ops.len()).step_by(3) {
             let (dir, mut files) = brick();
             files.apply(&ops).unwrap();
             files.apply(&ops[from..again]).unwrap();

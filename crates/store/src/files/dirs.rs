@@ -23,7 +23,7 @@ use rustix::{
     fs::{AtFlags, Dir, FileType, Mode, OFlags, RenameFlags, XattrFlags},
     io::Errno as Sys,
 };
-use std::io;
+use std::{collections::btree_map::Entry, io};
 
 const PARKED_PREFIX: &str = "dir-";
 
@@ -90,8 +90,8 @@ impl Files {
                     continue; // not ours
                 };
                 // A copy that somebody made, with its mark, is not ours either.
-                if !self.dirs.contains_key(&ino) {
-                    self.dirs.insert(ino, Spot::At(dir, name));
+                if let Entry::Vacant(free) = self.dirs.entry(ino) {
+                    free.insert(Spot::At(dir, name));
                     open.push(ino);
                 }
             }

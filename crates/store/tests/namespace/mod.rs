@@ -194,7 +194,7 @@ impl Model {
         let ino = pick(&self.nodes, which);
         let node = self.nodes.get_mut(&ino).unwrap();
         if node.kind != Kind::Symlink {
-            node.mode = 0o700 | u32::from(mode) % 0o100;
+            node.mode = 0o700 | (u32::from(mode) % 0o100);
         }
         // What happens in a directory later moves its time; nobody asks the brick's files for that.
         node.mtime = (node.kind != Kind::Dir).then_some(now);
