@@ -8,31 +8,7 @@
 
 mod args;
 mod clock;
-mod cluster {
-    //! TEMPORARY until `cluster.rs` appears.
-    use crate::local::{Local, VolumeConfig};
-    use std::{
-        net::{IpAddr, SocketAddr},
-        path::Path,
-        sync::Arc,
-    };
-    pub(crate) struct Cluster;
-    impl Cluster {
-        pub(crate) fn open(_: &Path, _: SocketAddr, local: Arc<dyn Local>) -> Result<Arc<Self>, String> {
-            let _ = (local.report(), local.stop(), local.data_dir());
-            Ok(Arc::new(Self))
-        }
-        pub(crate) fn routes(self: &Arc<Self>) -> mboxfs_rpc::Routes {
-            mboxfs_rpc::Routes::default()
-        }
-        pub(crate) fn volume(&self) -> Option<VolumeConfig> {
-            None
-        }
-        pub(crate) fn knows(&self, _: IpAddr) -> bool {
-            false
-        }
-    }
-}
+mod cluster;
 mod config;
 mod disk;
 mod driver;

@@ -1,1 +1,5 @@
-fn main() {}
+//! `mboxfs`: see the library.
+
+fn main() -> std::process::ExitCode {
+    mboxfs_cli::main()
+}

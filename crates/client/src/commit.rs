@@ -44,7 +44,7 @@ impl Client {
         }
         let (cut, extents) = staging.changes();
         let (size, mtime, atime) = (staging.size, staging.mtime, staging.atime);
-        let total: usize = extents.iter().map(|e| e.data.len()).sum();
+        let total: usize = extents.iter().map(weight).sum();
         let mut committing = Committing { pieces: BTreeSet::new(), commit: None, failed: None };
         if total <= limits::RECORD_BYTES_MAX {
             node.committing = Some(committing);
@@ -123,16 +123,21 @@ impl Client {
     }
 }
 
+/// What an extent takes of a record.
+fn weight(extent: &Extent) -> usize {
+    extent.data.len() + limits::EXTENT_HEAD_BYTES
+}
+
 /// Groups extents into records of at most `RECORD_BYTES_MAX`.
 fn pieces(extents: Vec<Extent>) -> Vec<Vec<Extent>> {
     let mut all: Vec<Vec<Extent>> = Vec::new();
     let mut bytes = usize::MAX;
     for extent in extents {
-        if bytes.saturating_add(extent.data.len()) > limits::RECORD_BYTES_MAX {
+        if bytes.saturating_add(weight(&extent)) > limits::RECORD_BYTES_MAX {
             all.push(Vec::new());
             bytes = 0;
         }
-        bytes += extent.data.len();
+        bytes += weight(&extent);
         if let Some(last) = all.last_mut() {
             last.push(extent);
         }

@@ -165,7 +165,7 @@ impl Staging {
         for (start, piece) in &self.pieces {
             match extents.last_mut() {
                 Some((s, data))
-                    if *s + data.len() as u64 == *start && data.len() + piece.len() <= limits::EXTENT_BYTES_MAX =>
+                    if *s + data.len() as u64 == *start && data.len() + piece.len() + limits::EXTENT_HEAD_BYTES <= limits::EXTENT_BYTES_MAX =>
                 {
                     data.extend_from_slice(piece);
                 }

@@ -5,6 +5,7 @@
 //!
 //! Not here: what the frames mean (`client`, `brick`), who may connect.
 
+pub mod admin;
 mod convert;
 mod dial;
 mod error;

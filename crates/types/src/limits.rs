@@ -35,10 +35,12 @@ pub const DOTLOCK_ORPHAN: Nanos = Nanos::from_millis(2000);
 pub const IDLE: Nanos = Nanos::from_millis(250);
 
 /// Content of a dotlock.
-pub const DOTLOCK_BYTES_MAX: usize = 64 << 10;
+pub const DOTLOCK_BYTES_MAX: usize = 4 << 10;
 /// Bytes in one extent of a commit, and in one read.
 pub const EXTENT_BYTES_MAX: usize = 1 << 20;
-/// Bytes of changes in one record; a larger lock session is sent in several `Stage` records.
+/// Room that an extent takes in a message beside its bytes.
+pub const EXTENT_HEAD_BYTES: usize = 32;
+/// Bytes of changes in one record, heads of extents included; a larger lock session is sent in several `Stage` records.
 pub const RECORD_BYTES_MAX: usize = 1 << 20;
 /// Bytes that a lock session may stage before it is committed in pieces.
 pub const STAGED_BYTES_MAX: usize = 32 << 20;

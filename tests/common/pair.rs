@@ -1,0 +1,153 @@
+//! mboxfs on the two test hosts: an ext4 brick, a `brickd`, the volume gVol0 and its mount on each.
+//!
+//! Promises: set up with the commands that an operator types; `Drop` unmounts and ends every process it started, by pid.
+//! Not here: mail programs (`mail`).
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Output};
+use std::time::Duration;
+
+use super::host::{Host, Lab};
+use super::image::Image;
+use super::wait::{holds_within, wait_for};
+
+const BRICKD: &str = env!("CARGO_BIN_EXE_brickd");
+const MOUNT: &str = env!("CARGO_BIN_EXE_mount-mboxfs");
+const MBOXFS: &str = env!("CARGO_BIN_EXE_mboxfs");
+
+/// Long enough for a brick that boots without its peer (10 s) and everything faster.
+const SERVE_MAX: Duration = Duration::from_secs(40);
+
+/// One server.
+pub(crate) struct Node {
+    pub(crate) host: Host,
+    pub(crate) brick: PathBuf,
+    pub(crate) spool: PathBuf,
+    brickd: Option<Child>,
+    starts: u32,
+    _image: Image,
+}
+
+impl Node {
+    fn new(host: &Host) -> Self {
+        let brick = host.dir().join("vol0");
+        let image = Image::create(Some(host), &host.dir().join("brick.img"), 512, &brick);
+        let spool = host.dir().join("mail");
+        fs::create_dir_all(host.outside(&spool)).expect("the mount point can be made");
+        let mut node = Self { host: host.clone(), brick, spool, brickd: None, starts: 0, _image: image };
+        node.start();
+        node
+    }
+
+    /// Starts brickd and waits for its READY.
+    pub(crate) fn start(&mut self) {
+        self.starts += 1;
+        let log = self.host.dir().join(format!("brickd{}.log", self.starts));
+        let out = fs::File::create(&log).expect("a log file in an own directory");
+        let err = out.try_clone().expect("a second handle");
+        let mut command = self.host.command(BRICKD);
+        command.args(["--data", self.brick.to_str().expect("ASCII paths"), "--listen", "0.0.0.0:24009"]);
+        self.brickd = Some(command.stdout(out).stderr(err).spawn().expect("nsenter starts"));
+        wait_for("brickd says READY", SERVE_MAX, || fs::read_to_string(&log).unwrap_or_default().contains("READY"));
+    }
+
+    /// SIGKILL, by pid.
+    pub(crate) fn kill(&mut self) {
+        if let Some(mut child) = self.brickd.take() {
+            child.kill().expect("the daemon is ours");
+            child.wait().expect("and ends");
+        }
+    }
+
+    pub(crate) fn is_running(&mut self) -> bool {
+        self.brickd.as_mut().is_some_and(|c| matches!(c.try_wait(), Ok(None)))
+    }
+
+    pub(crate) fn cli(&self, words: &str) -> Output {
+        self.host.command(MBOXFS).args(words.split_whitespace()).output().expect("nsenter starts")
+    }
+
+    /// The command's stdout. Panics if it fails.
+    pub(crate) fn done(&self, words: &str) -> String {
+        let output = self.cli(words);
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        let complaint = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{}: mboxfs {words}: {text}{complaint}", self.host.name());
+        text
+    }
+
+    pub(crate) fn mount(&self, server: &str) {
+        let log = self.host.dir().join("mount.log");
+        let log = format!("log-file={}", log.display());
+        let dir = self.spool.to_str().expect("ASCII paths");
+        self.host.run(MOUNT, &[&format!("{server}:/gVol0"), dir, "-o", &log]);
+    }
+
+    pub(crate) fn unmount(&self) {
+        self.host.run("umount", &[self.spool.to_str().expect("ASCII paths")]);
+    }
+
+    /// A path in the mounted volume, as the test program reaches it.
+    pub(crate) fn seen(&self, name: &str) -> PathBuf {
+        self.host.outside(&self.spool.join(name))
+    }
+
+    /// The same file in the brick.
+    pub(crate) fn in_brick(&self, name: &str) -> PathBuf {
+        self.host.outside(&self.brick.join(name))
+    }
+}
+
+/// Both servers.
+pub(crate) struct Pair {
+    pub(crate) one: Node,
+    pub(crate) two: Node,
+}
+
+impl Pair {
+    /// From bare disks to two mounts, with the seed's commands.
+    pub(crate) fn start(lab: &Lab) -> Self {
+        let pair = Self::formed(lab);
+        pair.one.done("volume start gVol0");
+        pair.one.mount("h1");
+        pair.two.mount("h2");
+        for node in [&pair.one, &pair.two] {
+            node.host.run("chown", &["root:mail", path(&node.spool)]);
+            node.host.run("chmod", &["2775", path(&node.spool)]);
+        }
+        pair
+    }
+
+    /// The volume exists and is not started.
+    pub(crate) fn formed(lab: &Lab) -> Self {
+        let pair = Self { one: Node::new(&lab.h1), two: Node::new(&lab.h2) };
+        pair.one.done("peer probe h2");
+        let (a, b) = (path(&pair.one.brick).to_owned(), path(&pair.two.brick).to_owned());
+        pair.one.done(&format!("volume create gVol0 replica 2 transport tcp h1:{a} h2:{b}"));
+        pair
+    }
+
+    pub(crate) fn wait_healed(&self) {
+        for node in [&self.one, &self.two] {
+            wait_for("nothing is left to heal", SERVE_MAX, || node.cli("heal status").status.success());
+        }
+    }
+}
+
+impl Drop for Pair {
+    fn drop(&mut self) {
+        for node in [&mut self.one, &mut self.two] {
+            let dir = path(&node.spool).to_owned();
+            let _ = node.host.command("umount").args(["-l", &dir]).output();
+            if let Some(mut child) = node.brickd.take() {
+                let _ = child.kill();
+                holds_within(Duration::from_secs(5), || matches!(child.try_wait(), Ok(Some(_))));
+            }
+        }
+    }
+}
+
+fn path(path: &Path) -> &str {
+    path.to_str().expect("ASCII paths")
+}
