@@ -23,14 +23,23 @@ const NEEDS: &[Need] = &[Need::Root, Need::Netns, Need::Loop, Need::Fuse];
 
 /// Appends one message, as a mailer that keeps to O_APPEND and fsync.
 fn append(node: &Node, name: &str, text: &str) {
-    let mut file = OpenOptions::new().append(true).create(true).open(node.seen(name)).expect("the mailbox opens");
+    let mut file = OpenOptions::new()
+        .append(true)
+        .create(true)
+        .open(node.seen(name))
+        .expect("the mailbox opens");
     file.write_all(text.as_bytes()).expect("it is written");
     file.sync_all().expect("it is durable");
 }
 
 fn both_read(pair: &Pair, name: &str, text: &str) {
     for node in [&pair.one, &pair.two] {
-        assert_eq!(fs::read_to_string(node.seen(name)).expect("it can be read"), text, "on {}", node.host.name());
+        assert_eq!(
+            fs::read_to_string(node.seen(name)).expect("it can be read"),
+            text,
+            "on {}",
+            node.host.name()
+        );
     }
 }
 
@@ -41,17 +50,28 @@ fn the_seeds_commands() {
     }
     let lab = Lab::new();
     let pair = Pair::formed(&lab);
-    assert!(pair.one.done("peer status").contains("State: Peer in Cluster (Connected)"));
+    assert!(
+        pair.one
+            .done("peer status")
+            .contains("State: Peer in Cluster (Connected)")
+    );
     assert!(pair.two.done("peer status").contains("Number of Peers: 1"));
     assert!(pair.two.done("volume info").contains("Volume Name: gVol0"));
     assert!(!pair.one.cli("volume status gVol0").status.success(), "not started yet");
     pair.one.done("volume start gVol0");
-    wait_for("both bricks are online", Duration::from_secs(20), || pair.two.cli("volume status gVol0").status.success());
+    wait_for("both bricks are online", Duration::from_secs(20), || {
+        pair.two.cli("volume status gVol0").status.success()
+    });
     pair.one.mount("h1");
     pair.two.mount("h2");
     append(&pair.one, "alice", "From a@b  Mon Nov 23 12:00:00 2026\n\nhello\n\n");
     both_read(&pair, "alice", "From a@b  Mon Nov 23 12:00:00 2026\n\nhello\n\n");
-    assert!(pair.one.host.run("df", &["-h", pair.one.spool.to_str().expect("ASCII")]).contains("h1:/gVol0"));
+    assert!(
+        pair.one
+            .host
+            .run("df", &["-h", pair.one.spool.to_str().expect("ASCII")])
+            .contains("h1:/gVol0")
+    );
     pair.two.unmount();
     pair.one.unmount();
 }
@@ -74,7 +94,9 @@ fn what_one_writes_the_other_reads_at_once() {
         both_read(&pair, "bob", &all);
     }
     wait_for("both bricks hold the plain file", Duration::from_secs(5), || {
-        [&pair.one, &pair.two].iter().all(|n| fs::read_to_string(n.in_brick("bob")).is_ok_and(|t| t == all))
+        [&pair.one, &pair.two]
+            .iter()
+            .all(|n| fs::read_to_string(n.in_brick("bob")).is_ok_and(|t| t == all))
     });
 }
 
@@ -95,7 +117,10 @@ fn names_and_attributes() {
     assert_eq!(fs::metadata(one.seen("dir/b")).expect("stat").nlink(), 2);
     std::os::unix::fs::symlink("b", one.seen("dir/l")).expect("symlink");
     assert_eq!(fs::read_link(two.seen("dir/l")).expect("readlink").to_str(), Some("b"));
-    let mut names: Vec<_> = fs::read_dir(two.seen("dir")).expect("readdir").map(|e| e.expect("entry").file_name()).collect();
+    let mut names: Vec<_> = fs::read_dir(two.seen("dir"))
+        .expect("readdir")
+        .map(|e| e.expect("entry").file_name())
+        .collect();
     names.sort();
     assert_eq!(names, ["b", "c", "l"]);
     let open = fs::File::open(two.seen("dir/b")).expect("open");
@@ -106,13 +131,24 @@ fn names_and_attributes() {
     drop(open);
     fs::remove_dir(two.seen("dir")).expect("rmdir");
     // A dotlock excludes on both nodes and is never a file in a brick (L5, L7).
-    let lock = OpenOptions::new().write(true).create_new(true).open(one.seen("carol.lock")).expect("dotlock");
-    let again = OpenOptions::new().write(true).create_new(true).open(two.seen("carol.lock"));
+    let lock = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .open(one.seen("carol.lock"))
+        .expect("dotlock");
+    let again = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .open(two.seen("carol.lock"));
     assert_eq!(again.expect_err("one winner").kind(), std::io::ErrorKind::AlreadyExists);
     assert!(!one.in_brick("carol.lock").exists());
     drop(lock);
     fs::remove_file(one.seen("carol.lock")).expect("unlock");
-    OpenOptions::new().write(true).create_new(true).open(two.seen("carol.lock")).expect("free again");
+    OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .open(two.seen("carol.lock"))
+        .expect("free again");
     fs::remove_file(two.seen("carol.lock")).expect("unlock");
 }
 
@@ -140,6 +176,8 @@ fn a_killed_brick_loses_nothing() {
     let all = deliver(&pair, 4);
     both_read(&pair, "dave", &all);
     wait_for("both bricks hold the same", Duration::from_secs(5), || {
-        [&pair.one, &pair.two].iter().all(|n| fs::read_to_string(n.in_brick("dave")).is_ok_and(|t| t == all))
+        [&pair.one, &pair.two]
+            .iter()
+            .all(|n| fs::read_to_string(n.in_brick("dave")).is_ok_and(|t| t == all))
     });
 }

@@ -42,17 +42,34 @@ fn root() -> PathBuf {
 
 /// Names in `[dependencies]`.
 fn dependencies(room: &str) -> Vec<String> {
-    let text = fs::read_to_string(root().join("crates").join(room).join("Cargo.toml")).expect("each room has a manifest");
-    let part = text.split("[dependencies]").nth(1).unwrap_or("").split("\n[").next().unwrap_or("");
-    part.lines().filter_map(|l| l.split(['.', ' ', '=']).next()).filter(|n| !n.is_empty()).map(str::to_owned).collect()
+    let text =
+        fs::read_to_string(root().join("crates").join(room).join("Cargo.toml")).expect("each room has a manifest");
+    let part = text
+        .split("[dependencies]")
+        .nth(1)
+        .unwrap_or("")
+        .split("\n[")
+        .next()
+        .unwrap_or("");
+    part.lines()
+        .filter_map(|l| l.split(['.', ' ', '=']).next())
+        .filter(|n| !n.is_empty())
+        .map(str::to_owned)
+        .collect()
 }
 
 #[test]
 fn rooms_use_only_the_rooms_below_them() {
     let rooms: BTreeMap<_, _> = MAY_USE.iter().copied().collect();
-    for entry in fs::read_dir(root().join("crates")).expect("crates/").flatten().filter(|e| e.path().is_dir()) {
+    for entry in fs::read_dir(root().join("crates"))
+        .expect("crates/")
+        .flatten()
+        .filter(|e| e.path().is_dir())
+    {
         let room = entry.file_name().to_string_lossy().into_owned();
-        let may = rooms.get(room.as_str()).unwrap_or_else(|| panic!("crates/{room} is not in the table"));
+        let may = rooms
+            .get(room.as_str())
+            .unwrap_or_else(|| panic!("crates/{room} is not in the table"));
         for name in dependencies(&room) {
             if let Some(used) = name.strip_prefix("mboxfs-") {
                 assert!(may.contains(&used), "{room} must not use {used}");
@@ -84,7 +101,11 @@ fn every_file_has_a_header_and_fits() {
     for path in all {
         let text = fs::read_to_string(&path).expect("a source");
         assert!(text.starts_with("//!"), "{} has no header", path.display());
-        assert!(text.lines().count() <= LINES_MAX, "{} is over {LINES_MAX} lines", path.display());
+        assert!(
+            text.lines().count() <= LINES_MAX,
+            "{} is over {LINES_MAX} lines",
+            path.display()
+        );
         assert!(text.is_ascii(), "{} is not ASCII", path.display());
     }
 }

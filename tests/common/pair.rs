@@ -35,7 +35,14 @@ impl Node {
         let image = Image::create(Some(host), &host.dir().join("brick.img"), 512, &brick);
         let spool = host.dir().join("mail");
         fs::create_dir_all(host.outside(&spool)).expect("the mount point can be made");
-        let mut node = Self { host: host.clone(), brick, spool, brickd: None, starts: 0, _image: image };
+        let mut node = Self {
+            host: host.clone(),
+            brick,
+            spool,
+            brickd: None,
+            starts: 0,
+            _image: image,
+        };
         node.start();
         node
     }
@@ -47,9 +54,16 @@ impl Node {
         let out = fs::File::create(&log).expect("a log file in an own directory");
         let err = out.try_clone().expect("a second handle");
         let mut command = self.host.command(BRICKD);
-        command.args(["--data", self.brick.to_str().expect("ASCII paths"), "--listen", "0.0.0.0:24009"]);
+        command.args([
+            "--data",
+            self.brick.to_str().expect("ASCII paths"),
+            "--listen",
+            "0.0.0.0:24009",
+        ]);
         self.brickd = Some(command.stdout(out).stderr(err).spawn().expect("nsenter starts"));
-        wait_for("brickd says READY", SERVE_MAX, || fs::read_to_string(&log).unwrap_or_default().contains("READY"));
+        wait_for("brickd says READY", SERVE_MAX, || {
+            fs::read_to_string(&log).unwrap_or_default().contains("READY")
+        });
     }
 
     /// SIGKILL, by pid.
@@ -65,7 +79,11 @@ impl Node {
     }
 
     pub(crate) fn cli(&self, words: &str) -> Output {
-        self.host.command(MBOXFS).args(words.split_whitespace()).output().expect("nsenter starts")
+        self.host
+            .command(MBOXFS)
+            .args(words.split_whitespace())
+            .output()
+            .expect("nsenter starts")
     }
 
     /// The command's stdout. Panics if it fails.
@@ -73,7 +91,11 @@ impl Node {
         let output = self.cli(words);
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
         let complaint = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "{}: mboxfs {words}: {text}{complaint}", self.host.name());
+        assert!(
+            output.status.success(),
+            "{}: mboxfs {words}: {text}{complaint}",
+            self.host.name()
+        );
         text
     }
 
@@ -121,16 +143,22 @@ impl Pair {
 
     /// The volume exists and is not started.
     pub(crate) fn formed(lab: &Lab) -> Self {
-        let pair = Self { one: Node::new(&lab.h1), two: Node::new(&lab.h2) };
+        let pair = Self {
+            one: Node::new(&lab.h1),
+            two: Node::new(&lab.h2),
+        };
         pair.one.done("peer probe h2");
         let (a, b) = (path(&pair.one.brick).to_owned(), path(&pair.two.brick).to_owned());
-        pair.one.done(&format!("volume create gVol0 replica 2 transport tcp h1:{a} h2:{b}"));
+        pair.one
+            .done(&format!("volume create gVol0 replica 2 transport tcp h1:{a} h2:{b}"));
         pair
     }
 
     pub(crate) fn wait_healed(&self) {
         for node in [&self.one, &self.two] {
-            wait_for("nothing is left to heal", SERVE_MAX, || node.cli("heal status").status.success());
+            wait_for("nothing is left to heal", SERVE_MAX, || {
+                node.cli("heal status").status.success()
+            });
         }
     }
 }
@@ -138,6 +166,22 @@ impl Pair {
 impl Drop for Pair {
     fn drop(&mut self) {
         for node in [&mut self.one, &mut self.two] {
+            if std::thread::panicking() {
+                for log in fs::read_dir(node.host.dir())
+                    .into_iter()
+                    .flatten()
+                    .flatten()
+                    .map(|e| e.path())
+                {
+                    if log.extension().is_some_and(|e| e == "log") {
+                        eprintln!(
+                            "--- {}\n{}",
+                            log.display(),
+                            fs::read_to_string(&log).unwrap_or_default()
+                        );
+                    }
+                }
+            }
             let dir = path(&node.spool).to_owned();
             let _ = node.host.command("umount").args(["-l", &dir]).output();
             if let Some(mut child) = node.brickd.take() {

@@ -13,8 +13,8 @@ use file::{Brick, Config, Peer, Volume};
 use mboxfs_rpc::{
     Routes,
     admin::{
-        self, AdminBrick, AdminHello, AdminPeer, AdminReport, AdminSet, AdminState, AdminStatus, AdminTell, AdminVolume,
-        AdminWhat, Verb,
+        self, AdminBrick, AdminHello, AdminPeer, AdminReport, AdminSet, AdminState, AdminStatus, AdminTell,
+        AdminVolume, AdminWhat, Verb,
     },
 };
 use mboxfs_types::{BrickId, VolumeId, limits};
@@ -48,12 +48,18 @@ struct Refusal {
 
 impl From<String> for Refusal {
     fn from(why: String) -> Self {
-        Self { why, hint: String::new() }
+        Self {
+            why,
+            hint: String::new(),
+        }
     }
 }
 
 fn refuse<T>(why: impl Into<String>, hint: impl Into<String>) -> Result<T, Refusal> {
-    Err(Refusal { why: why.into(), hint: hint.into() })
+    Err(Refusal {
+        why: why.into(),
+        hint: hint.into(),
+    })
 }
 
 type Outcome = Result<(), Refusal>;
@@ -63,7 +69,13 @@ impl Cluster {
         let path = data.join(".mboxfs/cluster.toml");
         let config = file::read(&path)?;
         let data = data.canonicalize().map_err(|e| format!("{}: {e}", data.display()))?;
-        let cluster = Self { path, data, port: listen.port(), local, config: Mutex::new(config) };
+        let cluster = Self {
+            path,
+            data,
+            port: listen.port(),
+            local,
+            config: Mutex::new(config),
+        };
         cluster.save()?;
         Ok(Arc::new(cluster))
     }
@@ -92,17 +104,22 @@ impl Cluster {
         })
     }
 
-    /// Is this the address of a peer?
+    /// Is this an address of this host, or of a peer?
     pub(crate) fn knows(&self, ip: IpAddr) -> bool {
+        if is_own(&ip.to_string()) {
+            return true;
+        }
         let peers: Vec<(String, u16)> = self.config().peers.iter().map(|p| (p.host.clone(), p.port)).collect();
         peers.iter().any(|(host, port)| {
-            (host.as_str(), *port).to_socket_addrs().is_ok_and(|mut all| all.any(|a| a.ip() == ip))
+            (host.as_str(), *port)
+                .to_socket_addrs()
+                .is_ok_and(|mut all| all.any(|a| a.ip() == ip))
         })
     }
 
     async fn answer(&self, remote: SocketAddr, verb: Verb) -> AdminTell {
         let ip = remote.ip().to_canonical();
-        let trusted = ip.is_loopback() || is_own(&ip.to_string()) || self.knows(ip);
+        let trusted = ip.is_loopback() || self.knows(ip);
         let deep = matches!(&verb, Verb::Status(s) if s.deep);
         let outcome = match verb {
             Verb::Status(_) => Ok(()),
@@ -115,8 +132,15 @@ impl Cluster {
             Verb::Set(set) => self.set(&set).await,
         };
         match outcome {
-            Ok(()) => AdminTell { state: Some(self.state(deep).await), ..AdminTell::default() },
-            Err(Refusal { why, hint }) => AdminTell { refused: why, hint, state: None },
+            Ok(()) => AdminTell {
+                state: Some(self.state(deep).await),
+                ..AdminTell::default()
+            },
+            Err(Refusal { why, hint }) => AdminTell {
+                refused: why,
+                hint,
+                state: None,
+            },
         }
     }
 
@@ -132,11 +156,18 @@ impl Cluster {
         } else {
             let stranger = !config.peers.iter().any(|p| p.uuid == hello.uuid);
             if stranger && (!config.peers.is_empty() || config.volume.is_some()) {
-                return refuse("is either already part of another cluster or having volumes configured", "");
+                return refuse(
+                    "is either already part of another cluster or having volumes configured",
+                    "",
+                );
             }
             if stranger {
                 // By its address until a volume is made, which names its host.
-                config.peers.push(Peer { uuid: hello.uuid.clone(), host: ip.to_string(), port });
+                config.peers.push(Peer {
+                    uuid: hello.uuid.clone(),
+                    host: ip.to_string(),
+                    port,
+                });
             }
         }
         drop(config);
@@ -151,7 +182,11 @@ impl Cluster {
         if self.config().peers.iter().any(|p| p.host == name && p.port == port) {
             return refuse(format!("Host {name} port {port} already in peer list"), "");
         }
-        let hello = AdminHello { uuid: self.config().uuid.clone(), port: u32::from(self.port), part: false };
+        let hello = AdminHello {
+            uuid: self.config().uuid.clone(),
+            port: u32::from(self.port),
+            part: false,
+        };
         let state = match admin::ask(&format!("{name}:{port}"), Verb::Hello(hello), PEER).await {
             Ok(AdminTell { refused, .. }) if !refused.is_empty() => return refuse(format!("{name} {refused}"), ""),
             Ok(tell) => tell.state.unwrap_or_default(),
@@ -162,7 +197,11 @@ impl Cluster {
         };
         let mut config = self.config();
         config.peers.retain(|p| p.uuid != state.uuid);
-        config.peers.push(Peer { uuid: state.uuid, host: name, port });
+        config.peers.push(Peer {
+            uuid: state.uuid,
+            host: name,
+            port,
+        });
         drop(config);
         Ok(self.save()?)
     }
@@ -170,13 +209,20 @@ impl Cluster {
     async fn detach(&self, host: &str) -> Outcome {
         let (name, port) = split(host);
         if self.config().volume.is_some() {
-            return refuse(format!("Peer {name} hosts one or more bricks"), "mboxfs volume delete VOLUME");
+            return refuse(
+                format!("Peer {name} hosts one or more bricks"),
+                "mboxfs volume delete VOLUME",
+            );
         }
         let known = self.config().peers.iter().any(|p| p.host == name && p.port == port);
         if !known {
             return refuse(format!("{name} is not part of cluster"), "mboxfs peer status");
         }
-        let hello = AdminHello { uuid: self.config().uuid.clone(), port: u32::from(self.port), part: true };
+        let hello = AdminHello {
+            uuid: self.config().uuid.clone(),
+            port: u32::from(self.port),
+            part: true,
+        };
         // It may be gone for good: then it does not need to know.
         let _ = admin::ask(&format!("{name}:{port}"), Verb::Hello(hello), PEER).await;
         self.config().peers.retain(|p| p.host != name || p.port != port);
@@ -194,17 +240,28 @@ impl Cluster {
             };
             return refuse(why, "mboxfs volume info");
         }
-        let own = bricks.iter().position(|b| is_own(&b.host) && b.port == u32::from(self.port));
+        let own = bricks
+            .iter()
+            .position(|b| is_own(&b.host) && b.port == u32::from(self.port));
         let (Some(own), 2) = (own, bricks.len()) else {
             return refuse("one of the two bricks must be on this host", "mboxfs peer status");
         };
         let other = &bricks[1 - own];
         let peer = self.peer_at(&other.host, other.port);
         let Some(address) = peer else {
-            return refuse(format!("Host {} is not in 'Peer in Cluster' state", other.host), format!("mboxfs peer probe {}", other.host));
+            return refuse(
+                format!("Host {} is not in 'Peer in Cluster' state", other.host),
+                format!("mboxfs peer probe {}", other.host),
+            );
         };
-        let mut volume =
-            AdminVolume { name, id: uuid::Uuid::new_v4().as_bytes().to_vec().into(), bricks, started: false, own: own as u32, force };
+        let mut volume = AdminVolume {
+            name,
+            id: uuid::Uuid::new_v4().as_bytes().to_vec().into(),
+            bricks,
+            started: false,
+            own: own as u32,
+            force,
+        };
         self.check(&volume)?;
         volume.own = 1 - own as u32;
         tell(&address, Verb::Adopt(volume.clone())).await?; // U1
@@ -215,7 +272,10 @@ impl Cluster {
     /// Address of the peer whose host this is.
     fn peer_at(&self, host: &str, port: u32) -> Option<String> {
         let ips = |h: &str| -> Vec<IpAddr> {
-            (h, 0).to_socket_addrs().map(|all| all.map(|a| a.ip()).collect()).unwrap_or_default()
+            (h, 0)
+                .to_socket_addrs()
+                .map(|all| all.map(|a| a.ip()).collect())
+                .unwrap_or_default()
         };
         let wanted = ips(host);
         let config = self.config();
@@ -226,7 +286,9 @@ impl Cluster {
     }
 
     fn check(&self, volume: &AdminVolume) -> Outcome {
-        let Some(brick) = volume.bricks.get(volume.own as usize) else { return refuse("a volume of two bricks is needed", "") };
+        let Some(brick) = volume.bricks.get(volume.own as usize) else {
+            return refuse("a volume of two bricks is needed", "");
+        };
         let path = Path::new(&brick.path);
         if path.canonicalize().ok().as_deref() != Some(&self.data) {
             let hint = format!("brickd on {} runs with --data {}", brick.host, self.data.display());
@@ -255,13 +317,23 @@ impl Cluster {
         let bricks: Vec<Brick> = volume
             .bricks
             .iter()
-            .map(|b| Brick { host: b.host.clone(), port: b.port as u16, path: b.path.clone() })
+            .map(|b| Brick {
+                host: b.host.clone(),
+                port: b.port as u16,
+                path: b.path.clone(),
+            })
             .collect();
         let other = &bricks[1 - volume.own as usize];
         if let [peer] = config.peers.as_mut_slice() {
             other.host.clone_into(&mut peer.host);
         }
-        config.volume = Some(Volume { name: volume.name.clone(), id, bricks, own: volume.own, started: false });
+        config.volume = Some(Volume {
+            name: volume.name.clone(),
+            id,
+            bricks,
+            own: volume.own,
+            started: false,
+        });
         drop(config);
         Ok(self.save()?)
     }
@@ -281,14 +353,23 @@ impl Cluster {
             }
             AdminWhat::AdminDelete if volume.started => {
                 let hint = format!("mboxfs volume stop {}", set.name);
-                return refuse(format!("Volume {} has been started. Volume needs to be stopped before deletion.", set.name), hint);
+                return refuse(
+                    format!(
+                        "Volume {} has been started. Volume needs to be stopped before deletion.",
+                        set.name
+                    ),
+                    hint,
+                );
             }
             AdminWhat::AdminUnknown => return refuse("an unknown verb", ""),
             _ => {}
         }
         if !set.here {
             let other = &volume.bricks[1 - volume.own as usize];
-            let verb = Verb::Set(AdminSet { here: true, ..set.clone() });
+            let verb = Verb::Set(AdminSet {
+                here: true,
+                ..set.clone()
+            });
             tell(&format!("{}:{}", other.host, other.port), verb).await?; // U1
         }
         match what {
@@ -315,14 +396,23 @@ impl Cluster {
         let mut peers = Vec::new();
         for peer in config.peers {
             let address = format!("{}:{}", peer.host, peer.port);
-            let mut shown = AdminPeer { uuid: peer.uuid, host: peer.host, port: u32::from(peer.port), state: None };
+            let mut shown = AdminPeer {
+                uuid: peer.uuid,
+                host: peer.host,
+                port: u32::from(peer.port),
+                state: None,
+            };
             if deep {
                 let asked = admin::ask(&address, Verb::Status(AdminStatus { deep: false }), PEER).await;
                 shown.state = asked.ok().and_then(|tell| tell.state);
             }
             peers.push(shown);
         }
-        let brick = |b: &Brick| AdminBrick { host: b.host.clone(), port: u32::from(b.port), path: b.path.clone() };
+        let brick = |b: &Brick| AdminBrick {
+            host: b.host.clone(),
+            port: u32::from(b.port),
+            path: b.path.clone(),
+        };
         let volume = config.volume.map(|v| AdminVolume {
             name: v.name,
             id: v.id.to_vec().into(),
@@ -364,14 +454,18 @@ async fn tell(address: &str, verb: Verb) -> Outcome {
 
 fn split(host: &str) -> (String, u16) {
     match host.rsplit_once(':') {
-        Some((name, port)) => port.parse().map_or((host.to_owned(), limits::PORT), |p| (name.to_owned(), p)),
+        Some((name, port)) => port
+            .parse()
+            .map_or((host.to_owned(), limits::PORT), |p| (name.to_owned(), p)),
         None => (host.to_owned(), limits::PORT),
     }
 }
 
 /// A socket can be bound to an own address only.
 fn is_own(host: &str) -> bool {
-    (host, 0).to_socket_addrs().is_ok_and(|mut all| all.any(|a| UdpSocket::bind(a).is_ok()))
+    (host, 0)
+        .to_socket_addrs()
+        .is_ok_and(|mut all| all.any(|a| UdpSocket::bind(a).is_ok()))
 }
 
 #[derive(Clone)]

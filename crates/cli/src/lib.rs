@@ -39,7 +39,11 @@ pub fn main() -> ExitCode {
         println!("mboxfs {}", env!("CARGO_PKG_VERSION"));
         return ExitCode::SUCCESS;
     }
-    ExitCode::from(if rest.is_empty() && !options.help { prompt(&options) } else { once(&options, &rest) })
+    ExitCode::from(if rest.is_empty() && !options.help {
+        prompt(&options)
+    } else {
+        once(&options, &rest)
+    })
 }
 
 fn prompt(options: &Options) -> u8 {
@@ -88,7 +92,10 @@ fn once(options: &Options, rest: &[String]) -> u8 {
     let tell = match ask(options, command.verb()) {
         Ok(tell) => tell,
         Err(why) => {
-            eprintln!("error: could not {}: {why}\nhint: is brickd running? systemctl status brickd", command.phrase());
+            eprintln!(
+                "error: could not {}: {why}\nhint: is brickd running? systemctl status brickd",
+                command.phrase()
+            );
             return 3;
         }
     };
@@ -105,7 +112,11 @@ fn once(options: &Options, rest: &[String]) -> u8 {
     } else {
         show::text(&command, &state)
     };
-    let out = if code == 0 || command.is_question() { writeln!(std::io::stdout(), "{text}") } else { writeln!(std::io::stderr(), "{text}") };
+    let out = if code == 0 || command.is_question() {
+        writeln!(std::io::stdout(), "{text}")
+    } else {
+        writeln!(std::io::stderr(), "{text}")
+    };
     let _ = out; // a closed pipe is nobody's fault
     code
 }
@@ -121,21 +132,32 @@ fn asked(question: &str) -> bool {
 }
 
 fn ask(options: &Options, verb: Verb) -> Result<AdminTell, String> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|e| e.to_string())?;
-    runtime.block_on(admin::ask(&options.brickd, verb, ANSWER)).map_err(|e| e.to_string())
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|e| e.to_string())?;
+    runtime
+        .block_on(admin::ask(&options.brickd, verb, ANSWER))
+        .map_err(|e| e.to_string())
 }
 
 impl Command {
     fn verb(&self) -> Verb {
         let set = |name: &String, what: AdminWhat| {
-            Verb::Set(AdminSet { name: name.clone(), what: what.into(), here: false })
+            Verb::Set(AdminSet {
+                name: name.clone(),
+                what: what.into(),
+                here: false,
+            })
         };
         match self {
             Self::Probe(host) => Verb::Probe(admin::AdminProbe { host: host.clone() }),
             Self::Detach(host) => Verb::Detach(admin::AdminDetach { host: host.clone() }),
-            Self::Create { name, bricks, force } => {
-                Verb::Create(admin::AdminCreate { name: name.clone(), bricks: bricks.clone(), force: *force })
-            }
+            Self::Create { name, bricks, force } => Verb::Create(admin::AdminCreate {
+                name: name.clone(),
+                bricks: bricks.clone(),
+                force: *force,
+            }),
             Self::Start(name) => set(name, AdminWhat::AdminStart),
             Self::Stop(name) => set(name, AdminWhat::AdminStop),
             Self::Delete(name) => set(name, AdminWhat::AdminDelete),

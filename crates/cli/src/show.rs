@@ -21,7 +21,10 @@ pub(crate) fn text(command: &Command, state: &AdminState) -> (String, u8) {
         Command::Delete(name) => format!("volume delete: {name}: success"),
         Command::PeerStatus => peers(state),
         Command::Pool => pool(state),
-        Command::List => state.volume.as_ref().map_or("No volumes present in cluster".into(), |v| v.name.clone()),
+        Command::List => state
+            .volume
+            .as_ref()
+            .map_or("No volumes present in cluster".into(), |v| v.name.clone()),
         Command::Info(name) => volume(state, name).map_or_else(|e| e, info),
         Command::Status(name) => match volume(state, name) {
             Ok(v) if !v.started => format!("Volume {} is not started", v.name),
@@ -45,7 +48,8 @@ fn volume<'a>(state: &'a AdminState, name: &Option<String>) -> Result<&'a AdminV
 /// Exit code: 1 if what was asked about is missing, stopped or degraded.
 pub(crate) fn health(command: &Command, state: &AdminState) -> u8 {
     let healthy = |s: Option<&AdminState>| {
-        s.and_then(|s| s.report.as_ref()).is_some_and(|r| r.status == "normal" && r.debt_records == 0)
+        s.and_then(|s| s.report.as_ref())
+            .is_some_and(|r| r.status == "normal" && r.debt_records == 0)
     };
     let good = match command {
         Command::Info(Some(_)) => volume(state, &named(command)).is_ok(),
@@ -75,9 +79,17 @@ fn peers(state: &AdminState) -> String {
     }
     let mut text = format!("Number of Peers: {}\n", state.peers.len());
     for p in &state.peers {
-        let place = if p.port == 24009 { p.host.clone() } else { format!("{}:{}", p.host, p.port) };
+        let place = if p.port == 24009 {
+            p.host.clone()
+        } else {
+            format!("{}:{}", p.host, p.port)
+        };
         let state = connected(p.state.is_some());
-        let _ = write!(text, "\nHostname: {place}\nUuid: {}\nState: Peer in Cluster ({state})", p.uuid);
+        let _ = write!(
+            text,
+            "\nHostname: {place}\nUuid: {}\nState: Peer in Cluster ({state})",
+            p.uuid
+        );
     }
     text
 }
@@ -94,13 +106,24 @@ fn pool(state: &AdminState) -> String {
 fn uuid(id: &[u8]) -> String {
     let hex: String = id.iter().map(|b| format!("{b:02x}")).collect();
     match hex.len() {
-        32 => format!("{}-{}-{}-{}-{}", &hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..]),
+        32 => format!(
+            "{}-{}-{}-{}-{}",
+            &hex[..8],
+            &hex[8..12],
+            &hex[12..16],
+            &hex[16..20],
+            &hex[20..]
+        ),
         _ => hex,
     }
 }
 
 fn place(brick: &AdminBrick) -> String {
-    let port = if brick.port == 24009 { String::new() } else { format!(":{}", brick.port) };
+    let port = if brick.port == 24009 {
+        String::new()
+    } else {
+        format!(":{}", brick.port)
+    };
     format!("{}{port}:{}", brick.host, brick.path)
 }
 
@@ -120,7 +143,13 @@ fn info(v: &AdminVolume) -> String {
 
 /// The state of the brickd of each brick, Brick1 first.
 fn sides<'a>(state: &'a AdminState, v: &'a AdminVolume) -> Vec<(&'a AdminBrick, Option<&'a AdminState>)> {
-    let side = |i: usize| if i == v.own as usize { Some(state) } else { peer_state(state) };
+    let side = |i: usize| {
+        if i == v.own as usize {
+            Some(state)
+        } else {
+            peer_state(state)
+        }
+    };
     v.bricks.iter().enumerate().map(|(i, b)| (b, side(i))).collect()
 }
 
@@ -147,7 +176,11 @@ fn status(state: &AdminState, v: &AdminVolume) -> String {
         let host = if i == v.own as usize { "localhost" } else { &brick.host };
         row(&format!("Self-heal Daemon on {host}"), side, false);
     }
-    let _ = write!(text, "\n \nTask Status of Volume {}\n{line}\nThere are no active volume tasks", v.name);
+    let _ = write!(
+        text,
+        "\n \nTask Status of Volume {}\n{line}\nThere are no active volume tasks",
+        v.name
+    );
     text
 }
 
@@ -156,7 +189,11 @@ fn heal(state: &AdminState, v: &AdminVolume) -> String {
     for (brick, side) in sides(state, v) {
         let _ = writeln!(text, "Brick {}", place(brick));
         let Some(report) = side.and_then(|s| s.report.as_ref()) else {
-            let why = if side.is_some() { "Volume is not started" } else { "Transport endpoint is not connected" };
+            let why = if side.is_some() {
+                "Volume is not started"
+            } else {
+                "Transport endpoint is not connected"
+            };
             let _ = writeln!(text, "Status: {why}\nNumber of entries: -\n");
             continue;
         };

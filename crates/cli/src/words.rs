@@ -22,7 +22,11 @@ pub(crate) enum Command {
     PeerStatus,
     Detach(String),
     Pool,
-    Create { name: String, bricks: Vec<AdminBrick>, force: bool },
+    Create {
+        name: String,
+        bricks: Vec<AdminBrick>,
+        force: bool,
+    },
     Info(Option<String>),
     Start(String),
     Stop(String),
@@ -34,12 +38,20 @@ pub(crate) enum Command {
 
 pub(crate) fn options(all: &[String]) -> Result<(Options, Vec<String>), String> {
     let brickd = std::env::var("MBOXFS_BRICKD").unwrap_or_else(|_| format!("127.0.0.1:{}", limits::PORT));
-    let mut options = Options { brickd, json: false, yes: false, help: false, version: false };
+    let mut options = Options {
+        brickd,
+        json: false,
+        yes: false,
+        help: false,
+        version: false,
+    };
     let mut rest = Vec::new();
     let mut words = all.iter();
     while let Some(word) = words.next() {
         match word.as_str() {
-            "--brickd" => options.brickd.clone_from(words.next().ok_or("--brickd needs HOST:PORT")?),
+            "--brickd" => options
+                .brickd
+                .clone_from(words.next().ok_or("--brickd needs HOST:PORT")?),
             "--json" => options.json = true,
             "--yes" | "-y" | "--mode=script" => options.yes = true,
             "--help" | "-h" => options.help = true,
@@ -52,8 +64,19 @@ pub(crate) fn options(all: &[String]) -> Result<(Options, Vec<String>), String> 
 }
 
 const VERBS: &[&str] = &[
-    "peer probe", "peer status", "peer detach", "pool list", "volume create", "volume info", "volume start",
-    "volume stop", "volume delete", "volume status", "volume list", "volume heal", "heal status",
+    "peer probe",
+    "peer status",
+    "peer detach",
+    "pool list",
+    "volume create",
+    "volume info",
+    "volume start",
+    "volume stop",
+    "volume delete",
+    "volume status",
+    "volume list",
+    "volume heal",
+    "heal status",
 ];
 
 pub(crate) fn command(words: &[String]) -> Result<Command, String> {
@@ -86,7 +109,10 @@ fn unknown(words: &[&str]) -> String {
     if VERBS.contains(&said.as_str()) {
         return format!("wrong words after \"{said}\"");
     }
-    near.map_or_else(|| format!("unknown verb \"{said}\""), |v| format!("unknown verb \"{said}\". Did you mean \"{v}\"?"))
+    near.map_or_else(
+        || format!("unknown verb \"{said}\""),
+        |v| format!("unknown verb \"{said}\". Did you mean \"{v}\"?"),
+    )
 }
 
 /// Edits from one to the other (Levenshtein).
@@ -122,10 +148,18 @@ fn create(name: &str, rest: &[&str]) -> Result<Command, String> {
     if replica != "2" || bricks.len() != 2 {
         return Err("a volume has replica 2 and two bricks, HOST1:/PATH HOST2:/PATH".to_owned());
     }
-    if name.is_empty() || name.bytes().any(|b| !b.is_ascii_alphanumeric() && b != b'_' && b != b'-' && b != b'.') {
+    if name.is_empty()
+        || name
+            .bytes()
+            .any(|b| !b.is_ascii_alphanumeric() && b != b'_' && b != b'-' && b != b'.')
+    {
         return Err(format!("{name} is no name for a volume"));
     }
-    Ok(Command::Create { name: name.to_owned(), bricks, force })
+    Ok(Command::Create {
+        name: name.to_owned(),
+        bricks,
+        force,
+    })
 }
 
 /// `HOST[:PORT]:/PATH`.
@@ -140,13 +174,20 @@ fn brick(spec: &str) -> Result<AdminBrick, String> {
     if host.is_empty() {
         return Err(bad());
     }
-    Ok(AdminBrick { host: host.to_owned(), port: u32::from(port), path: path.to_owned() })
+    Ok(AdminBrick {
+        host: host.to_owned(),
+        port: u32::from(port),
+        path: path.to_owned(),
+    })
 }
 
 impl Command {
     /// Changes nothing: its answer is data.
     pub(crate) const fn is_question(&self) -> bool {
-        matches!(self, Self::PeerStatus | Self::Pool | Self::Info(_) | Self::Status(_) | Self::List | Self::Heal(_))
+        matches!(
+            self,
+            Self::PeerStatus | Self::Pool | Self::Info(_) | Self::Status(_) | Self::List | Self::Heal(_)
+        )
     }
 
     /// What to ask before doing it.
@@ -156,7 +197,9 @@ impl Command {
             Self::Delete(_) => {
                 Some("Deleting volume will erase all information about the volume. Do you want to continue?".into())
             }
-            Self::Detach(host) => Some(format!("All clients mounted through {host} must be remounted. Do you want to continue?")),
+            Self::Detach(host) => Some(format!(
+                "All clients mounted through {host} must be remounted. Do you want to continue?"
+            )),
             _ => None,
         }
     }
@@ -201,18 +244,31 @@ mod tests {
     #[test]
     fn the_seeds_words() {
         let made = parsed("volume create gVol0 replica 2 transport tcp H1:/glusterfs/vol0 H2:/glusterfs/vol0").unwrap();
-        let Command::Create { name, bricks, force } = made else { panic!("a create") };
+        let Command::Create { name, bricks, force } = made else {
+            panic!("a create")
+        };
         assert_eq!((name.as_str(), bricks.len(), force), ("gVol0", 2, false));
-        assert_eq!((bricks[1].host.as_str(), bricks[1].port, bricks[1].path.as_str()), ("H2", 24009, "/glusterfs/vol0"));
+        assert_eq!(
+            (bricks[1].host.as_str(), bricks[1].port, bricks[1].path.as_str()),
+            ("H2", 24009, "/glusterfs/vol0")
+        );
         assert_eq!(parsed("peer probe H2").unwrap(), Command::Probe("H2".into()));
     }
 
     #[test]
     fn mistakes_are_named() {
-        assert!(parsed("volume crate x").unwrap_err().contains("Did you mean \"volume create\""));
+        assert!(
+            parsed("volume crate x")
+                .unwrap_err()
+                .contains("Did you mean \"volume create\"")
+        );
         assert!(parsed("volume start").unwrap_err().contains("wrong words"));
         assert!(parsed("bogus").is_err());
         assert!(parsed("volume create v replica 3 a:/x b:/y").is_err());
-        assert!(parsed("volume create v replica 2 a b:/y").unwrap_err().contains("HOST:/PATH"));
+        assert!(
+            parsed("volume create v replica 2 a b:/y")
+                .unwrap_err()
+                .contains("HOST:/PATH")
+        );
     }
 }

@@ -81,7 +81,9 @@ pub(crate) type Done = Option<Result<Answer, Errno>>;
 
 impl Client {
     pub(crate) fn attempt(&mut self, id: CallId, out: &mut Vec<Output>) {
-        let Some(mut pending) = self.calls.remove(&id) else { return };
+        let Some(mut pending) = self.calls.remove(&id) else {
+            return;
+        };
         pending.wait = Wait::Nothing;
         let done = match pending.failed.take() {
             Some(Errno::EAGAIN) => Some(self.refused(&pending)),
@@ -91,7 +93,10 @@ impl Client {
         match done {
             Some(result) => out.push(Output::Done { id, result }),
             None => {
-                debug_assert!(pending.wait != Wait::Nothing, "N2: a call without an answer waits for something");
+                debug_assert!(
+                    pending.wait != Wait::Nothing,
+                    "N2: a call without an answer waits for something"
+                );
                 self.calls.insert(id, pending);
             }
         }
@@ -99,9 +104,19 @@ impl Client {
 
     /// Another mount holds a lock in the way. To `F_GETLK` that is an answer; whose it is its mount alone knows.
     fn refused(&self, p: &Pending) -> Result<Answer, Errno> {
-        let Call::GetLock { range, .. } = p.call else { return Err(Errno::EAGAIN) };
-        let owner = Owner { session: self.session, id: 0 };
-        Ok(Answer::Lock(Some(HeldLock { owner, range, kind: LockKind::Exclusive, pid: 0 })))
+        let Call::GetLock { range, .. } = p.call else {
+            return Err(Errno::EAGAIN);
+        };
+        let owner = Owner {
+            session: self.session,
+            id: 0,
+        };
+        Ok(Answer::Lock(Some(HeldLock {
+            owner,
+            range,
+            kind: LockKind::Exclusive,
+            pid: 0,
+        })))
     }
 
     fn run(&mut self, id: CallId, p: &mut Pending, out: &mut Vec<Output>) -> Done {
@@ -110,16 +125,32 @@ impl Client {
             Call::LookupParent { ino } => self.lookup_parent(id, p, ino, out),
             Call::Forget { .. } => Some(Ok(Answer::Empty)),
             Call::GetAttr { ino } => self.get_attr(id, p, ino, out),
-            Call::SetAttr { ino, fh, set, size, own } => self.set_attr(id, p, ino, fh, set, size, own, out),
+            Call::SetAttr {
+                ino,
+                fh,
+                set,
+                size,
+                own,
+            } => self.set_attr(id, p, ino, fh, set, size, own, out),
             Call::ReadLink { ino } => self.read_link(id, p, ino, out),
             Call::Mkdir { .. } | Call::Symlink { .. } | Call::Rmdir { .. } => self.change_names(id, p, out),
             Call::Link { ino, dir, name } => self.link_name(id, p, ino, dir, &name, out),
             Call::Unlink { dir, name } => self.unlink(id, p, dir, &name, out),
-            Call::Rename { dir, name, to_dir, to_name, noreplace } => {
-                self.rename(id, p, (dir, &name), (to_dir, &to_name), noreplace, out)
-            }
+            Call::Rename {
+                dir,
+                name,
+                to_dir,
+                to_name,
+                noreplace,
+            } => self.rename(id, p, (dir, &name), (to_dir, &to_name), noreplace, out),
             Call::Open { ino, flags } => self.open(id, p, ino, flags, out),
-            Call::Create { dir, name, mode, flags, excl } => self.create(id, p, dir, &name, mode, flags, excl, out),
+            Call::Create {
+                dir,
+                name,
+                mode,
+                flags,
+                excl,
+            } => self.create(id, p, dir, &name, mode, flags, excl, out),
             Call::Mknod { dir, name, mode } => self.mknod(id, p, dir, &name, mode, out),
             Call::Read { ino, fh, offset, len } => self.read(id, p, ino, fh, offset, len, out),
             Call::Write { ino, fh, offset, data } => self.write(id, p, ino, fh, offset, &data, out),
@@ -134,23 +165,40 @@ impl Client {
             }
             Call::StatFs | Call::GetXattr { .. } | Call::ListXattr { .. } => self.simple_query(id, p, out),
             Call::SetXattr { .. } | Call::RemoveXattr { .. } => self.change_xattr(id, p, out),
-            Call::GetLock { ino, owner, range, kind } => self.get_lock(id, p, ino, owner, range, kind, out),
-            Call::SetLock { ino, owner, range, kind, wait } => {
-                self.set_lock(id, p, ino, owner, range, kind, wait, out)
-            }
+            Call::GetLock {
+                ino,
+                owner,
+                range,
+                kind,
+            } => self.get_lock(id, p, ino, owner, range, kind, out),
+            Call::SetLock {
+                ino,
+                owner,
+                range,
+                kind,
+                wait,
+            } => self.set_lock(id, p, ino, owner, range, kind, wait, out),
         }
     }
 
     /// Attempts all calls that wait for something of this kind again.
     pub(crate) fn wake(&mut self, what: impl Fn(&Wait) -> bool) {
-        let ids: Vec<CallId> = self.calls.iter().filter(|(_, p)| what(&p.wait)).map(|(id, _)| *id).collect();
+        let ids: Vec<CallId> = self
+            .calls
+            .iter()
+            .filter(|(_, p)| what(&p.wait))
+            .map(|(id, _)| *id)
+            .collect();
         self.ready.extend(ids);
     }
 
     /// Calls that wait for a lock, with the process that waits: signals have to be looked for on their behalf.
     #[must_use]
     pub fn waiting(&self) -> Vec<(CallId, u32)> {
-        let waits = self.calls.iter().filter(|(_, p)| matches!(p.call, Call::SetLock { wait: true, .. }));
+        let waits = self
+            .calls
+            .iter()
+            .filter(|(_, p)| matches!(p.call, Call::SetLock { wait: true, .. }));
         waits.map(|(id, p)| (*id, p.caller.pid)).collect()
     }
 
@@ -167,13 +215,19 @@ impl Client {
             _ => return,
         }
         self.calls.remove(&id);
-        out.push(Output::Done { id, result: Err(Errno::EINTR) });
+        out.push(Output::Done {
+            id,
+            result: Err(Errno::EINTR),
+        });
     }
 
     pub(crate) fn tick_calls(&mut self, out: &mut Vec<Output>) {
         let now = self.clock.mono;
         self.wake(|w| matches!(w, Wait::Dot(_, until) if *until <= now));
-        let lost = self.link.lost_since.is_some_and(|since| now >= since + limits::OP_TIMEOUT);
+        let lost = self
+            .link
+            .lost_since
+            .is_some_and(|since| now >= since + limits::OP_TIMEOUT);
         if lost && !self.calls.is_empty() {
             // Nobody can have the session any more: what it held is gone, and so is what these calls asked for.
             self.abandon(out);
@@ -186,7 +240,11 @@ impl Client {
         for (id, p) in core::mem::take(&mut self.calls) {
             let harmless = matches!(p.call, Call::Flush { .. } | Call::Release { .. })
                 || matches!(p.call, Call::SetLock { kind: None, .. });
-            let result = if harmless { Ok(Answer::Empty) } else { Err(Errno::ESTALE) };
+            let result = if harmless {
+                Ok(Answer::Empty)
+            } else {
+                Err(Errno::ESTALE)
+            };
             if let Call::Release { fh, .. } = p.call {
                 self.handles.remove(&fh);
             }

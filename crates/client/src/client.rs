@@ -77,7 +77,10 @@ impl Client {
     /// A mount that has not reached a brick yet; the first `step` begins to try.
     #[must_use]
     pub fn new(config: Config, clock: Clock) -> Self {
-        let session = SessionId { client: config.client, nonce: config.nonce };
+        let session = SessionId {
+            client: config.client,
+            nonce: config.nonce,
+        };
         let link = Link::new(&config, clock.mono);
         Self {
             config,
@@ -112,7 +115,10 @@ impl Client {
     pub fn step(&mut self, now: Clock, input: Input, out: &mut Vec<Output>) {
         self.clock = now;
         match input {
-            Input::Call { call: Call::Forget { ino, count }, .. } => self.forget(ino, count),
+            Input::Call {
+                call: Call::Forget { ino, count },
+                ..
+            } => self.forget(ino, count),
             Input::Call { id, caller, call } => {
                 self.calls.insert(id, Pending::new(caller, call, now.mono));
                 self.ready.push_back(id);
@@ -153,7 +159,12 @@ impl Client {
 
     fn on_shutdown(&mut self, out: &mut Vec<Output>) {
         self.shutdown = true;
-        let staged: Vec<Ino> = self.nodes.iter().filter(|(_, n)| n.staging.is_some()).map(|(i, _)| *i).collect();
+        let staged: Vec<Ino> = self
+            .nodes
+            .iter()
+            .filter(|(_, n)| n.staging.is_some())
+            .map(|(i, _)| *i)
+            .collect();
         for ino in staged {
             self.start_commit(ino, out);
         }

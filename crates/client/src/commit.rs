@@ -7,12 +7,7 @@
 //!
 //! Not here: when (`file_calls`, `lock_calls`, `recall`).
 
-use crate::{
-    calls::Wait,
-    client::Client,
-    link::For,
-    output::Output,
-};
+use crate::{calls::Wait, client::Client, link::For, output::Output};
 use alloc::{collections::BTreeSet, vec::Vec};
 use mboxfs_types::{
     Attr, Errno, Ino,
@@ -33,7 +28,9 @@ pub(crate) struct Committing {
 impl Client {
     /// Begins to commit what is staged for `ino`. False if there is nothing to wait for.
     pub(crate) fn start_commit(&mut self, ino: Ino, out: &mut Vec<Output>) -> bool {
-        let Some(node) = self.nodes.get_mut(&ino) else { return false };
+        let Some(node) = self.nodes.get_mut(&ino) else {
+            return false;
+        };
         if node.committing.is_some() {
             return true;
         }
@@ -45,15 +42,47 @@ impl Client {
         let (cut, extents) = staging.changes();
         let (size, mtime, atime) = (staging.size, staging.mtime, staging.atime);
         let total: usize = extents.iter().map(weight).sum();
-        let mut committing = Committing { pieces: BTreeSet::new(), commit: None, failed: None };
+        let mut committing = Committing {
+            pieces: BTreeSet::new(),
+            commit: None,
+            failed: None,
+        };
         if total <= limits::RECORD_BYTES_MAX {
             node.committing = Some(committing);
-            self.request(Op::Commit { ino, staged: false, cut, extents, size, mtime, atime }, For::Commit(ino), out);
+            self.request(
+                Op::Commit {
+                    ino,
+                    staged: false,
+                    cut,
+                    extents,
+                    size,
+                    mtime,
+                    atime,
+                },
+                For::Commit(ino),
+                out,
+            );
             return true;
         }
-        committing.commit = Some(Op::Commit { ino, staged: true, cut, extents: Vec::new(), size, mtime, atime });
+        committing.commit = Some(Op::Commit {
+            ino,
+            staged: true,
+            cut,
+            extents: Vec::new(),
+            size,
+            mtime,
+            atime,
+        });
         for (i, extents) in pieces(extents).into_iter().enumerate() {
-            let seq = self.request(Op::Stage { ino, first: i == 0, extents }, For::Piece(ino), out);
+            let seq = self.request(
+                Op::Stage {
+                    ino,
+                    first: i == 0,
+                    extents,
+                },
+                For::Piece(ino),
+                out,
+            );
             committing.pieces.insert(seq);
         }
         self.node(ino).committing = Some(committing);
@@ -62,7 +91,9 @@ impl Client {
 
     /// X2.
     pub(crate) fn on_piece(&mut self, ino: Ino, seq: u64, result: Result<(), Errno>, out: &mut Vec<Output>) {
-        let Some(c) = self.nodes.get_mut(&ino).and_then(|n| n.committing.as_mut()) else { return };
+        let Some(c) = self.nodes.get_mut(&ino).and_then(|n| n.committing.as_mut()) else {
+            return;
+        };
         c.pieces.remove(&seq);
         c.failed = c.failed.or(result.err());
         if !c.pieces.is_empty() {
@@ -114,7 +145,9 @@ impl Client {
 
     /// What was written is gone; those who wrote it are told at their next call.
     pub(crate) fn drop_staging(&mut self, ino: Ino) {
-        let Some(staging) = self.nodes.get_mut(&ino).and_then(|n| n.staging.take()) else { return };
+        let Some(staging) = self.nodes.get_mut(&ino).and_then(|n| n.staging.take()) else {
+            return;
+        };
         for fh in staging.writers {
             if let Some(handle) = self.handles.get_mut(&fh) {
                 handle.dead = true;

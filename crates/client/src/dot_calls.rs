@@ -78,7 +78,13 @@ impl Client {
     }
 
     /// The name is free and held in mode W: `Some(Ok)`. Taken: EEXIST, after a short wait if a process here has it.
-    fn dot_free(&mut self, id: CallId, p: &mut Pending, group: &Group, out: &mut Vec<Output>) -> Option<Result<(), Errno>> {
+    fn dot_free(
+        &mut self,
+        id: CallId,
+        p: &mut Pending,
+        group: &Group,
+        out: &mut Vec<Output>,
+    ) -> Option<Result<(), Errno>> {
         let state = self.want_name(id, p, group, Mode::W, Intent::Excl, out)?;
         match state.dot {
             None => Some(Ok(())),
@@ -94,7 +100,17 @@ impl Client {
     }
 
     #[allow(clippy::too_many_arguments)]
-    pub(crate) fn create_dot(&mut self, id: CallId, p: &mut Pending, dir: Ino, name: &Name, mode: u32, flags: OpenFlags, excl: bool, out: &mut Vec<Output>) -> Done {
+    pub(crate) fn create_dot(
+        &mut self,
+        id: CallId,
+        p: &mut Pending,
+        dir: Ino,
+        name: &Name,
+        mode: u32,
+        flags: OpenFlags,
+        excl: bool,
+        out: &mut Vec<Output>,
+    ) -> Done {
         let _: OpenFlags = flags;
         let group = Group::of(dir, name);
         let dot = match self.dot_free(id, p, &group, out)? {
@@ -106,10 +122,24 @@ impl Client {
             },
         };
         let fh = self.new_handle(dot.ino, Kind::Dot(group));
-        Some(Ok(Answer::Created { attr: attr_of(&dot), fh, dotlock: true, entry_ttl: Nanos(0), attr_ttl: Nanos(0) }))
+        Some(Ok(Answer::Created {
+            attr: attr_of(&dot),
+            fh,
+            dotlock: true,
+            entry_ttl: Nanos(0),
+            attr_ttl: Nanos(0),
+        }))
     }
 
-    pub(crate) fn link_dot(&mut self, id: CallId, p: &mut Pending, ino: Ino, dir: Ino, name: &Name, out: &mut Vec<Output>) -> Done {
+    pub(crate) fn link_dot(
+        &mut self,
+        id: CallId,
+        p: &mut Pending,
+        ino: Ino,
+        dir: Ino,
+        name: &Name,
+        out: &mut Vec<Output>,
+    ) -> Done {
         if self.dot_groups.contains_key(&ino) {
             return Some(Err(Errno::EPERM));
         }
@@ -120,10 +150,21 @@ impl Client {
         let attr = self.want_inode(id, p, ino, Mode::R, Intent::Read, out)?;
         self.make_dot(p, dir, name, attr.mode, Some(ino));
         // link(2) shows nlink 2 at once: mutt, s-nail and liblockfile look (R6).
-        Some(Ok(Answer::Entry { attr: self.shown(attr), entry_ttl: Nanos(0), attr_ttl: Nanos(0) }))
+        Some(Ok(Answer::Entry {
+            attr: self.shown(attr),
+            entry_ttl: Nanos(0),
+            attr_ttl: Nanos(0),
+        }))
     }
 
-    pub(crate) fn unlink_dot(&mut self, id: CallId, p: &mut Pending, dir: Ino, name: &Name, out: &mut Vec<Output>) -> Done {
+    pub(crate) fn unlink_dot(
+        &mut self,
+        id: CallId,
+        p: &mut Pending,
+        dir: Ino,
+        name: &Name,
+        out: &mut Vec<Output>,
+    ) -> Done {
         let group = Group::of(dir, name);
         let state = self.want_name(id, p, &group, Mode::W, Intent::Unlock, out)?;
         if state.dot.is_none() {
@@ -134,7 +175,14 @@ impl Client {
     }
 
     /// O3.
-    pub(crate) fn rename_dot(&mut self, id: CallId, p: &mut Pending, from: (Ino, &Name), to: (Ino, &Name), out: &mut Vec<Output>) -> Done {
+    pub(crate) fn rename_dot(
+        &mut self,
+        id: CallId,
+        p: &mut Pending,
+        from: (Ino, &Name),
+        to: (Ino, &Name),
+        out: &mut Vec<Output>,
+    ) -> Done {
         let group = Group::of(from.0, from.1);
         if let Some(reply) = p.reply.take() {
             return Some(reply.map(|attrs| {
@@ -144,7 +192,9 @@ impl Client {
             }));
         }
         let state = self.want_name(id, p, &group, Mode::W, Intent::Unlock, out)?;
-        let Some(dot) = state.dot.filter(|d| d.session == self.session) else { return Some(Err(Errno::ENOENT)) };
+        let Some(dot) = state.dot.filter(|d| d.session == self.session) else {
+            return Some(Err(Errno::ENOENT));
+        };
         if to.1.is_dotlock() {
             return Some(Err(Errno::EXDEV));
         }
@@ -174,13 +224,19 @@ impl Client {
         let group = self.dot_groups.get(&ino)?.clone();
         let state = self.want_name(id, p, &group, Mode::R, Intent::Read, out)?;
         Some(match state.dot.filter(|d| d.ino == ino) {
-            Some(dot) => Ok(Answer::Attr { attr: attr_of(&dot), ttl: Nanos(0) }),
+            Some(dot) => Ok(Answer::Attr {
+                attr: attr_of(&dot),
+                ttl: Nanos(0),
+            }),
             None => Err(Errno::ESTALE),
         })
     }
 
     pub(crate) fn read_dot(&self, group: &Group, offset: u64, len: u32) -> Answer {
-        let dot = self.own_dots.get(group).or_else(|| self.names.get(group).and_then(|l| l.dot.as_ref()));
+        let dot = self
+            .own_dots
+            .get(group)
+            .or_else(|| self.names.get(group).and_then(|l| l.dot.as_ref()));
         let content = dot.map_or(&[][..], |d| d.content.as_slice());
         let from = (offset as usize).min(content.len());
         let to = from.saturating_add(len as usize).min(content.len());

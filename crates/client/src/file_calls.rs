@@ -36,16 +36,32 @@ impl Client {
             return self.foreign_dot_attr(id, p, ino, out);
         }
         let attr = self.want_inode(id, p, ino, Mode::R, Intent::Read, out)?;
-        Some(Ok(Answer::Attr { attr: self.shown(attr), ttl: Nanos(0) }))
+        Some(Ok(Answer::Attr {
+            attr: self.shown(attr),
+            ttl: Nanos(0),
+        }))
     }
 
-    pub(crate) fn open(&mut self, id: CallId, p: &mut Pending, ino: Ino, flags: OpenFlags, out: &mut Vec<Output>) -> Done {
+    pub(crate) fn open(
+        &mut self,
+        id: CallId,
+        p: &mut Pending,
+        ino: Ino,
+        flags: OpenFlags,
+        out: &mut Vec<Output>,
+    ) -> Done {
         if let Some(group) = self.dot_groups.get(&ino).cloned() {
             let fh = self.new_handle(ino, Kind::Dot(group));
             return Some(Ok(Answer::Opened { fh, dotlock: true }));
         }
         self.want_inode(id, p, ino, Mode::R, Intent::Read, out)?;
-        let fh = self.new_handle(ino, Kind::File { append: flags.append, sync: flags.sync });
+        let fh = self.new_handle(
+            ino,
+            Kind::File {
+                append: flags.append,
+                sync: flags.sync,
+            },
+        );
         Some(Ok(Answer::Opened { fh, dotlock: false }))
     }
 
@@ -62,11 +78,22 @@ impl Client {
     // ---- reading
 
     #[allow(clippy::too_many_arguments)]
-    pub(crate) fn read(&mut self, id: CallId, p: &mut Pending, ino: Ino, fh: Fh, offset: u64, len: u32, out: &mut Vec<Output>) -> Done {
+    pub(crate) fn read(
+        &mut self,
+        id: CallId,
+        p: &mut Pending,
+        ino: Ino,
+        fh: Fh,
+        offset: u64,
+        len: u32,
+        out: &mut Vec<Output>,
+    ) -> Done {
         match self.handles.get(&fh) {
             None => return Some(Err(Errno::EBADF)),
             Some(h) if h.dead => return Some(Err(Errno::ESTALE)),
-            Some(Handle { kind: Kind::Dot(group), .. }) => return Some(Ok(self.read_dot(&group.clone(), offset, len))),
+            Some(Handle {
+                kind: Kind::Dot(group), ..
+            }) => return Some(Ok(self.read_dot(&group.clone(), offset, len))),
             Some(_) => {}
         }
         let committed = self.want_inode(id, p, ino, Mode::R, Intent::Read, out)?;
@@ -110,16 +137,40 @@ impl Client {
     }
 
     fn fetch(&mut self, id: CallId, p: &mut Pending, ino: Ino, index: u64, out: &mut Vec<Output>) -> Done {
-        p.wait = self.query(Query::Read { ino, offset: index * BLOCK, len: BLOCK as u32 }, id, out);
+        p.wait = self.query(
+            Query::Read {
+                ino,
+                offset: index * BLOCK,
+                len: BLOCK as u32,
+            },
+            id,
+            out,
+        );
         p.block = index;
         None
     }
 
     /// Without a lease: exactly these committed bytes, kept nowhere.
-    fn read_once(&mut self, id: CallId, p: &mut Pending, ino: Ino, offset: u64, len: u32, out: &mut Vec<Output>) -> Done {
+    fn read_once(
+        &mut self,
+        id: CallId,
+        p: &mut Pending,
+        ino: Ino,
+        offset: u64,
+        len: u32,
+        out: &mut Vec<Output>,
+    ) -> Done {
         match p.found.take() {
             None => {
-                p.wait = self.query(Query::Read { ino, offset, len: len.min(limits::EXTENT_BYTES_MAX as u32) }, id, out);
+                p.wait = self.query(
+                    Query::Read {
+                        ino,
+                        offset,
+                        len: len.min(limits::EXTENT_BYTES_MAX as u32),
+                    },
+                    id,
+                    out,
+                );
                 None
             }
             Some(Ok(Found::Data(data))) => Some(Ok(Answer::Data(data))),
@@ -131,15 +182,29 @@ impl Client {
     // ---- writing
 
     #[allow(clippy::too_many_arguments)]
-    pub(crate) fn write(&mut self, id: CallId, p: &mut Pending, ino: Ino, fh: Fh, offset: u64, data: &Bytes, out: &mut Vec<Output>) -> Done {
+    pub(crate) fn write(
+        &mut self,
+        id: CallId,
+        p: &mut Pending,
+        ino: Ino,
+        fh: Fh,
+        offset: u64,
+        data: &Bytes,
+        out: &mut Vec<Output>,
+    ) -> Done {
         let (append, sync) = match self.handles.get(&fh) {
             None => return Some(Err(Errno::EBADF)),
             Some(h) if h.dead => return Some(Err(Errno::ESTALE)), // W3
-            Some(Handle { kind: Kind::Dot(group), .. }) => {
+            Some(Handle {
+                kind: Kind::Dot(group), ..
+            }) => {
                 return Some(self.write_dot(&group.clone(), offset, data));
             }
             Some(Handle { kind: Kind::Dir(_), .. }) => return Some(Err(Errno::EBADF)),
-            Some(Handle { kind: Kind::File { append, sync }, .. }) => (*append, *sync),
+            Some(Handle {
+                kind: Kind::File { append, sync },
+                ..
+            }) => (*append, *sync),
         };
         let written = Answer::Written(data.len() as u32);
         if p.step == 1 {
@@ -153,7 +218,11 @@ impl Client {
             return Some(Err(errno));
         }
         self.want_inode(id, p, ino, Mode::W, Intent::Write, out)?;
-        let full = self.nodes.get(&ino).and_then(|n| n.staging.as_ref()).is_some_and(|s| s.bytes() + data.len() > limits::STAGED_BYTES_MAX);
+        let full = self
+            .nodes
+            .get(&ino)
+            .and_then(|n| n.staging.as_ref())
+            .is_some_and(|s| s.bytes() + data.len() > limits::STAGED_BYTES_MAX);
         if self.node(ino).committing.is_some() || full {
             if full {
                 Self::event(Event::SessionSplit { ino }, out);
@@ -208,16 +277,37 @@ impl Client {
         Some(Ok(Answer::Empty)) // W2
     }
 
-    pub(crate) fn flush(&mut self, id: CallId, p: &mut Pending, ino: Ino, fh: Fh, owner: u64, out: &mut Vec<Output>) -> Done {
-        let owner = Owner { session: self.session, id: owner };
-        let Some(handle) = self.handles.get(&fh) else { return Some(Ok(Answer::Empty)) };
+    pub(crate) fn flush(
+        &mut self,
+        id: CallId,
+        p: &mut Pending,
+        ino: Ino,
+        fh: Fh,
+        owner: u64,
+        out: &mut Vec<Output>,
+    ) -> Done {
+        let owner = Owner {
+            session: self.session,
+            id: owner,
+        };
+        let Some(handle) = self.handles.get(&fh) else {
+            return Some(Ok(Answer::Empty));
+        };
         if !matches!(handle.kind, Kind::File { .. }) {
             return Some(Ok(Answer::Empty));
         }
-        let exclusive = self.own_locks.get(&ino).is_some_and(|l| l.iter().any(|l| l.owner == owner && l.kind == LockKind::Exclusive));
+        let exclusive = self
+            .own_locks
+            .get(&ino)
+            .is_some_and(|l| l.iter().any(|l| l.owner == owner && l.kind == LockKind::Exclusive));
         let mine = exclusive
-            || self.nodes.get(&ino).and_then(|n| n.staging.as_ref()).is_some_and(|s| s.writers.contains(&fh));
-        if mine && exclusive && p.caller.ppid == KILLED && self.nodes.get(&ino).is_some_and(|n| n.committing.is_none()) {
+            || self
+                .nodes
+                .get(&ino)
+                .and_then(|n| n.staging.as_ref())
+                .is_some_and(|s| s.writers.contains(&fh));
+        if mine && exclusive && p.caller.ppid == KILLED && self.nodes.get(&ino).is_some_and(|n| n.committing.is_none())
+        {
             // Killed in the middle of its lock session: the session never existed (L6, PROTOCOL 0.6).
             self.drop_staging(ino);
             Self::event(Event::SessionDropped { ino }, out);
@@ -238,12 +328,27 @@ impl Client {
         Some(p.failure.map_or(Ok(Answer::Empty), Err))
     }
 
-    pub(crate) fn release(&mut self, id: CallId, p: &mut Pending, ino: Ino, fh: Fh, flock: Option<u64>, out: &mut Vec<Output>) -> Done {
+    pub(crate) fn release(
+        &mut self,
+        id: CallId,
+        p: &mut Pending,
+        ino: Ino,
+        fh: Fh,
+        flock: Option<u64>,
+        out: &mut Vec<Output>,
+    ) -> Done {
         if let Some(owner) = flock {
-            let owner = Owner { session: self.session, id: owner };
+            let owner = Owner {
+                session: self.session,
+                id: owner,
+            };
             self.unlock_all(id, p, ino, owner, out)?;
         }
-        if let Some(Handle { kind: Kind::File { .. }, .. }) = self.handles.remove(&fh) {
+        if let Some(Handle {
+            kind: Kind::File { .. },
+            ..
+        }) = self.handles.remove(&fh)
+        {
             let node = self.node(ino);
             node.opens = node.opens.saturating_sub(1);
             if node.opens == 0 && core::mem::take(&mut node.orphan) {
@@ -256,7 +361,17 @@ impl Client {
     // ---- attributes
 
     #[allow(clippy::too_many_arguments)]
-    pub(crate) fn set_attr(&mut self, id: CallId, p: &mut Pending, ino: Ino, fh: Option<Fh>, set: SetAttr, size: Option<u64>, own: bool, out: &mut Vec<Output>) -> Done {
+    pub(crate) fn set_attr(
+        &mut self,
+        id: CallId,
+        p: &mut Pending,
+        ino: Ino,
+        fh: Option<Fh>,
+        set: SetAttr,
+        size: Option<u64>,
+        own: bool,
+        out: &mut Vec<Output>,
+    ) -> Done {
         if self.dot_groups.contains_key(&ino) {
             return Some(self.set_dot_attr(ino, set, size));
         }
@@ -267,7 +382,10 @@ impl Client {
             return self.truncate(id, p, ino, fh, size, out);
         }
         if let Some(result) = p.reply.take() {
-            return Some(result.and_then(|attrs| Self::subject(&attrs)).map(|attr| Answer::Attr { attr: self.shown(attr), ttl: Nanos(0) }));
+            return Some(result.and_then(|attrs| Self::subject(&attrs)).map(|attr| Answer::Attr {
+                attr: self.shown(attr),
+                ttl: Nanos(0),
+            }));
         }
         let times_only = set.mode.is_none() && set.uid.is_none() && set.gid.is_none();
         if self.has_staged(ino) {
@@ -278,7 +396,10 @@ impl Client {
                 staging.mtime = set.mtime.unwrap_or(staging.mtime);
                 staging.atime = set.atime.or(staging.atime);
                 staging.times_set = true;
-                return Some(Ok(Answer::Attr { attr: self.shown(attr), ttl: Nanos(0) }));
+                return Some(Ok(Answer::Attr {
+                    attr: self.shown(attr),
+                    ttl: Nanos(0),
+                }));
             }
             if let Some(Err(errno)) = p.committed.take() {
                 return Some(Err(errno));
@@ -290,13 +411,35 @@ impl Client {
         None
     }
 
-    fn truncate(&mut self, id: CallId, p: &mut Pending, ino: Ino, fh: Option<Fh>, size: u64, out: &mut Vec<Output>) -> Done {
+    fn truncate(
+        &mut self,
+        id: CallId,
+        p: &mut Pending,
+        ino: Ino,
+        fh: Option<Fh>,
+        size: u64,
+        out: &mut Vec<Output>,
+    ) -> Done {
         let dead = fh.and_then(|fh| self.handles.get(&fh)).is_some_and(|h| h.dead);
-        let attr = self.want_inode(id, p, ino, if dead { Mode::R } else { Mode::W }, if dead { Intent::Read } else { Intent::Write }, out)?;
+        let attr = self.want_inode(
+            id,
+            p,
+            ino,
+            if dead { Mode::R } else { Mode::W },
+            if dead { Intent::Read } else { Intent::Write },
+            out,
+        )?;
         let shown = self.shown(attr);
         if dead {
             // Postfix's undo: the append is gone already, and nobody else's message may be cut off (W3).
-            return Some(if size <= shown.size { Ok(Answer::Attr { attr: shown, ttl: Nanos(0) }) } else { Err(Errno::ESTALE) });
+            return Some(if size <= shown.size {
+                Ok(Answer::Attr {
+                    attr: shown,
+                    ttl: Nanos(0),
+                })
+            } else {
+                Err(Errno::ESTALE)
+            });
         }
         if size > limits::FILE_BYTES_MAX {
             return Some(Err(Errno::EFBIG));
@@ -326,7 +469,10 @@ impl Client {
             }
         }
         let attr = self.nodes.get(&ino).and_then(|n| n.attr).unwrap_or(attr);
-        Some(Ok(Answer::Attr { attr: self.shown(attr), ttl: Nanos(0) }))
+        Some(Ok(Answer::Attr {
+            attr: self.shown(attr),
+            ttl: Nanos(0),
+        }))
     }
 
     // ---- extended attributes, statfs
@@ -359,7 +505,13 @@ impl Client {
             return Some(result.map(|_| Answer::Empty));
         }
         let op = match p.call.clone() {
-            Call::SetXattr { ino, name, value, create, replace } => {
+            Call::SetXattr {
+                ino,
+                name,
+                value,
+                create,
+                replace,
+            } => {
                 if create || replace {
                     // Attributes live on disk only: look before.
                     let there = match p.found.take() {
@@ -376,7 +528,13 @@ impl Client {
                         return Some(Err(Errno::ENODATA));
                     }
                 }
-                Op::SetXattr { ino, name, value, create, replace }
+                Op::SetXattr {
+                    ino,
+                    name,
+                    value,
+                    create,
+                    replace,
+                }
             }
             Call::RemoveXattr { ino, name } => Op::RemoveXattr { ino, name },
             _ => return Some(Err(Errno::EINVAL)),

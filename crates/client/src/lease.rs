@@ -113,13 +113,21 @@ impl Client {
         {
             if serve {
                 lease.touched = now;
-                return Some(NameState { group: group.clone(), entry: lease.entry, dot: lease.dot.clone() });
+                return Some(NameState {
+                    group: group.clone(),
+                    entry: lease.entry,
+                    dot: lease.dot.clone(),
+                });
             }
             p.wait = Wait::Service;
             return None;
         }
         if mode == Mode::R
-            && let Some(state) = p.once.as_ref().and_then(|g| g.name.as_ref()).filter(|n| n.group == *group)
+            && let Some(state) = p
+                .once
+                .as_ref()
+                .and_then(|g| g.name.as_ref())
+                .filter(|n| n.group == *group)
         {
             return Some(state.clone());
         }
@@ -129,7 +137,12 @@ impl Client {
 
     fn ask(&mut self, id: CallId, p: &mut Pending, key: Key, mode: Mode, intent: Intent, out: &mut Vec<Output>) {
         self.next_req += 1;
-        let request = LeaseRequest { req: self.next_req, key, mode, intent };
+        let request = LeaseRequest {
+            req: self.next_req,
+            key,
+            mode,
+            intent,
+        };
         p.wait = Wait::Lease(request.req);
         if self.link.confirmed {
             out.push(Output::Send(ToBrick::Lease(request.clone())));
@@ -147,7 +160,10 @@ impl Client {
     pub(crate) fn install(&mut self, grant: &Grant) {
         let now = self.clock.mono;
         for lease in &grant.leases {
-            let held = Held { mode: lease.mode, seq: lease.seq };
+            let held = Held {
+                mode: lease.mode,
+                seq: lease.seq,
+            };
             match &lease.key {
                 Key::Name(group) => {
                     let state = grant.name.as_ref().filter(|n| n.group == *group);
@@ -157,11 +173,23 @@ impl Client {
                         self.own_dots.remove(group);
                     }
                     let entry = state.and_then(|s| s.entry);
-                    self.names.insert(group.clone(), NameLease { held, entry, dot, touched: now });
+                    self.names.insert(
+                        group.clone(),
+                        NameLease {
+                            held,
+                            entry,
+                            dot,
+                            touched: now,
+                        },
+                    );
                 }
                 Key::Inode(ino) => {
-                    let mut locks: Vec<HeldLock> =
-                        grant.locks.iter().filter(|l| l.owner.session != self.session).copied().collect();
+                    let mut locks: Vec<HeldLock> = grant
+                        .locks
+                        .iter()
+                        .filter(|l| l.owner.session != self.session)
+                        .copied()
+                        .collect();
                     locks.extend(self.own_locks.get(ino).into_iter().flatten());
                     let attr = grant.attr.filter(|a| a.ino == *ino);
                     if self.nodes.get(ino).and_then(|n| n.held).is_none() {
@@ -218,23 +246,41 @@ impl Client {
         }
         self.link.shed_at = now + Nanos::from_millis(10_000);
         let old = |touched: Nanos| now >= touched + LEASE_IDLE;
-        let names: Vec<Group> =
-            self.names.iter().filter(|(_, l)| l.dot.is_none() && old(l.touched)).map(|(g, _)| g.clone()).collect();
+        let names: Vec<Group> = self
+            .names
+            .iter()
+            .filter(|(_, l)| l.dot.is_none() && old(l.touched))
+            .map(|(g, _)| g.clone())
+            .collect();
         for group in names {
             if let Some(lease) = self.names.remove(&group) {
-                let verdict = Verdict::Give { keep: None, locks: Vec::new(), dot: None };
-                let answer = Answer { id: 0, key: Key::Name(group), seq: lease.held.seq, verdict };
+                let verdict = Verdict::Give {
+                    keep: None,
+                    locks: Vec::new(),
+                    dot: None,
+                };
+                let answer = Answer {
+                    id: 0,
+                    key: Key::Name(group),
+                    seq: lease.held.seq,
+                    verdict,
+                };
                 out.push(Output::Send(ToBrick::Answer(answer)));
             }
         }
         let idle = |n: &Node| n.held.is_some() && n.opens == 0 && n.staging.is_none() && n.committing.is_none();
-        let inodes: Vec<Ino> =
-            self.nodes.iter().filter(|(_, n)| idle(n) && old(n.touched)).map(|(i, _)| *i).collect();
+        let inodes: Vec<Ino> = self
+            .nodes
+            .iter()
+            .filter(|(_, n)| idle(n) && old(n.touched))
+            .map(|(i, _)| *i)
+            .collect();
         for ino in inodes {
             if !self.own_locks.contains_key(&ino) {
                 self.give_inode(ino, 0, None, out);
             }
         }
-        self.nodes.retain(|_, n| n.held.is_some() || n.lookups > 0 || n.opens > 0 || n.staging.is_some());
+        self.nodes
+            .retain(|_, n| n.held.is_some() || n.lookups > 0 || n.opens > 0 || n.staging.is_some());
     }
 }

@@ -161,7 +161,9 @@ impl Client {
         }
         self.unconfirm();
         self.link.at = (self.link.at + 1) % self.link.bricks.len();
-        self.link.phase = Phase::Down { retry: self.clock.mono + RETRY };
+        self.link.phase = Phase::Down {
+            retry: self.clock.mono + RETRY,
+        };
     }
 
     fn unconfirm(&mut self) {
@@ -195,7 +197,10 @@ impl Client {
         if !all.contains(&current) && !bricks.iter().any(|b| same_port_local(b, &current, &self.config.local)) {
             all.push(current.clone());
         }
-        self.link.at = all.iter().position(|b| *b == current || same_port_local(b, &current, &self.config.local)).unwrap_or(0);
+        self.link.at = all
+            .iter()
+            .position(|b| *b == current || same_port_local(b, &current, &self.config.local))
+            .unwrap_or(0);
         self.link.bricks = all;
     }
 
@@ -258,7 +263,9 @@ impl Client {
                 }
                 out.push(Output::Disconnect);
                 self.on_disconnected(out);
-                self.link.phase = Phase::Down { retry: self.clock.mono + Nanos::from_millis(1000) };
+                self.link.phase = Phase::Down {
+                    retry: self.clock.mono + Nanos::from_millis(1000),
+                };
             }
         }
     }
@@ -274,10 +281,23 @@ impl Client {
         self.link.home_at = self.clock.mono + self.link.home_wait;
         let mut leases: Vec<(Key, Mode)> = Vec::new();
         leases.extend(self.names.iter().map(|(g, l)| (Key::Name(g.clone()), l.held.mode)));
-        leases.extend(self.nodes.iter().filter_map(|(i, n)| n.held.map(|h| (Key::Inode(*i), h.mode))));
-        let locks = self.own_locks.iter().flat_map(|(i, locks)| locks.iter().map(|l| (*i, *l))).collect();
+        leases.extend(
+            self.nodes
+                .iter()
+                .filter_map(|(i, n)| n.held.map(|h| (Key::Inode(*i), h.mode))),
+        );
+        let locks = self
+            .own_locks
+            .iter()
+            .flat_map(|(i, locks)| locks.iter().map(|l| (*i, *l)))
+            .collect();
         let dots = self.own_dots.iter().map(|(g, d)| (g.clone(), d.clone())).collect();
-        out.push(Output::Send(ToBrick::Reclaim(Reclaim { view, leases, locks, dots })));
+        out.push(Output::Send(ToBrick::Reclaim(Reclaim {
+            view,
+            leases,
+            locks,
+            dots,
+        })));
     }
 
     fn on_reclaimed(&mut self, reclaimed: &Reclaimed, out: &mut Vec<Output>) {
@@ -287,7 +307,9 @@ impl Client {
         let stands = |key: &Key| reclaimed.leases.iter().find(|l| l.key == *key);
         let cache = &mut self.cache;
         self.names.retain(|group, lease| {
-            let Some(l) = stands(&Key::Name(group.clone())) else { return false };
+            let Some(l) = stands(&Key::Name(group.clone())) else {
+                return false;
+            };
             lease.held.seq = l.seq;
             lease.held.mode = l.mode;
             lease.dot = reclaimed.dots.iter().find(|(g, _)| g == group).map(|(_, d)| d.clone());
@@ -295,8 +317,16 @@ impl Client {
         });
         for (ino, node) in &mut self.nodes {
             if let Some(l) = stands(&Key::Inode(*ino)) {
-                node.held = Some(crate::lease::Held { mode: l.mode, seq: l.seq });
-                node.locks = reclaimed.locks.iter().filter(|(i, _)| i == ino).map(|(_, l)| *l).collect();
+                node.held = Some(crate::lease::Held {
+                    mode: l.mode,
+                    seq: l.seq,
+                });
+                node.locks = reclaimed
+                    .locks
+                    .iter()
+                    .filter(|(i, _)| i == ino)
+                    .map(|(_, l)| *l)
+                    .collect();
             } else {
                 node.held = None;
                 node.attr = None;
@@ -316,7 +346,10 @@ impl Client {
             out.push(Output::Send(ToBrick::Lease(request.clone())));
         }
         for (id, (query, _)) in &self.queries {
-            out.push(Output::Send(ToBrick::Query { id: *id, query: query.clone() }));
+            out.push(Output::Send(ToBrick::Query {
+                id: *id,
+                query: query.clone(),
+            }));
         }
         self.wake(|w| matches!(w, Wait::Service | Wait::Lock(_)));
         if !core::mem::replace(&mut self.link.ready, true) {
@@ -325,7 +358,9 @@ impl Client {
     }
 
     fn on_reply(&mut self, reply: Reply, out: &mut Vec<Output>) {
-        let Some((_, whose)) = self.requests.remove(&reply.seq) else { return };
+        let Some((_, whose)) = self.requests.remove(&reply.seq) else {
+            return;
+        };
         if let Ok(attrs) = &reply.result
             && !matches!(whose, For::Commit(_))
         {
@@ -360,7 +395,9 @@ impl Client {
     }
 
     fn on_found(&mut self, query: u64, result: Result<Found, Errno>) {
-        let Some((_, id)) = self.queries.remove(&query) else { return };
+        let Some((_, id)) = self.queries.remove(&query) else {
+            return;
+        };
         if let Some(p) = self.calls.get_mut(&id) {
             p.found = Some(result);
             self.ready.push_back(id);
@@ -411,7 +448,10 @@ impl Client {
     pub(crate) fn query(&mut self, query: Query, id: CallId, out: &mut Vec<Output>) -> Wait {
         self.next_query += 1;
         if self.link.confirmed {
-            out.push(Output::Send(ToBrick::Query { id: self.next_query, query: query.clone() }));
+            out.push(Output::Send(ToBrick::Query {
+                id: self.next_query,
+                query: query.clone(),
+            }));
         }
         self.queries.insert(self.next_query, (query, id));
         Wait::Query(self.next_query)
@@ -455,7 +495,10 @@ impl Client {
         if !self.link.fresh {
             Self::event(Event::Expired { dead_handles: dead }, out);
         }
-        self.session = SessionId { client: self.session.client, nonce: self.session.nonce.wrapping_add(1) };
+        self.session = SessionId {
+            client: self.session.client,
+            nonce: self.session.nonce.wrapping_add(1),
+        };
         self.next_seq = 1;
         self.link.fresh = true;
     }
@@ -468,7 +511,9 @@ impl Client {
 
 /// Two names of one brick on this host.
 fn same_port_local(a: &str, b: &str, local: &[String]) -> bool {
-    let (Some((ah, ap)), Some((bh, bp))) = (a.rsplit_once(':'), b.rsplit_once(':')) else { return false };
+    let (Some((ah, ap)), Some((bh, bp))) = (a.rsplit_once(':'), b.rsplit_once(':')) else {
+        return false;
+    };
     let here = |h: &str| local.contains(&h.to_string());
     ap == bp && here(ah) && here(bh)
 }

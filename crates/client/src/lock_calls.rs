@@ -22,29 +22,78 @@ use mboxfs_types::{
 
 impl Client {
     #[allow(clippy::too_many_arguments)]
-    pub(crate) fn get_lock(&mut self, id: CallId, p: &mut Pending, ino: Ino, owner: u64, range: Range, kind: LockKind, out: &mut Vec<Output>) -> Done {
+    pub(crate) fn get_lock(
+        &mut self,
+        id: CallId,
+        p: &mut Pending,
+        ino: Ino,
+        owner: u64,
+        range: Range,
+        kind: LockKind,
+        out: &mut Vec<Output>,
+    ) -> Done {
         if self.dot_groups.contains_key(&ino) {
             return Some(Ok(Answer::Lock(None)));
         }
-        let owner = Owner { session: self.session, id: owner };
+        let owner = Owner {
+            session: self.session,
+            id: owner,
+        };
         // A write lease for a question: the table is complete nowhere else. A holder with a conflicting lock keeps it and
         // says EAGAIN; `calls` turns that into an answer.
-        self.want_inode(id, p, ino, Mode::W, Intent::Lock { owner, range, kind, wait: false }, out)?;
+        self.want_inode(
+            id,
+            p,
+            ino,
+            Mode::W,
+            Intent::Lock {
+                owner,
+                range,
+                kind,
+                wait: false,
+            },
+            out,
+        )?;
         let table = self.nodes.get(&ino).map_or(&[][..], |n| n.locks.as_slice());
         Some(Ok(Answer::Lock(locks::conflict(table, owner, range, kind))))
     }
 
     #[allow(clippy::too_many_arguments)]
-    pub(crate) fn set_lock(&mut self, id: CallId, p: &mut Pending, ino: Ino, owner: u64, range: Range, kind: Option<LockKind>, wait: bool, out: &mut Vec<Output>) -> Done {
+    pub(crate) fn set_lock(
+        &mut self,
+        id: CallId,
+        p: &mut Pending,
+        ino: Ino,
+        owner: u64,
+        range: Range,
+        kind: Option<LockKind>,
+        wait: bool,
+        out: &mut Vec<Output>,
+    ) -> Done {
         if self.dot_groups.contains_key(&ino) {
             return Some(Ok(Answer::Empty));
         }
-        let owner = Owner { session: self.session, id: owner };
+        let owner = Owner {
+            session: self.session,
+            id: owner,
+        };
         let Some(kind) = kind else {
             self.unlock(id, p, ino, owner, range, out)?;
             return Some(p.failure.map_or(Ok(Answer::Empty), Err));
         };
-        self.want_inode(id, p, ino, Mode::W, Intent::Lock { owner, range, kind, wait }, out)?;
+        self.want_inode(
+            id,
+            p,
+            ino,
+            Mode::W,
+            Intent::Lock {
+                owner,
+                range,
+                kind,
+                wait,
+            },
+            out,
+        )?;
         let node = self.node(ino);
         if let Some(held) = locks::conflict(&node.locks, owner, range, kind) {
             if !wait {
@@ -61,7 +110,12 @@ impl Client {
             p.wait = Wait::Commit(ino);
             return None;
         }
-        let lock = HeldLock { owner, range, kind, pid: p.caller.pid };
+        let lock = HeldLock {
+            owner,
+            range,
+            kind,
+            pid: p.caller.pid,
+        };
         locks::set(&mut node.locks, lock);
         locks::set(self.own_locks.entry(ino).or_default(), lock);
         // A lock made shared, or smaller, may let others in.
@@ -82,9 +136,20 @@ impl Client {
             }
             for p in self.calls.values() {
                 let Wait::Lock(ino) = p.wait else { continue };
-                let Call::SetLock { owner: id, range, kind: Some(kind), .. } = p.call else { continue };
+                let Call::SetLock {
+                    owner: id,
+                    range,
+                    kind: Some(kind),
+                    ..
+                } = p.call
+                else {
+                    continue;
+                };
                 if id == at.id
-                    && let Some(next) = self.nodes.get(&ino).and_then(|n| locks::conflict(&n.locks, at, range, kind))
+                    && let Some(next) = self
+                        .nodes
+                        .get(&ino)
+                        .and_then(|n| locks::conflict(&n.locks, at, range, kind))
                 {
                     todo.push(next.owner);
                 }
@@ -94,7 +159,15 @@ impl Client {
     }
 
     /// Releases `range` of `owner`. `None`: waits. What could not be committed is in `p.failure`.
-    fn unlock(&mut self, id: CallId, p: &mut Pending, ino: Ino, owner: Owner, range: Range, out: &mut Vec<Output>) -> Option<()> {
+    fn unlock(
+        &mut self,
+        id: CallId,
+        p: &mut Pending,
+        ino: Ino,
+        owner: Owner,
+        range: Range,
+        out: &mut Vec<Output>,
+    ) -> Option<()> {
         let has = |l: &HeldLock| l.owner == owner && l.range.overlaps(range);
         let own = self.own_locks.get(&ino).map_or(&[][..], Vec::as_slice);
         if !own.iter().any(has) {
@@ -125,9 +198,20 @@ impl Client {
     }
 
     /// Close releases everything that the owner has on the inode (fcntl(2), R5).
-    pub(crate) fn unlock_all(&mut self, id: CallId, p: &mut Pending, ino: Ino, owner: Owner, out: &mut Vec<Output>) -> Option<()> {
+    pub(crate) fn unlock_all(
+        &mut self,
+        id: CallId,
+        p: &mut Pending,
+        ino: Ino,
+        owner: Owner,
+        out: &mut Vec<Output>,
+    ) -> Option<()> {
         let is_file = |k: &Kind| matches!(k, Kind::File { .. });
-        debug_assert!(self.handles.values().all(|h| h.ino != ino || is_file(&h.kind) || !self.own_locks.contains_key(&ino)));
+        debug_assert!(
+            self.handles
+                .values()
+                .all(|h| h.ino != ino || is_file(&h.kind) || !self.own_locks.contains_key(&ino))
+        );
         self.unlock(id, p, ino, owner, Range::ALL, out)
     }
 }

@@ -23,10 +23,22 @@ pub(crate) fn clear(table: &mut Vec<HeldLock>, owner: Owner, range: Range) -> bo
         }
         hit = true;
         if lock.range.start < range.start {
-            rest.push(HeldLock { range: Range { start: lock.range.start, end: range.start - 1 }, ..*lock });
+            rest.push(HeldLock {
+                range: Range {
+                    start: lock.range.start,
+                    end: range.start - 1,
+                },
+                ..*lock
+            });
         }
         if lock.range.end > range.end {
-            rest.push(HeldLock { range: Range { start: range.end + 1, end: lock.range.end }, ..*lock });
+            rest.push(HeldLock {
+                range: Range {
+                    start: range.end + 1,
+                    end: lock.range.end,
+                },
+                ..*lock
+            });
         }
         false
     });
@@ -48,7 +60,13 @@ mod tests {
     use proptest::prelude::*;
 
     fn owner(id: u64) -> Owner {
-        Owner { session: SessionId { client: [0; 16], nonce: 0 }, id }
+        Owner {
+            session: SessionId {
+                client: [0; 16],
+                nonce: 0,
+            },
+            id,
+        }
     }
 
     proptest! {

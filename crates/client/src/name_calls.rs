@@ -26,7 +26,9 @@ impl Client {
         let group = Group::of(dir, name);
         let state = self.want_name(id, p, &group, Mode::R, Intent::Read, out)?;
         if name.is_dotlock() {
-            let Some(dot) = state.dot else { return Some(Err(Errno::ENOENT)) };
+            let Some(dot) = state.dot else {
+                return Some(Err(Errno::ENOENT));
+            };
             let mut attr = attr_of(&dot);
             if self.nodes.get(&dot.ino).is_some_and(|n| n.held.is_some()) {
                 // Made by link(2), and the other name is still there: both show the same inode.
@@ -37,7 +39,9 @@ impl Client {
             }
             return Some(Ok(self.entry(attr)));
         }
-        let Some(ino) = state.entry else { return Some(Err(Errno::ENOENT)) };
+        let Some(ino) = state.entry else {
+            return Some(Err(Errno::ENOENT));
+        };
         let attr = self.want_inode(id, p, ino, Mode::R, Intent::Read, out)?;
         Some(Ok(self.entry(attr)))
     }
@@ -45,8 +49,16 @@ impl Client {
     /// The kernel learns an inode.
     fn entry(&mut self, attr: Attr) -> Answer {
         self.node(attr.ino).lookups += 1;
-        let attr = if self.dot_groups.contains_key(&attr.ino) { attr } else { self.shown(attr) };
-        Answer::Entry { attr, entry_ttl: Nanos(0), attr_ttl: Nanos(0) }
+        let attr = if self.dot_groups.contains_key(&attr.ino) {
+            attr
+        } else {
+            self.shown(attr)
+        };
+        Answer::Entry {
+            attr,
+            entry_ttl: Nanos(0),
+            attr_ttl: Nanos(0),
+        }
     }
 
     pub(crate) fn lookup_parent(&mut self, id: CallId, p: &mut Pending, ino: Ino, out: &mut Vec<Output>) -> Done {
@@ -89,7 +101,13 @@ impl Client {
     }
 
     /// Sends `op` for this call, or gives the reply that came.
-    fn ask_brick(&mut self, id: CallId, p: &mut Pending, op: Op, out: &mut Vec<Output>) -> Option<Result<Vec<Attr>, Errno>> {
+    fn ask_brick(
+        &mut self,
+        id: CallId,
+        p: &mut Pending,
+        op: Op,
+        out: &mut Vec<Output>,
+    ) -> Option<Result<Vec<Attr>, Errno>> {
         if let Some(reply) = p.reply.take() {
             return Some(reply);
         }
@@ -102,15 +120,44 @@ impl Client {
     pub(crate) fn change_names(&mut self, id: CallId, p: &mut Pending, out: &mut Vec<Output>) -> Done {
         let (uid, gid) = (p.caller.uid, p.caller.gid);
         let (op, dir, name) = match p.call.clone() {
-            Call::Mkdir { dir, name, mode } => (Op::Mkdir { dir, name: name.clone(), mode, uid, gid }, dir, name),
-            Call::Symlink { dir, name, target } => {
-                (Op::Symlink { dir, name: name.clone(), target, uid, gid }, dir, name)
-            }
-            Call::Rmdir { dir, name } => (Op::Rmdir { dir, name: name.clone() }, dir, name),
+            Call::Mkdir { dir, name, mode } => (
+                Op::Mkdir {
+                    dir,
+                    name: name.clone(),
+                    mode,
+                    uid,
+                    gid,
+                },
+                dir,
+                name,
+            ),
+            Call::Symlink { dir, name, target } => (
+                Op::Symlink {
+                    dir,
+                    name: name.clone(),
+                    target,
+                    uid,
+                    gid,
+                },
+                dir,
+                name,
+            ),
+            Call::Rmdir { dir, name } => (
+                Op::Rmdir {
+                    dir,
+                    name: name.clone(),
+                },
+                dir,
+                name,
+            ),
             _ => return Some(Err(Errno::EINVAL)),
         };
         if name.is_dotlock() {
-            return Some(Err(if matches!(op, Op::Rmdir { .. }) { Errno::ENOTDIR } else { Errno::EPERM }));
+            return Some(Err(if matches!(op, Op::Rmdir { .. }) {
+                Errno::ENOTDIR
+            } else {
+                Errno::EPERM
+            }));
         }
         let removes = matches!(op, Op::Rmdir { .. });
         let attrs = match self.ask_brick(id, p, op, out)? {
@@ -126,7 +173,15 @@ impl Client {
         Some(made.map_or(Err(Errno::ESTALE), |attr| Ok(self.entry(attr))))
     }
 
-    pub(crate) fn mknod(&mut self, id: CallId, p: &mut Pending, dir: Ino, name: &Name, mode: u32, out: &mut Vec<Output>) -> Done {
+    pub(crate) fn mknod(
+        &mut self,
+        id: CallId,
+        p: &mut Pending,
+        dir: Ino,
+        name: &Name,
+        mode: u32,
+        out: &mut Vec<Output>,
+    ) -> Done {
         if name.is_dotlock() {
             let done = self.create_dot(id, p, dir, name, mode, OpenFlags::default(), true, out)?;
             return Some(done.map(|answer| match answer {
@@ -138,7 +193,14 @@ impl Client {
             }));
         }
         let (uid, gid) = (p.caller.uid, p.caller.gid);
-        let op = Op::Create { dir, name: name.clone(), mode, uid, gid, excl: true };
+        let op = Op::Create {
+            dir,
+            name: name.clone(),
+            mode,
+            uid,
+            gid,
+            excl: true,
+        };
         Some(match self.ask_brick(id, p, op, out)?.and_then(|a| Self::subject(&a)) {
             Ok(attr) => {
                 self.name_is(dir, name, Some(attr.ino));
@@ -149,7 +211,17 @@ impl Client {
     }
 
     #[allow(clippy::too_many_arguments)]
-    pub(crate) fn create(&mut self, id: CallId, p: &mut Pending, dir: Ino, name: &Name, mode: u32, flags: OpenFlags, excl: bool, out: &mut Vec<Output>) -> Done {
+    pub(crate) fn create(
+        &mut self,
+        id: CallId,
+        p: &mut Pending,
+        dir: Ino,
+        name: &Name,
+        mode: u32,
+        flags: OpenFlags,
+        excl: bool,
+        out: &mut Vec<Output>,
+    ) -> Done {
         if name.is_dotlock() {
             let done = self.create_dot(id, p, dir, name, mode, flags, excl, out)?;
             if let Ok(Answer::Created { attr, .. }) = &done {
@@ -159,7 +231,14 @@ impl Client {
         }
         if p.step == 0 {
             let (uid, gid) = (p.caller.uid, p.caller.gid);
-            let op = Op::Create { dir, name: name.clone(), mode, uid, gid, excl };
+            let op = Op::Create {
+                dir,
+                name: name.clone(),
+                mode,
+                uid,
+                gid,
+                excl,
+            };
             let attr = match self.ask_brick(id, p, op, out)?.and_then(|a| Self::subject(&a)) {
                 Ok(attr) => attr,
                 Err(errno) => return Some(Err(errno)),
@@ -173,7 +252,13 @@ impl Client {
         let mode = if flags.truncate { Mode::W } else { Mode::R };
         let intent = if flags.truncate { Intent::Write } else { Intent::Read };
         let attr = self.want_inode(id, p, ino, mode, intent, out)?;
-        let fh = self.new_handle(ino, Kind::File { append: flags.append, sync: flags.sync });
+        let fh = self.new_handle(
+            ino,
+            Kind::File {
+                append: flags.append,
+                sync: flags.sync,
+            },
+        );
         if flags.truncate && self.shown(attr).size > 0 {
             let now = self.clock.real;
             let staging = self.staging(ino);
@@ -183,10 +268,24 @@ impl Client {
         }
         self.node(ino).lookups += 1;
         let attr = self.shown(attr);
-        Some(Ok(Answer::Created { attr, fh, dotlock: false, entry_ttl: Nanos(0), attr_ttl: Nanos(0) }))
+        Some(Ok(Answer::Created {
+            attr,
+            fh,
+            dotlock: false,
+            entry_ttl: Nanos(0),
+            attr_ttl: Nanos(0),
+        }))
     }
 
-    pub(crate) fn link_name(&mut self, id: CallId, p: &mut Pending, ino: Ino, dir: Ino, name: &Name, out: &mut Vec<Output>) -> Done {
+    pub(crate) fn link_name(
+        &mut self,
+        id: CallId,
+        p: &mut Pending,
+        ino: Ino,
+        dir: Ino,
+        name: &Name,
+        out: &mut Vec<Output>,
+    ) -> Done {
         if name.is_dotlock() {
             let done = self.link_dot(id, p, ino, dir, name, out)?;
             if done.is_ok() {
@@ -197,29 +296,61 @@ impl Client {
         if self.dot_groups.contains_key(&ino) {
             return Some(Err(Errno::EPERM));
         }
-        Some(match self.ask_brick(id, p, Op::Link { ino, dir, name: name.clone() }, out)?.and_then(|a| Self::subject(&a)) {
-            Ok(attr) => {
-                self.name_is(dir, name, Some(ino));
-                Ok(self.entry(attr))
-            }
-            Err(errno) => Err(errno),
-        })
+        Some(
+            match self
+                .ask_brick(
+                    id,
+                    p,
+                    Op::Link {
+                        ino,
+                        dir,
+                        name: name.clone(),
+                    },
+                    out,
+                )?
+                .and_then(|a| Self::subject(&a))
+            {
+                Ok(attr) => {
+                    self.name_is(dir, name, Some(ino));
+                    Ok(self.entry(attr))
+                }
+                Err(errno) => Err(errno),
+            },
+        )
     }
 
     pub(crate) fn unlink(&mut self, id: CallId, p: &mut Pending, dir: Ino, name: &Name, out: &mut Vec<Output>) -> Done {
         if name.is_dotlock() {
             return self.unlink_dot(id, p, dir, name, out);
         }
-        Some(match self.ask_brick(id, p, Op::Unlink { dir, name: name.clone() }, out)? {
-            Ok(_) => {
-                self.name_is(dir, name, None);
-                Ok(Answer::Empty)
-            }
-            Err(errno) => Err(errno),
-        })
+        Some(
+            match self.ask_brick(
+                id,
+                p,
+                Op::Unlink {
+                    dir,
+                    name: name.clone(),
+                },
+                out,
+            )? {
+                Ok(_) => {
+                    self.name_is(dir, name, None);
+                    Ok(Answer::Empty)
+                }
+                Err(errno) => Err(errno),
+            },
+        )
     }
 
-    pub(crate) fn rename(&mut self, id: CallId, p: &mut Pending, from: (Ino, &Name), to: (Ino, &Name), noreplace: bool, out: &mut Vec<Output>) -> Done {
+    pub(crate) fn rename(
+        &mut self,
+        id: CallId,
+        p: &mut Pending,
+        from: (Ino, &Name),
+        to: (Ino, &Name),
+        noreplace: bool,
+        out: &mut Vec<Output>,
+    ) -> Done {
         if from.1.is_dotlock() {
             return self.rename_dot(id, p, from, to, out);
         }
@@ -227,7 +358,13 @@ impl Client {
             // A dotlock is no file: rename(2) onto one cannot be done in one step. link(2) can.
             return Some(Err(Errno::EXDEV));
         }
-        let op = Op::Rename { dir: from.0, name: from.1.clone(), to_dir: to.0, to_name: to.1.clone(), noreplace };
+        let op = Op::Rename {
+            dir: from.0,
+            name: from.1.clone(),
+            to_dir: to.0,
+            to_name: to.1.clone(),
+            noreplace,
+        };
         Some(match self.ask_brick(id, p, op, out)? {
             Ok(attrs) => {
                 // One attribute alone: both names were of the same file and stay (rename(2)).
@@ -249,7 +386,15 @@ impl Client {
     }
 
     /// A listing is taken whole at offset 0 and kept with the handle: a name present throughout appears exactly once.
-    pub(crate) fn read_dir(&mut self, id: CallId, p: &mut Pending, ino: Ino, fh: Fh, offset: u64, out: &mut Vec<Output>) -> Done {
+    pub(crate) fn read_dir(
+        &mut self,
+        id: CallId,
+        p: &mut Pending,
+        ino: Ino,
+        fh: Fh,
+        offset: u64,
+        out: &mut Vec<Output>,
+    ) -> Done {
         if offset == 0 {
             match p.found.take() {
                 None => {
@@ -258,7 +403,8 @@ impl Client {
                 }
                 Some(Ok(Found::Entries { entries, end })) => {
                     let after = entries.last().map(|e| e.name.clone());
-                    p.listing.extend(entries.into_iter().map(|e| listed(e.ino, e.kind, e.name.as_bytes())));
+                    p.listing
+                        .extend(entries.into_iter().map(|e| listed(e.ino, e.kind, e.name.as_bytes())));
                     if !end {
                         p.wait = self.query(Query::ReadDir { dir: ino, after }, id, out);
                         return None;
@@ -275,11 +421,20 @@ impl Client {
                 entry.offset = i as u64 + 1;
             }
             match self.handles.get_mut(&fh) {
-                Some(Handle { kind: Kind::Dir(listing), .. }) => *listing = all,
+                Some(Handle {
+                    kind: Kind::Dir(listing),
+                    ..
+                }) => *listing = all,
                 _ => return Some(Err(Errno::EBADF)),
             }
         }
-        let Some(Handle { kind: Kind::Dir(listing), .. }) = self.handles.get(&fh) else { return Some(Err(Errno::EBADF)) };
+        let Some(Handle {
+            kind: Kind::Dir(listing),
+            ..
+        }) = self.handles.get(&fh)
+        else {
+            return Some(Err(Errno::EBADF));
+        };
         let from = usize::try_from(offset).unwrap_or(usize::MAX).min(listing.len());
         let to = (from + LISTED_MAX).min(listing.len());
         Some(Ok(Answer::Entries(listing[from..to].to_vec())))
@@ -287,5 +442,10 @@ impl Client {
 }
 
 fn listed(ino: Ino, kind: InodeKind, name: &[u8]) -> Listed {
-    Listed { ino, offset: 0, kind, name: name.to_vec() }
+    Listed {
+        ino,
+        offset: 0,
+        kind,
+        name: name.to_vec(),
+    }
 }

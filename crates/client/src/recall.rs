@@ -35,7 +35,10 @@ enum Now {
 
 impl Client {
     pub(crate) fn on_recall(&mut self, recall: Recall) {
-        self.recalls.push(Asked { recall, since: self.clock.mono });
+        self.recalls.push(Asked {
+            recall,
+            since: self.clock.mono,
+        });
     }
 
     pub(crate) fn answer_recalls(&mut self, out: &mut Vec<Output>) {
@@ -57,7 +60,12 @@ impl Client {
                         Key::Inode(_) => None,
                     };
                     let verdict = Verdict::Once { error, dot };
-                    let answer = Answer { id: recall.id, key: key.clone(), seq: recall.seq, verdict };
+                    let answer = Answer {
+                        id: recall.id,
+                        key: key.clone(),
+                        seq: recall.seq,
+                        verdict,
+                    };
                     out.push(Output::Send(ToBrick::Answer(answer)));
                 }
                 (Now::Commit, Key::Inode(ino)) => {
@@ -71,7 +79,9 @@ impl Client {
     }
 
     fn judge_name(&self, group: &Group, asked: &Asked) -> Now {
-        let Some(lease) = self.names.get(group).filter(|l| l.held.seq == asked.recall.seq) else { return Now::Void };
+        let Some(lease) = self.names.get(group).filter(|l| l.held.seq == asked.recall.seq) else {
+            return Now::Void;
+        };
         if lease.held.mode == Mode::R {
             return Now::Give(None);
         }
@@ -88,8 +98,12 @@ impl Client {
     }
 
     fn judge_inode(&self, ino: Ino, asked: &Asked) -> Now {
-        let Some(node) = self.nodes.get(&ino) else { return Now::Void };
-        let Some(held) = node.held.filter(|h| h.seq == asked.recall.seq) else { return Now::Void };
+        let Some(node) = self.nodes.get(&ino) else {
+            return Now::Void;
+        };
+        let Some(held) = node.held.filter(|h| h.seq == asked.recall.seq) else {
+            return Now::Void;
+        };
         if held.mode == Mode::R {
             return Now::Give(None);
         }
@@ -105,8 +119,17 @@ impl Client {
             Intent::Read if staged => Now::Commit,
             Intent::Read if !own.is_empty() => Now::Once(None),
             Intent::Read if self.clock.mono < node.touched + limits::IDLE => Now::Give(Some(Mode::R)),
-            Intent::Lock { owner, range, kind, wait } if locks::conflict(own, owner, range, kind).is_some() => {
-                if wait { Now::Later } else { Now::Once(Some(Errno::EAGAIN)) } // Y3
+            Intent::Lock {
+                owner,
+                range,
+                kind,
+                wait,
+            } if locks::conflict(own, owner, range, kind).is_some() => {
+                if wait {
+                    Now::Later
+                } else {
+                    Now::Once(Some(Errno::EAGAIN))
+                } // Y3
             }
             Intent::Write | Intent::Op | Intent::Unlock if staged && exclusive && !overdue => Now::Later, // Y4
             _ if staged => Now::Commit,
@@ -124,8 +147,17 @@ impl Client {
                 self.names.remove(group);
             }
         }
-        let verdict = Verdict::Give { keep, locks: Vec::new(), dot };
-        out.push(Output::Send(ToBrick::Answer(Answer { id, key: Key::Name(group.clone()), seq, verdict })));
+        let verdict = Verdict::Give {
+            keep,
+            locks: Vec::new(),
+            dot,
+        };
+        out.push(Output::Send(ToBrick::Answer(Answer {
+            id,
+            key: Key::Name(group.clone()),
+            seq,
+            verdict,
+        })));
     }
 
     pub(crate) fn give_inode(&mut self, ino: Ino, id: u64, keep: Option<Mode>, out: &mut Vec<Output>) {
@@ -143,7 +175,12 @@ impl Client {
             }
         }
         let verdict = Verdict::Give { keep, locks, dot: None };
-        out.push(Output::Send(ToBrick::Answer(Answer { id, key: Key::Inode(ino), seq, verdict })));
+        out.push(Output::Send(ToBrick::Answer(Answer {
+            id,
+            key: Key::Inode(ino),
+            seq,
+            verdict,
+        })));
         // Own processes that waited here for a lock have to ask for the lease again.
         self.wake(|w| *w == crate::calls::Wait::Lock(ino));
     }

@@ -105,7 +105,9 @@ impl Staging {
         }
         let inside: Vec<u64> = self.pieces.range(from..to).map(|(s, _)| *s).collect();
         for start in inside {
-            let Some(mut piece) = self.pieces.remove(&start) else { continue };
+            let Some(mut piece) = self.pieces.remove(&start) else {
+                continue;
+            };
             self.bytes -= piece.len();
             let end = start + piece.len() as u64;
             if end > to {
@@ -165,14 +167,21 @@ impl Staging {
         for (start, piece) in &self.pieces {
             match extents.last_mut() {
                 Some((s, data))
-                    if *s + data.len() as u64 == *start && data.len() + piece.len() + limits::EXTENT_HEAD_BYTES <= limits::EXTENT_BYTES_MAX =>
+                    if *s + data.len() as u64 == *start
+                        && data.len() + piece.len() + limits::EXTENT_HEAD_BYTES <= limits::EXTENT_BYTES_MAX =>
                 {
                     data.extend_from_slice(piece);
                 }
                 _ => extents.push((*start, piece.clone())),
             }
         }
-        let extents = extents.into_iter().map(|(offset, data)| Extent { offset, data: Bytes::from(data) }).collect();
+        let extents = extents
+            .into_iter()
+            .map(|(offset, data)| Extent {
+                offset,
+                data: Bytes::from(data),
+            })
+            .collect();
         (self.cut, extents)
     }
 }

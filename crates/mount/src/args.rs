@@ -29,8 +29,29 @@ options: backup-volfile-servers=HOST[:HOST]  port=N  log-file=FILE  log-level=LE
 fstab:   HOST:/VOLUME /var/spool/mail mboxfs defaults,noatime,_netdev,nofail 1 1";
 
 const PASSED_OVER: &[&str] = &[
-    "defaults", "rw", "noatime", "relatime", "atime", "nodiratime", "_netdev", "nofail", "auto", "noauto", "user",
-    "nouser", "users", "exec", "noexec", "suid", "nosuid", "dev", "nodev", "async", "allow_other", "bg", "fg",
+    "defaults",
+    "rw",
+    "noatime",
+    "relatime",
+    "atime",
+    "nodiratime",
+    "_netdev",
+    "nofail",
+    "auto",
+    "noauto",
+    "user",
+    "nouser",
+    "users",
+    "exec",
+    "noexec",
+    "suid",
+    "nosuid",
+    "dev",
+    "nodev",
+    "async",
+    "allow_other",
+    "bg",
+    "fg",
 ];
 
 pub(crate) fn parse(words: impl Iterator<Item = String>) -> Result<Args, String> {
@@ -52,7 +73,9 @@ pub(crate) fn parse(words: impl Iterator<Item = String>) -> Result<Args, String>
         }
     }
     let [source, dir] = <[String; 2]>::try_from(plain).map_err(|_| "needs HOST:/VOLUME and a directory".to_owned())?;
-    let (host, volume) = source.rsplit_once(":/").ok_or_else(|| format!("{source} is not HOST:/VOLUME"))?;
+    let (host, volume) = source
+        .rsplit_once(":/")
+        .ok_or_else(|| format!("{source} is not HOST:/VOLUME"))?;
     if host.is_empty() || volume.is_empty() || volume.contains('/') {
         return Err(format!("{source} is not HOST:/VOLUME"));
     }
@@ -72,7 +95,11 @@ pub(crate) fn parse(words: impl Iterator<Item = String>) -> Result<Args, String>
             _ => return Err(format!("unknown option {option}")),
         }
     }
-    args.bricks = hosts.iter().filter(|h| !h.is_empty()).map(|h| format!("{h}:{port}")).collect();
+    args.bricks = hosts
+        .iter()
+        .filter(|h| !h.is_empty())
+        .map(|h| format!("{h}:{port}"))
+        .collect();
     args.source = source;
     Ok(args)
 }

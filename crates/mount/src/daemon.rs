@@ -43,12 +43,24 @@ pub fn main() -> ExitCode {
         }
     };
     let child = std::env::var_os(CHILD).is_some();
-    let result = if args.foreground || child { foreground(&args) } else { background(&args) };
+    let result = if args.foreground || child {
+        foreground(&args)
+    } else {
+        background(&args)
+    };
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(why) => {
-            let text = format!("error: could not mount {} on {}: {why}", args.source, args.dir.display());
-            if child { println!("{text}") } else { eprintln!("{text}") }
+            let text = format!(
+                "error: could not mount {} on {}: {why}",
+                args.source,
+                args.dir.display()
+            );
+            if child {
+                println!("{text}")
+            } else {
+                eprintln!("{text}")
+            }
             ExitCode::from(32)
         }
     }
@@ -97,7 +109,10 @@ fn check(args: &Args) -> Result<(), String> {
         f.nth(1) == dir.to_str() && f.next() == Some("fuse.mboxfs")
     });
     if busy {
-        return Err(format!("something is mounted there already\nhint: umount {}", dir.display()));
+        return Err(format!(
+            "something is mounted there already\nhint: umount {}",
+            dir.display()
+        ));
     }
     let fuse = std::fs::metadata("/dev/fuse").is_ok_and(|m| m.file_type().is_char_device());
     if !fuse {
@@ -121,7 +136,12 @@ fn foreground(args: &Args) -> Result<(), String> {
     match heard.recv_timeout(READY) {
         Ok(News::Ready) => {}
         Ok(News::Refused(why)) => return Err(why),
-        _ => return Err(format!("no brick serves {}\nhint: mboxfs volume status {}", args.volume, args.volume)),
+        _ => {
+            return Err(format!(
+                "no brick serves {}\nhint: mboxfs volume status {}",
+                args.volume, args.volume
+            ));
+        }
     }
     let fd = mount(args, &dir)?;
     let mut config = fuser::Config::default();
@@ -147,7 +167,11 @@ fn foreground(args: &Args) -> Result<(), String> {
 /// mount(2) by ourselves: the FUSE library would unmount whatever is at the mount point when it ends, also when that is
 /// somebody else's new mount.
 fn mount(args: &Args, dir: &Path) -> Result<OwnedFd, String> {
-    let fuse = File::options().read(true).write(true).open("/dev/fuse").map_err(|e| format!("/dev/fuse: {e}"))?;
+    let fuse = File::options()
+        .read(true)
+        .write(true)
+        .open("/dev/fuse")
+        .map_err(|e| format!("/dev/fuse: {e}"))?;
     let data = format!(
         "fd={},rootmode=40000,user_id=0,group_id=0,allow_other,default_permissions,max_read=1048576",
         fuse.as_raw_fd()
@@ -183,20 +207,36 @@ fn config(args: &Args, dir: &Path) -> Config {
     let id = std::fs::read_to_string("/etc/machine-id").unwrap_or_default();
     let stable = format!("{id}\n{host}\n{}", dir.display());
     let nonce = uuid::Uuid::new_v4().as_u64_pair().0;
-    let local = args.bricks.iter().filter_map(|b| b.rsplit_once(':')).map(|(h, _)| h.to_owned());
+    let local = args
+        .bricks
+        .iter()
+        .filter_map(|b| b.rsplit_once(':'))
+        .map(|(h, _)| h.to_owned());
     let mut local: Vec<String> = local.filter(|h| is_own(h)).collect();
     local.extend([host, "localhost".into(), "127.0.0.1".into()]);
-    Config { volume: args.volume.clone(), client: digest(stable.as_bytes()), nonce, bricks: args.bricks.clone(), local }
+    Config {
+        volume: args.volume.clone(),
+        client: digest(stable.as_bytes()),
+        nonce,
+        bricks: args.bricks.clone(),
+        local,
+    }
 }
 
 /// A socket can be bound to an own address only.
 fn is_own(host: &str) -> bool {
-    (host, 0).to_socket_addrs().is_ok_and(|mut all| all.any(|a| std::net::UdpSocket::bind(a).is_ok()))
+    (host, 0)
+        .to_socket_addrs()
+        .is_ok_and(|mut all| all.any(|a| std::net::UdpSocket::bind(a).is_ok()))
 }
 
 /// Stable id of a mount point: FNV-1a twice, which is enough to tell the mount points of two hosts apart.
 fn digest(bytes: &[u8]) -> [u8; 16] {
-    let hash = |basis: u64| bytes.iter().fold(basis, |h, b| (h ^ u64::from(*b)).wrapping_mul(0x0100_0000_01b3));
+    let hash = |basis: u64| {
+        bytes
+            .iter()
+            .fold(basis, |h, b| (h ^ u64::from(*b)).wrapping_mul(0x0100_0000_01b3))
+    };
     let mut id = [0; 16];
     id[..8].copy_from_slice(&hash(0xcbf2_9ce4_8422_2325).to_be_bytes());
     id[8..].copy_from_slice(&hash(0x8422_2325_cbf2_9ce4).to_be_bytes());
@@ -206,5 +246,9 @@ fn digest(bytes: &[u8]) -> [u8; 16] {
 fn start_log(args: &Args) {
     let level = args.log_level.clone().unwrap_or_else(|| "info".into());
     let filter = tracing_subscriber::EnvFilter::try_new(level).unwrap_or_default();
-    let _ = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false).try_init();
+    let _ = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(false)
+        .try_init();
 }

@@ -61,7 +61,10 @@ fn clock() -> Clock {
     let real = clock_gettime(ClockId::Realtime);
     Clock {
         mono: Nanos(mono.tv_sec as u64 * 1_000_000_000 + mono.tv_nsec as u64),
-        real: Timestamp { secs: real.tv_sec, nanos: real.tv_nsec as u32 },
+        real: Timestamp {
+            secs: real.tv_sec,
+            nanos: real.tv_nsec as u32,
+        },
     }
 }
 
@@ -78,7 +81,15 @@ impl Driver {
             link: None,
             started: BTreeMap::new(),
         };
-        (Self { inner: Mutex::new(inner), dials, pokes, news }, Ends { dialled, poked })
+        (
+            Self {
+                inner: Mutex::new(inner),
+                dials,
+                pokes,
+                news,
+            },
+            Ends { dialled, poked },
+        )
     }
 
     // A panic in a step poisons the lock; mail must go on, so the state is taken as it is.
@@ -104,7 +115,14 @@ impl Driver {
         let mut inner = self.lock();
         inner.next_call += 1;
         let id = CallId(inner.next_call);
-        self.step(inner, Input::Call { id, caller: Caller::default(), call });
+        self.step(
+            inner,
+            Input::Call {
+                id,
+                caller: Caller::default(),
+                call,
+            },
+        );
     }
 
     pub(crate) fn input(&self, input: Input) {

@@ -54,7 +54,11 @@ fn flags(bits: i32) -> Flags {
 
 fn open_flags(dotlock: bool) -> FopenFlags {
     // A dotlock has no content worth a FLUSH; for any other file FLUSH is what releases POSIX locks at close.
-    if dotlock { FopenFlags::FOPEN_DIRECT_IO | FopenFlags::FOPEN_NOFLUSH } else { FopenFlags::FOPEN_DIRECT_IO }
+    if dotlock {
+        FopenFlags::FOPEN_DIRECT_IO | FopenFlags::FOPEN_NOFLUSH
+    } else {
+        FopenFlags::FOPEN_DIRECT_IO
+    }
 }
 
 fn caller(req: &Request) -> (u32, u32, u32) {
@@ -63,12 +67,16 @@ fn caller(req: &Request) -> (u32, u32, u32) {
 
 impl Ops {
     pub(crate) fn new(driver: &'static Driver) -> Self {
-        Self { driver, own_pid: std::process::id() }
+        Self {
+            driver,
+            own_pid: std::process::id(),
+        }
     }
 
     fn call(&self, req: &Request, call: Call, answer: impl FnOnce(Result<Answer, Errno>) + Send + 'static) {
         let (uid, gid, pid) = caller(req);
-        self.driver.call(Caller { uid, gid, pid, ppid: 0 }, call, Box::new(answer));
+        self.driver
+            .call(Caller { uid, gid, pid, ppid: 0 }, call, Box::new(answer));
     }
 
     /// With the parent, for calls that may make a dotlock.
@@ -98,7 +106,11 @@ fn empty(reply: ReplyEmpty) -> impl FnOnce(Result<Answer, Errno>) + Send {
 
 fn entry(reply: ReplyEntry) -> impl FnOnce(Result<Answer, Errno>) + Send {
     move |result| match result {
-        Ok(Answer::Entry { attr: a, entry_ttl, attr_ttl }) => {
+        Ok(Answer::Entry {
+            attr: a,
+            entry_ttl,
+            attr_ttl,
+        }) => {
             reply.entry_with_ttls(&ttl(attr_ttl), &ttl(entry_ttl), &attr(&a), Generation(0));
         }
         Ok(_) => reply.error(ODD),
@@ -125,7 +137,10 @@ fn data(reply: ReplyData) -> impl FnOnce(Result<Answer, Errno>) + Send {
 fn opened(reply: ReplyOpen, dir: bool) -> impl FnOnce(Result<Answer, Errno>) + Send {
     move |result| match result {
         Ok(Answer::Opened { fh, dotlock }) => {
-            reply.opened(FileHandle(fh.0), if dir { FopenFlags::empty() } else { open_flags(dotlock) });
+            reply.opened(
+                FileHandle(fh.0),
+                if dir { FopenFlags::empty() } else { open_flags(dotlock) },
+            );
         }
         Ok(_) => reply.error(ODD),
         Err(e) => reply.error(errno(e)),
@@ -159,7 +174,14 @@ const fn lock_kind(typ: i32) -> Option<LockKind> {
 
 fn range(start: u64, end: u64) -> Range {
     // The kernel says OFFSET_MAX for "to the end, however far it grows".
-    Range { start, end: if end >= i64::MAX as u64 { u64::MAX } else { end.max(start) } }
+    Range {
+        start,
+        end: if end >= i64::MAX as u64 {
+            u64::MAX
+        } else {
+            end.max(start)
+        },
+    }
 }
 
 impl Filesystem for Ops {
@@ -175,7 +197,9 @@ impl Filesystem for Ops {
             // Without one of them the kernel does without: locks would be of one node only, so those must be there.
             let missing = config.add_capabilities(capability).is_err();
             if missing && (capability == InitFlags::FUSE_POSIX_LOCKS || capability == InitFlags::FUSE_FLOCK_LOCKS) {
-                return Err(std::io::Error::other("the kernel cannot pass locks to a FUSE filesystem"));
+                return Err(std::io::Error::other(
+                    "the kernel cannot pass locks to a FUSE filesystem",
+                ));
             }
         }
         let _ = config.set_max_write(1 << 20);
@@ -187,7 +211,10 @@ impl Filesystem for Ops {
         let call = match name.as_bytes() {
             b"." => return reply.error(K::EINVAL),
             b".." => Call::LookupParent { ino: dir },
-            _ => Call::Lookup { dir, name: name!(name, reply) },
+            _ => Call::Lookup {
+                dir,
+                name: name!(name, reply),
+            },
         };
         self.call(req, call, entry(reply));
     }
@@ -225,11 +252,23 @@ impl Filesystem for Ops {
                 TimeOrNow::Now => now,
             })
         };
-        let set = SetAttr { mode, uid, gid, atime: atime.map(time), mtime: mtime.map(time) };
+        let set = SetAttr {
+            mode,
+            uid,
+            gid,
+            atime: atime.map(time),
+            mtime: mtime.map(time),
+        };
         let own = req.pid() == self.own_pid;
         // A truncate sends the times along; the brain stamps them itself.
         let set = if size.is_some() { SetAttr::default() } else { set };
-        let call = Call::SetAttr { ino: Ino(ino.0), fh: fh.map(|f| Fh(f.0)), set, size, own };
+        let call = Call::SetAttr {
+            ino: Ino(ino.0),
+            fh: fh.map(|f| Fh(f.0)),
+            set,
+            size,
+            own,
+        };
         self.call(req, call, attributes(reply));
     }
 
@@ -237,32 +276,59 @@ impl Filesystem for Ops {
         self.call(req, Call::ReadLink { ino: Ino(ino.0) }, data(reply));
     }
 
-    fn mknod(&self, req: &Request, parent: INodeNo, name: &OsStr, mode: u32, _umask: u32, _rdev: u32, reply: ReplyEntry) {
+    fn mknod(
+        &self,
+        req: &Request,
+        parent: INodeNo,
+        name: &OsStr,
+        mode: u32,
+        _umask: u32,
+        _rdev: u32,
+        reply: ReplyEntry,
+    ) {
         if mode & S_IFMT != S_IFREG && mode & S_IFMT != 0 {
             return reply.error(K::EPERM); // pipes, sockets and devices have no place in a mail spool
         }
-        let call = Call::Mknod { dir: Ino(parent.0), name: name!(name, reply), mode: mode & 0o7777 };
+        let call = Call::Mknod {
+            dir: Ino(parent.0),
+            name: name!(name, reply),
+            mode: mode & 0o7777,
+        };
         self.call_with_parent(req, call, entry(reply));
     }
 
     fn mkdir(&self, req: &Request, parent: INodeNo, name: &OsStr, mode: u32, _umask: u32, reply: ReplyEntry) {
-        let call = Call::Mkdir { dir: Ino(parent.0), name: name!(name, reply), mode: mode & 0o7777 };
+        let call = Call::Mkdir {
+            dir: Ino(parent.0),
+            name: name!(name, reply),
+            mode: mode & 0o7777,
+        };
         self.call(req, call, entry(reply));
     }
 
     fn unlink(&self, req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
-        let call = Call::Unlink { dir: Ino(parent.0), name: name!(name, reply) };
+        let call = Call::Unlink {
+            dir: Ino(parent.0),
+            name: name!(name, reply),
+        };
         self.call(req, call, empty(reply));
     }
 
     fn rmdir(&self, req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
-        let call = Call::Rmdir { dir: Ino(parent.0), name: name!(name, reply) };
+        let call = Call::Rmdir {
+            dir: Ino(parent.0),
+            name: name!(name, reply),
+        };
         self.call(req, call, empty(reply));
     }
 
     fn symlink(&self, req: &Request, parent: INodeNo, link_name: &OsStr, target: &std::path::Path, reply: ReplyEntry) {
         let target = target.as_os_str().as_bytes().to_vec();
-        let call = Call::Symlink { dir: Ino(parent.0), name: name!(link_name, reply), target };
+        let call = Call::Symlink {
+            dir: Ino(parent.0),
+            name: name!(link_name, reply),
+            target,
+        };
         self.call(req, call, entry(reply));
     }
 
@@ -291,12 +357,19 @@ impl Filesystem for Ops {
     }
 
     fn link(&self, req: &Request, ino: INodeNo, newparent: INodeNo, newname: &OsStr, reply: ReplyEntry) {
-        let call = Call::Link { ino: Ino(ino.0), dir: Ino(newparent.0), name: name!(newname, reply) };
+        let call = Call::Link {
+            ino: Ino(ino.0),
+            dir: Ino(newparent.0),
+            name: name!(newname, reply),
+        };
         self.call_with_parent(req, call, entry(reply));
     }
 
     fn open(&self, req: &Request, ino: INodeNo, flags_: OpenFlags, reply: ReplyOpen) {
-        let call = Call::Open { ino: Ino(ino.0), flags: flags(flags_.0) };
+        let call = Call::Open {
+            ino: Ino(ino.0),
+            flags: flags(flags_.0),
+        };
         self.call(req, call, opened(reply, false));
     }
 
@@ -311,7 +384,12 @@ impl Filesystem for Ops {
         _lock_owner: Option<LockOwner>,
         reply: ReplyData,
     ) {
-        let call = Call::Read { ino: Ino(ino.0), fh: Fh(fh.0), offset, len: size };
+        let call = Call::Read {
+            ino: Ino(ino.0),
+            fh: Fh(fh.0),
+            offset,
+            len: size,
+        };
         self.call(req, call, data(reply));
     }
 
@@ -327,7 +405,12 @@ impl Filesystem for Ops {
         _lock_owner: Option<LockOwner>,
         reply: ReplyWrite,
     ) {
-        let call = Call::Write { ino: Ino(ino.0), fh: Fh(fh.0), offset, data: Bytes::copy_from_slice(data) };
+        let call = Call::Write {
+            ino: Ino(ino.0),
+            fh: Fh(fh.0),
+            offset,
+            data: Bytes::copy_from_slice(data),
+        };
         self.call(req, call, move |result| match result {
             Ok(Answer::Written(n)) => reply.written(n),
             Ok(_) => reply.error(ODD),
@@ -338,8 +421,17 @@ impl Filesystem for Ops {
     fn flush(&self, req: &Request, ino: INodeNo, fh: FileHandle, lock_owner: LockOwner, reply: ReplyEmpty) {
         let (uid, gid, pid) = caller(req);
         let killed = self.driver.has_staged(Ino(ino.0)) && process::killed(pid);
-        let caller = Caller { uid, gid, pid, ppid: if killed { KILLED } else { 0 } };
-        let call = Call::Flush { ino: Ino(ino.0), fh: Fh(fh.0), owner: lock_owner.0 };
+        let caller = Caller {
+            uid,
+            gid,
+            pid,
+            ppid: if killed { KILLED } else { 0 },
+        };
+        let call = Call::Flush {
+            ino: Ino(ino.0),
+            fh: Fh(fh.0),
+            owner: lock_owner.0,
+        };
         self.driver.call(caller, call, Box::new(empty(reply)));
     }
 
@@ -353,12 +445,23 @@ impl Filesystem for Ops {
         _flush: bool,
         reply: ReplyEmpty,
     ) {
-        let call = Call::Release { ino: Ino(ino.0), fh: Fh(fh.0), flock: lock_owner.map(|o| o.0) };
+        let call = Call::Release {
+            ino: Ino(ino.0),
+            fh: Fh(fh.0),
+            flock: lock_owner.map(|o| o.0),
+        };
         self.call(req, call, empty(reply));
     }
 
     fn fsync(&self, req: &Request, ino: INodeNo, fh: FileHandle, _datasync: bool, reply: ReplyEmpty) {
-        self.call(req, Call::Fsync { ino: Ino(ino.0), fh: Fh(fh.0) }, empty(reply));
+        self.call(
+            req,
+            Call::Fsync {
+                ino: Ino(ino.0),
+                fh: Fh(fh.0),
+            },
+            empty(reply),
+        );
     }
 
     fn opendir(&self, req: &Request, ino: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
@@ -366,18 +469,26 @@ impl Filesystem for Ops {
     }
 
     fn readdir(&self, req: &Request, ino: INodeNo, fh: FileHandle, offset: u64, mut reply: ReplyDirectory) {
-        self.call(req, Call::ReadDir { ino: Ino(ino.0), fh: Fh(fh.0), offset }, move |result| match result {
-            Ok(Answer::Entries(entries)) => {
-                for e in entries {
-                    if reply.add(INodeNo(e.ino.0), e.offset, kind(e.kind), OsStr::from_bytes(&e.name)) {
-                        break;
+        self.call(
+            req,
+            Call::ReadDir {
+                ino: Ino(ino.0),
+                fh: Fh(fh.0),
+                offset,
+            },
+            move |result| match result {
+                Ok(Answer::Entries(entries)) => {
+                    for e in entries {
+                        if reply.add(INodeNo(e.ino.0), e.offset, kind(e.kind), OsStr::from_bytes(&e.name)) {
+                            break;
+                        }
                     }
+                    reply.ok();
                 }
-                reply.ok();
-            }
-            Ok(_) => reply.error(ODD),
-            Err(e) => reply.error(errno(e)),
-        });
+                Ok(_) => reply.error(ODD),
+                Err(e) => reply.error(errno(e)),
+            },
+        );
     }
 
     fn releasedir(&self, req: &Request, _ino: INodeNo, fh: FileHandle, _flags: OpenFlags, reply: ReplyEmpty) {
@@ -399,13 +510,28 @@ impl Filesystem for Ops {
         });
     }
 
-    fn setxattr(&self, req: &Request, ino: INodeNo, name: &OsStr, value: &[u8], flags: i32, _position: u32, reply: ReplyEmpty) {
+    fn setxattr(
+        &self,
+        req: &Request,
+        ino: INodeNo,
+        name: &OsStr,
+        value: &[u8],
+        flags: i32,
+        _position: u32,
+        reply: ReplyEmpty,
+    ) {
         let name = name.as_bytes().to_vec();
         if !name.starts_with(b"user.") {
             return reply.error(K::EOPNOTSUPP);
         }
         let (create, replace) = (flags & 1 != 0, flags & 2 != 0);
-        let call = Call::SetXattr { ino: Ino(ino.0), name, value: value.to_vec(), create, replace };
+        let call = Call::SetXattr {
+            ino: Ino(ino.0),
+            name,
+            value: value.to_vec(),
+            create,
+            replace,
+        };
         self.call(req, call, empty(reply));
     }
 
@@ -414,7 +540,10 @@ impl Filesystem for Ops {
         if !name.as_bytes().starts_with(b"user.") {
             return reply.error(K::ENODATA);
         }
-        let call = Call::GetXattr { ino: Ino(ino.0), name: name.as_bytes().to_vec() };
+        let call = Call::GetXattr {
+            ino: Ino(ino.0),
+            name: name.as_bytes().to_vec(),
+        };
         self.call(req, call, value(reply, size));
     }
 
@@ -426,11 +555,23 @@ impl Filesystem for Ops {
         if !name.as_bytes().starts_with(b"user.") {
             return reply.error(K::EOPNOTSUPP);
         }
-        let call = Call::RemoveXattr { ino: Ino(ino.0), name: name.as_bytes().to_vec() };
+        let call = Call::RemoveXattr {
+            ino: Ino(ino.0),
+            name: name.as_bytes().to_vec(),
+        };
         self.call(req, call, empty(reply));
     }
 
-    fn create(&self, req: &Request, parent: INodeNo, name: &OsStr, mode: u32, _umask: u32, bits: i32, reply: ReplyCreate) {
+    fn create(
+        &self,
+        req: &Request,
+        parent: INodeNo,
+        name: &OsStr,
+        mode: u32,
+        _umask: u32,
+        bits: i32,
+        reply: ReplyCreate,
+    ) {
         let call = Call::Create {
             dir: Ino(parent.0),
             name: name!(name, reply),
@@ -439,8 +580,20 @@ impl Filesystem for Ops {
             excl: bits & O_EXCL != 0,
         };
         self.call_with_parent(req, call, move |result| match result {
-            Ok(Answer::Created { attr: a, fh, dotlock, attr_ttl, .. }) => {
-                reply.created(&ttl(attr_ttl), &attr(&a), Generation(0), FileHandle(fh.0), open_flags(dotlock));
+            Ok(Answer::Created {
+                attr: a,
+                fh,
+                dotlock,
+                attr_ttl,
+                ..
+            }) => {
+                reply.created(
+                    &ttl(attr_ttl),
+                    &attr(&a),
+                    Generation(0),
+                    FileHandle(fh.0),
+                    open_flags(dotlock),
+                );
             }
             Ok(_) => reply.error(ODD),
             Err(e) => reply.error(errno(e)),
@@ -459,12 +612,23 @@ impl Filesystem for Ops {
         _pid: u32,
         reply: ReplyLock,
     ) {
-        let Some(kind) = lock_kind(typ) else { return reply.locked(start, end, F_UNLCK, 0) };
-        let call = Call::GetLock { ino: Ino(ino.0), owner: lock_owner.0, range: range(start, end), kind };
+        let Some(kind) = lock_kind(typ) else {
+            return reply.locked(start, end, F_UNLCK, 0);
+        };
+        let call = Call::GetLock {
+            ino: Ino(ino.0),
+            owner: lock_owner.0,
+            range: range(start, end),
+            kind,
+        };
         self.call(req, call, move |result| match result {
             Ok(Answer::Lock(None)) => reply.locked(start, end, F_UNLCK, 0),
             Ok(Answer::Lock(Some(held))) => {
-                let typ = if held.kind == LockKind::Shared { F_RDLCK } else { F_WRLCK };
+                let typ = if held.kind == LockKind::Shared {
+                    F_RDLCK
+                } else {
+                    F_WRLCK
+                };
                 reply.locked(held.range.start, held.range.end.min(i64::MAX as u64), typ, held.pid);
             }
             Ok(_) => reply.error(ODD),

@@ -34,7 +34,9 @@ pub(crate) fn killed(pid: u32) -> bool {
 
 /// Is a signal pending that would end a wait: not blocked, not ignored? Gone counts too.
 pub(crate) fn interrupted(pid: u32) -> bool {
-    let Ok(text) = fs::read_to_string(format!("/proc/{pid}/status")) else { return true };
+    let Ok(text) = fs::read_to_string(format!("/proc/{pid}/status")) else {
+        return true;
+    };
     let mask = |key: &str| {
         let line = text.lines().find_map(|l| l.strip_prefix(key))?;
         u64::from_str_radix(line.trim(), 16).ok()

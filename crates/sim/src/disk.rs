@@ -44,7 +44,10 @@ impl Disk {
                 }
                 None
             }
-            DiskOp::Look { ticket, look } => Some(Done::Answer { ticket, result: self.look(&look) }),
+            DiskOp::Look { ticket, look } => Some(Done::Answer {
+                ticket,
+                result: self.look(&look),
+            }),
             DiskOp::Checkpoint { n, snapshot } => {
                 self.snapshots.insert(n, snapshot);
                 Some(Done::Checkpoint { n })
@@ -65,7 +68,13 @@ impl Disk {
             Effect::Make { ino, .. } => {
                 self.files.entry(ino).or_default();
             }
-            Effect::Write { ino, cut, extents, size, .. } => {
+            Effect::Write {
+                ino,
+                cut,
+                extents,
+                size,
+                ..
+            } => {
                 let file = self.files.entry(ino).or_default();
                 file.truncate(usize::try_from(cut).unwrap_or(usize::MAX));
                 for e in extents {
@@ -100,7 +109,12 @@ impl Disk {
     /// Newest snapshot at or below `at_most`, and the log after it.
     #[must_use]
     pub fn recover(&self, at_most: u64) -> (Bytes, Vec<Record>, u64) {
-        let snapshot = self.snapshots.range(..=at_most).next_back().map(|(_, s)| s.clone()).unwrap_or_default();
+        let snapshot = self
+            .snapshots
+            .range(..=at_most)
+            .next_back()
+            .map(|(_, s)| s.clone())
+            .unwrap_or_default();
         let start = self.log.first().map_or(1, |r| r.tag.n);
         (snapshot, self.log.clone(), start)
     }
@@ -114,6 +128,11 @@ impl Disk {
     /// Room enough.
     #[must_use]
     pub const fn space() -> Space {
-        Space { total: 1 << 40, free: 1 << 39, inodes: 1 << 20, inodes_free: 1 << 20 }
+        Space {
+            total: 1 << 40,
+            free: 1 << 39,
+            inodes: 1 << 20,
+            inodes_free: 1 << 20,
+        }
     }
 }

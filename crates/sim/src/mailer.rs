@@ -66,14 +66,28 @@ impl Delivery {
             }
             self.undo = true;
         }
-        let append = OpenFlags { write: true, append: true, ..OpenFlags::default() };
+        let append = OpenFlags {
+            write: true,
+            append: true,
+            ..OpenFlags::default()
+        };
         loop {
             self.step += 1;
             let call = match self.step {
-                1 => Call::Create { dir: Ino::ROOT, name: self.name(".lock"), mode: 0, flags: append, excl: true },
-                2 if !self.undo => {
-                    Call::Create { dir: Ino::ROOT, name: self.name(""), mode: 0o600, flags: append, excl: false }
-                }
+                1 => Call::Create {
+                    dir: Ino::ROOT,
+                    name: self.name(".lock"),
+                    mode: 0,
+                    flags: append,
+                    excl: true,
+                },
+                2 if !self.undo => Call::Create {
+                    dir: Ino::ROOT,
+                    name: self.name(""),
+                    mode: 0o600,
+                    flags: append,
+                    excl: false,
+                },
                 3 if !self.undo => self.lock(Some(LockKind::Exclusive)),
                 4 if !self.undo => Call::GetAttr { ino: self.ino },
                 5 if !self.undo => Call::Write {
@@ -82,17 +96,36 @@ impl Delivery {
                     offset: 0,
                     data: Bytes::from(self.message.clone()),
                 },
-                6 if !self.undo => Call::Fsync { ino: self.ino, fh: self.fh },
-                7 if self.fh != Fh(0) => Call::Flush { ino: self.ino, fh: self.fh, owner: self.owner },
-                8 if self.fh != Fh(0) => Call::Release { ino: self.ino, fh: self.fh, flock: None },
-                9 => Call::Unlink { dir: Ino::ROOT, name: self.name(".lock") },
+                6 if !self.undo => Call::Fsync {
+                    ino: self.ino,
+                    fh: self.fh,
+                },
+                7 if self.fh != Fh(0) => Call::Flush {
+                    ino: self.ino,
+                    fh: self.fh,
+                    owner: self.owner,
+                },
+                8 if self.fh != Fh(0) => Call::Release {
+                    ino: self.ino,
+                    fh: self.fh,
+                    flock: None,
+                },
+                9 => Call::Unlink {
+                    dir: Ino::ROOT,
+                    name: self.name(".lock"),
+                },
                 0..9 => continue,
                 _ => {
                     self.step = 0;
                     let (synced, undone) = (self.synced, self.undo);
                     self.undo = false;
                     self.fh = Fh(0);
-                    return if synced { Next::Delivered } else { assert!(undone); Next::Again };
+                    return if synced {
+                        Next::Delivered
+                    } else {
+                        assert!(undone);
+                        Next::Again
+                    };
                 }
             };
             return Next::Call(call);
@@ -100,7 +133,13 @@ impl Delivery {
     }
 
     fn lock(&self, kind: Option<LockKind>) -> Call {
-        Call::SetLock { ino: self.ino, owner: self.owner, range: Range::ALL, kind, wait: false }
+        Call::SetLock {
+            ino: self.ino,
+            owner: self.owner,
+            range: Range::ALL,
+            kind,
+            wait: false,
+        }
     }
 
     /// False: this step failed.
@@ -120,7 +159,10 @@ impl Delivery {
                 true
             }
             (7..=9, answer) => {
-                assert!(!self.synced || answer.is_ok() || self.step == 9, "I23: close after fsync failed: {answer:?}");
+                assert!(
+                    !self.synced || answer.is_ok() || self.step == 9,
+                    "I23: close after fsync failed: {answer:?}"
+                );
                 true
             }
             (_, answer) => answer.is_ok(),

@@ -142,8 +142,16 @@ impl World {
                 fork: None,
                 diverged: None,
             };
-            let disk = Disk { superblock: Some(superblock), ..Disk::default() };
-            world.nodes.push(Node { brick: None, disk, life: 0, disk_busy_until: 0 });
+            let disk = Disk {
+                superblock: Some(superblock),
+                ..Disk::default()
+            };
+            world.nodes.push(Node {
+                brick: None,
+                disk,
+                life: 0,
+                disk_busy_until: 0,
+            });
             let config = Config {
                 volume: "gVol0".into(),
                 client: [i + 1; 16],
@@ -151,7 +159,11 @@ impl World {
                 bricks: vec![format!("h{i}:24009"), format!("h{}:24009", 1 - i)],
                 local: vec![format!("h{i}")],
             };
-            world.mounts.push(Mount { client: Client::new(config, Clock::default()), conn: None, conns: 0 });
+            world.mounts.push(Mount {
+                client: Client::new(config, Clock::default()),
+                conn: None,
+                conns: 0,
+            });
         }
         for brick in 0..2 {
             world.start(brick, u64::MAX);
@@ -175,14 +187,20 @@ impl World {
     }
 
     const fn real(&self) -> Timestamp {
-        Timestamp { secs: 1_700_000_000 + (self.now / 1_000_000_000) as i64, nanos: (self.now % 1_000_000_000) as u32 }
+        Timestamp {
+            secs: 1_700_000_000 + (self.now / 1_000_000_000) as i64,
+            nanos: (self.now % 1_000_000_000) as u32,
+        }
     }
 
     // ---- bricks
 
     pub fn start(&mut self, i: usize, at_most: u64) {
         let nonce = self.rng.below(u64::from(u32::MAX)) as u32;
-        let clock = BrickClock { mono: Nanos(self.now), real: self.real() };
+        let clock = BrickClock {
+            mono: Nanos(self.now),
+            real: self.real(),
+        };
         let node = &mut self.nodes[i];
         let mut superblock = node.disk.superblock.clone().expect("formatted");
         superblock.inc += 1;
@@ -239,8 +257,13 @@ impl World {
     }
 
     fn brick_step(&mut self, i: usize, input: BrickInput) {
-        let clock = BrickClock { mono: Nanos(self.now), real: self.real() };
-        let Some(brick) = self.nodes[i].brick.as_mut() else { return };
+        let clock = BrickClock {
+            mono: Nanos(self.now),
+            real: self.real(),
+        };
+        let Some(brick) = self.nodes[i].brick.as_mut() else {
+            return;
+        };
         if self.trace && !matches!(input, BrickInput::Tick | BrickInput::Beat(_)) {
             eprintln!("{:9} brick{i} <- {input:?}", self.now / 1000);
         }
@@ -253,20 +276,40 @@ impl World {
         for output in out {
             match output {
                 BrickOutput::Mount { conn, frame } => {
-                    let mount = self.mounts.iter().position(|m| m.conn.is_some_and(|c| c.0 == conn.0 && c.1 == i));
+                    let mount = self
+                        .mounts
+                        .iter()
+                        .position(|m| m.conn.is_some_and(|c| c.0 == conn.0 && c.1 == i));
                     if let Some(mount) = mount {
-                        self.send((2, mount, conn.0), Event::ToMount { mount, conn: conn.0, frame });
+                        self.send(
+                            (2, mount, conn.0),
+                            Event::ToMount {
+                                mount,
+                                conn: conn.0,
+                                frame,
+                            },
+                        );
                     }
                 }
                 BrickOutput::DropMount { conn } => {
-                    let mount = self.mounts.iter().position(|m| m.conn.is_some_and(|c| c.0 == conn.0 && c.1 == i));
+                    let mount = self
+                        .mounts
+                        .iter()
+                        .position(|m| m.conn.is_some_and(|c| c.0 == conn.0 && c.1 == i));
                     if let Some(mount) = mount {
                         self.send((2, mount, conn.0), Event::BrickEnd { mount, conn: conn.0 });
                     }
                 }
                 BrickOutput::Peer(message) => {
                     if let Some(link) = self.link {
-                        self.send((3, 1 - i, link), Event::Peer { to: 1 - i, link, message });
+                        self.send(
+                            (3, 1 - i, link),
+                            Event::Peer {
+                                to: 1 - i,
+                                link,
+                                message,
+                            },
+                        );
                     }
                 }
                 BrickOutput::Beat(beat) => {
@@ -294,7 +337,10 @@ impl World {
 
     /// The disk does one thing after another; appends cost 0.1 to 1 ms. Nothing is durable before it was answered.
     fn disk(&mut self, i: usize, op: DiskOp) {
-        let slow = matches!(op, DiskOp::Append(_) | DiskOp::Superblock(_) | DiskOp::Checkpoint { .. });
+        let slow = matches!(
+            op,
+            DiskOp::Append(_) | DiskOp::Superblock(_) | DiskOp::Checkpoint { .. }
+        );
         let delay = if slow { 100_000 + self.rng.below(900_000) } else { 1 };
         let node = &mut self.nodes[i];
         let time = node.disk_busy_until.max(self.now) + delay;
@@ -317,7 +363,10 @@ impl World {
     // ---- mounts
 
     fn mount_step(&mut self, m: usize, input: Input) {
-        let clock = Clock { mono: Nanos(self.now), real: self.real() };
+        let clock = Clock {
+            mono: Nanos(self.now),
+            real: self.real(),
+        };
         if self.trace && !matches!(input, Input::Tick | Input::Frame(ToMount::Pong { .. })) {
             eprintln!("{:9} mount{m} <- {input:?}", self.now / 1000);
         }
@@ -335,7 +384,14 @@ impl World {
                     self.mounts[m].conns += 1;
                     let conn = self.mounts[m].conns * 2 + m as u64;
                     self.close(m);
-                    self.at(self.now + 100_000, Event::Dial { mount: m, conn, address });
+                    self.at(
+                        self.now + 100_000,
+                        Event::Dial {
+                            mount: m,
+                            conn,
+                            address,
+                        },
+                    );
                 }
                 Output::Disconnect => self.close(m),
                 Output::Send(frame) => {
@@ -361,7 +417,12 @@ impl World {
                 self.next_call += 1;
                 let id = CallId(self.next_call);
                 self.mailers[mailer].call = Some(id);
-                let caller = Caller { uid: 0, gid: 8, pid: 100 + mailer as u32, ppid: 1 };
+                let caller = Caller {
+                    uid: 0,
+                    gid: 8,
+                    pid: 100 + mailer as u32,
+                    ppid: 1,
+                };
                 self.mount_step(m, Input::Call { id, caller, call });
             }
             Next::Again => {
@@ -377,7 +438,9 @@ impl World {
     }
 
     fn answered(&mut self, id: CallId, result: Result<mboxfs_client::output::Answer, mboxfs_types::Errno>) {
-        let Some(mailer) = self.mailers.iter().position(|m| m.call == Some(id)) else { return };
+        let Some(mailer) = self.mailers.iter().position(|m| m.call == Some(id)) else {
+            return;
+        };
         self.mailers[mailer].call = None;
         let next = self.mailers[mailer].delivery.next(Some(result));
         self.call(mailer, next);
@@ -393,7 +456,12 @@ impl World {
     pub fn deliver(&mut self, mount: usize, mailbox: &str, message: &[u8]) {
         let owner = self.mailers.len() as u64 + 1;
         let delivery = Delivery::new(mailbox, message, owner);
-        self.mailers.push(Mailer { mount, delivery, call: None, done: false });
+        self.mailers.push(Mailer {
+            mount,
+            delivery,
+            call: None,
+            done: false,
+        });
         let mailer = self.mailers.len() - 1;
         self.at(self.now, Event::Resume { mailer });
     }
@@ -422,14 +490,21 @@ impl World {
         let end = self.now + ms * MS;
         while self.now < end {
             self.run(20);
-            let together = self.nodes.iter().all(|n| n.brick.as_ref().is_some_and(|b| b.report().status == Status::Normal));
+            let together = self
+                .nodes
+                .iter()
+                .all(|n| n.brick.as_ref().is_some_and(|b| b.report().status == Status::Normal));
             if together && self.mailers.iter().all(|m| m.done) {
                 self.run(100);
                 return;
             }
         }
         let left = self.mailers.iter().filter(|m| !m.done).count();
-        let stands: Vec<_> = self.nodes.iter().map(|n| n.brick.as_ref().map(|b| b.report().status)).collect();
+        let stands: Vec<_> = self
+            .nodes
+            .iter()
+            .map(|n| n.brick.as_ref().map(|b| b.report().status))
+            .collect();
         panic!("I32: not settled after {ms} ms: {left} deliveries left, bricks {stands:?}");
     }
 
@@ -453,7 +528,13 @@ impl World {
                 }
             }
             Event::ToBrick { brick, conn, frame } => {
-                self.brick_step(brick, BrickInput::Mount { conn: MountConn(conn), frame });
+                self.brick_step(
+                    brick,
+                    BrickInput::Mount {
+                        conn: MountConn(conn),
+                        frame,
+                    },
+                );
             }
             Event::ToMount { mount, conn, frame } => {
                 if self.mounts[mount].conn.is_some_and(|c| c.0 == conn) {
@@ -524,7 +605,13 @@ impl World {
             for i in 0..2 {
                 let all: Vec<u8> = boxes(i).into_iter().flatten().copied().collect();
                 let count = all.windows(message.len()).filter(|w| w == message).count();
-                assert_eq!(count, 1, "I22: {} copies in {mailbox} on brick {i} of {:?}", count, String::from_utf8_lossy(message));
+                assert_eq!(
+                    count,
+                    1,
+                    "I22: {} copies in {mailbox} on brick {i} of {:?}",
+                    count,
+                    String::from_utf8_lossy(message)
+                );
             }
         }
         let total: usize = self.acknowledged.iter().map(|(_, m)| m.len()).sum();
@@ -535,7 +622,11 @@ impl World {
     /// Round trips between the bricks that somebody waited for, since start.
     #[must_use]
     pub fn round_trips(&self) -> u64 {
-        self.nodes.iter().filter_map(|n| n.brick.as_ref()).map(|b| b.report().round_trips).sum()
+        self.nodes
+            .iter()
+            .filter_map(|n| n.brick.as_ref())
+            .map(|b| b.report().round_trips)
+            .sum()
     }
 
     /// Flushes of each brick's log.

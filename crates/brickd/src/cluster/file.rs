@@ -46,7 +46,11 @@ pub(crate) fn read(path: &Path) -> Result<Config, String> {
     let text = match fs::read_to_string(path) {
         Ok(text) => text,
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
-            return Ok(Config { uuid: uuid::Uuid::new_v4().to_string(), peers: Vec::new(), volume: None });
+            return Ok(Config {
+                uuid: uuid::Uuid::new_v4().to_string(),
+                peers: Vec::new(),
+                volume: None,
+            });
         }
         Err(e) => return Err(format!("{}: {e}", path.display())),
     };
@@ -76,9 +80,23 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("cluster.toml");
         let mut config = read(&path).unwrap();
-        let brick = Brick { host: "h1".into(), port: 24009, path: "/glusterfs/vol0".into() };
-        config.peers.push(Peer { uuid: "u".into(), host: "h2".into(), port: 24009 });
-        config.volume = Some(Volume { name: "gVol0".into(), id: [7; 16], own: 0, started: true, bricks: vec![brick.clone(), brick] });
+        let brick = Brick {
+            host: "h1".into(),
+            port: 24009,
+            path: "/glusterfs/vol0".into(),
+        };
+        config.peers.push(Peer {
+            uuid: "u".into(),
+            host: "h2".into(),
+            port: 24009,
+        });
+        config.volume = Some(Volume {
+            name: "gVol0".into(),
+            id: [7; 16],
+            own: 0,
+            started: true,
+            bricks: vec![brick.clone(), brick],
+        });
         write(&path, &config).unwrap();
         assert_eq!(read(&path).unwrap(), config);
         fs::write(&path, "uuid = ").unwrap();
