@@ -16,6 +16,7 @@ mod common {
     pub(crate) mod mail;
     pub(crate) mod mail_conf;
     pub(crate) mod need;
+    pub(crate) mod pair;
     pub(crate) mod wait;
 }
 
@@ -31,6 +32,7 @@ use common::image::Image;
 use common::load::{Ledger, Load, Plan};
 use common::mail::{MailServer, make_spool};
 use common::need::{Need, have};
+use common::pair::Pair;
 use common::wait::wait_for;
 
 /// What the two hosts share their mail on.
@@ -38,6 +40,8 @@ use common::wait::wait_for;
 enum Spool {
     /// One ext4 on this machine, mounted in both hosts: a shared filesystem that is right by construction.
     Control,
+    /// A volume of mboxfs, mounted on both hosts.
+    Mboxfs,
 }
 
 /// The spool directories, as h1 and h2 see them.
@@ -50,6 +54,7 @@ struct Spools {
 fn spools(kind: Spool, lab: &Lab) -> Spools {
     match kind {
         Spool::Control => control(lab),
+        Spool::Mboxfs => mboxfs(lab),
     }
 }
 
@@ -64,6 +69,36 @@ fn control(lab: &Lab) -> Spools {
     }
 }
 
+fn mboxfs(lab: &Lab) -> Spools {
+    let pair = Pair::start(lab);
+    Spools {
+        paths: [pair.one.spool.clone(), pair.two.spool.clone()],
+        _keep: vec![Box::new(pair)],
+    }
+}
+
+#[test]
+fn walkthrough_on_mboxfs() {
+    if have("walkthrough_on_mboxfs", MBOXFS_NEEDS) {
+        walkthrough(Spool::Mboxfs);
+    }
+}
+
+#[test]
+fn load_on_mboxfs() {
+    if have("load_on_mboxfs", MBOXFS_NEEDS) {
+        load(Spool::Mboxfs, "load_on_mboxfs", &plan(5.0, 0.0));
+    }
+}
+
+#[test]
+fn load_with_lda_on_mboxfs() {
+    if have("load_with_lda_on_mboxfs", MBOXFS_NEEDS) {
+        load(Spool::Mboxfs, "load_with_lda_on_mboxfs", &plan(3.0, 2.0));
+    }
+}
+
+const MBOXFS_NEEDS: &[Need] = &[Need::Root, Need::Netns, Need::Loop, Need::Fuse, Need::Mailers];
 const NEEDS: &[Need] = &[Need::Root, Need::Netns, Need::Loop, Need::Mailers];
 
 #[test]

@@ -455,8 +455,7 @@ impl Arbiter {
         }
     }
 
-    /// A1 and A5, for tests.
-    #[cfg(test)]
+    /// A1.
     pub(crate) fn check(&self) {
         for (key, entry) in &self.keys {
             let writers = entry.holders.values().filter(|h| h.mode == Mode::W).count();

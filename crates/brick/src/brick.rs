@@ -251,6 +251,19 @@ impl Brick {
         out.push(Output::Event(event));
     }
 
+    /// Asserts the invariants. Costs time in proportion to all that the brick knows: for the simulator, after every step.
+    ///
+    /// # Panics
+    /// With the invariant that is broken.
+    pub fn check(&self) {
+        self.state.check();
+        self.arbiter.check();
+        assert!(
+            self.state.applied <= self.log.last,
+            "I3: executed what is not in the log"
+        );
+    }
+
     /// When `Input::Tick` is wanted next.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Nanos> {

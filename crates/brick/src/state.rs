@@ -182,8 +182,7 @@ impl State {
         Some(path)
     }
 
-    /// What a snapshot of a torn-down view must still satisfy; asserted in tests after every step.
-    #[cfg(test)]
+    /// S4, and that names and links agree.
     pub(crate) fn check(&self) {
         let mut links: BTreeMap<Ino, u32> = BTreeMap::new();
         for inode in self.inodes.values() {

@@ -269,6 +269,7 @@ impl World {
         }
         let mut out = Vec::new();
         brick.step(clock, input, &mut out);
+        brick.check();
         self.brick_outputs(i, out);
     }
 
