@@ -148,8 +148,9 @@ impl Brick {
                             Key::Name(_) => Ok(inode.and_then(|i| self.state.attr(i).ok())),
                         };
                         let name = match key {
+                            // What the name is, whether or not a lease on its inode could come along.
                             Key::Name(group) => Some(NameState {
-                                entry: inode,
+                                entry: self.state.named(&group),
                                 dot,
                                 group,
                             }),

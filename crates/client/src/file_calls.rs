@@ -24,6 +24,11 @@ use mboxfs_types::{
     limits,
 };
 
+/// What the bytes on their way to a read are for: a lease may come or go meanwhile, and bytes asked for in one way are
+/// no answer in the other.
+const BLOCK_ASKED: u8 = 1;
+const ONCE_ASKED: u8 = 2;
+
 /// The caller of a FLUSH was killed by a signal: said by the driver in `Caller::ppid`.
 pub(crate) const KILLED: u32 = u32::MAX;
 
@@ -105,7 +110,7 @@ impl Client {
         if self.nodes.get(&ino).is_none_or(|n| n.held.is_none()) {
             return self.read_once(id, p, ino, offset, (end - offset) as u32, out);
         }
-        if let Some(result) = p.found.take() {
+        if let Some(result) = p.found.take().filter(|_| p.step == BLOCK_ASKED) {
             match result {
                 Ok(Found::Data(data)) => self.cache.put(ino, p.block, data),
                 Ok(_) => return Some(Err(Errno::ESTALE)),
@@ -147,6 +152,7 @@ impl Client {
             out,
         );
         p.block = index;
+        p.step = BLOCK_ASKED;
         None
     }
 
@@ -160,8 +166,9 @@ impl Client {
         len: u32,
         out: &mut Vec<Output>,
     ) -> Done {
-        match p.found.take() {
+        match p.found.take().filter(|_| p.step == ONCE_ASKED) {
             None => {
+                p.step = ONCE_ASKED;
                 p.wait = self.query(
                     Query::Read {
                         ino,

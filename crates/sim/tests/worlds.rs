@@ -83,3 +83,24 @@ fn both_bricks_die_at_once() {
         world.audit();
     }
 }
+
+/// A dotlock asked for while the other node holds the mailbox's inode: the name must still be known to exist. (Postfix
+/// bounced with "cannot open file: No such file or directory".)
+#[test]
+fn a_dotlock_lease_knows_the_mailbox() {
+    for seed in 1..=20 {
+        let mut world = World::new(seed);
+        for round in 0..10 {
+            for mount in 0..2 {
+                world.deliver(
+                    mount,
+                    "user0",
+                    format!("From a@b  Mon Nov 23 12:00:00 2026\n\n{round} {mount}\n\n").as_bytes(),
+                );
+            }
+            world.run(3);
+        }
+        world.settle(60_000);
+        world.audit();
+    }
+}
