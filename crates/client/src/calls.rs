@@ -52,6 +52,8 @@ pub(crate) struct Pending {
     pub(crate) step: u8,
     /// Block of the file that was asked for.
     pub(crate) block: u64,
+    /// `Cache::drops` when the block was asked for.
+    pub(crate) drops: u64,
     /// What the call will answer when it is through.
     pub(crate) failure: Option<Errno>,
 }
@@ -71,6 +73,7 @@ impl Pending {
             listing: Vec::new(),
             step: 0,
             block: 0,
+            drops: 0,
             failure: None,
         }
     }

@@ -110,7 +110,11 @@ impl Client {
         if self.nodes.get(&ino).is_none_or(|n| n.held.is_none()) {
             return self.read_once(id, p, ino, offset, (end - offset) as u32, out);
         }
-        if let Some(result) = p.found.take().filter(|_| p.step == BLOCK_ASKED) {
+        if let Some(result) = p
+            .found
+            .take()
+            .filter(|_| p.step == BLOCK_ASKED && p.drops == self.cache.drops(ino))
+        {
             match result {
                 Ok(Found::Data(data)) => self.cache.put(ino, p.block, data),
                 Ok(_) => return Some(Err(Errno::ESTALE)),
@@ -152,6 +156,7 @@ impl Client {
             out,
         );
         p.block = index;
+        p.drops = self.cache.drops(ino);
         p.step = BLOCK_ASKED;
         None
     }
