@@ -286,7 +286,11 @@ impl Cluster {
     }
 
     fn check(&self, volume: &AdminVolume) -> Outcome {
-        let Some(brick) = volume.bricks.get(volume.own as usize) else {
+        let Some(brick) = volume
+            .bricks
+            .get(volume.own as usize)
+            .filter(|_| volume.bricks.len() == 2)
+        else {
             return refuse("a volume of two bricks is needed", "");
         };
         let path = Path::new(&brick.path);
