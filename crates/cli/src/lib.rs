@@ -1,172 +1,208 @@
 //! `mboxfs`, the operator's command: one-shot, or a prompt.
 //!
-//! Promises: stdout is data, stderr is talk. Exit codes: 0 done, 1 refused or degraded, 2 wrong usage, 3 brickd not
-//! reachable. What destroys asks first; without a terminal it needs `--yes`.
-//! Not here: what the verbs do (`brickd::cluster`), how answers look (`show`), how words are read (`words`).
+//! C1  stdout is data, stderr is talk; a pipe that nobody reads any more is no error.
+//! C2  Exit codes: 0 done, 1 refused or degraded, 2 wrong usage, 3 brickd not reachable.
+//! C3  What destroys asks first; without a terminal it needs `--yes`, else nothing is done.
+//!
+//! Not here: what the verbs do (`brickd::cluster`), how words are read (`words`), how answers look (`show`, `json`).
 
+mod json;
+#[cfg(test)]
+mod samples;
 mod show;
 mod words;
 
-use mboxfs_rpc::admin::{self, AdminSet, AdminState, AdminStatus, AdminTell, AdminWhat, Verb};
+use mboxfs_rpc::{RpcError, admin};
+use mboxfs_types::admin::{HostState, Tell};
 use std::{
-    io::{BufRead, IsTerminal, Write},
+    fmt::Display,
+    io::{BufRead, IsTerminal, Write, stderr, stdin, stdout},
     process::ExitCode,
     time::Duration,
 };
-use words::{Command, Options};
+use words::{Command, Line, Options};
 
-/// A brickd that starts a volume reads its log first.
-const ANSWER: Duration = Duration::from_secs(30);
+/// Longer than all that two brickd may say to one another about one verb.
+const ANSWER: Duration = Duration::from_secs(60);
 
-const HELP: &str = "usage: mboxfs [--brickd HOST:PORT] [--json] [--yes] [VERB ...]
-
-  peer probe HOST | peer status | peer detach HOST | pool list
-  volume create NAME replica 2 transport tcp HOST1:/PATH HOST2:/PATH [force]
-  volume info | start NAME | stop NAME | delete NAME | status [NAME] | list
-  heal status [NAME]
-
-Without a verb: a prompt. Exit codes: 0 done, 1 refused or degraded, 2 wrong usage, 3 brickd not reachable.";
+const DONE: u8 = 0;
+const REFUSED: u8 = 1;
+const USAGE: u8 = 2;
+const UNREACHABLE: u8 = 3;
 
 /// The whole program.
 #[must_use]
 pub fn main() -> ExitCode {
     let all: Vec<String> = std::env::args().skip(1).collect();
-    let (options, rest) = match words::options(&all) {
-        Ok(parsed) => parsed,
-        Err(why) => return ExitCode::from(wrong(&why)),
+    let named = std::env::var("MBOXFS_BRICKD").ok();
+    let code = match Options::new(named.as_deref()).and_then(|options| words::line(options, &all)) {
+        Ok((options, Line::Nothing)) => prompt(&options),
+        Ok((options, line)) => obey(&options, line),
+        Err(wrong) => wrong_usage(&wrong),
     };
-    if options.version {
-        println!("mboxfs {}", env!("CARGO_PKG_VERSION"));
-        return ExitCode::SUCCESS;
-    }
-    ExitCode::from(if rest.is_empty() && !options.help {
-        prompt(&options)
-    } else {
-        once(&options, &rest)
-    })
+    ExitCode::from(code)
 }
 
+/// Reads verbs until the end. The code is that of the last one, so that a script that is piped in can be checked.
 fn prompt(options: &Options) -> u8 {
-    let mut last = 0;
-    let talk = std::io::stdin().is_terminal();
+    let mut last = DONE;
+    let person = stdin().is_terminal();
     loop {
-        if talk {
-            print!("mboxfs> ");
-            let _ = std::io::stdout().flush();
+        if person {
+            let _ = write!(stderr(), "mboxfs> ");
         }
-        let mut line = String::new();
-        match std::io::stdin().lock().read_line(&mut line) {
-            Ok(0) | Err(_) => return last,
+        let mut text = String::new();
+        match stdin().lock().read_line(&mut text) {
+            Ok(0) | Err(_) => {
+                if person {
+                    talk(""); // the shell's prompt belongs on a line of its own
+                }
+                return last;
+            }
             Ok(_) => {}
         }
-        let rest: Vec<String> = line.split_whitespace().map(str::to_owned).collect();
-        match rest.first().map(String::as_str) {
-            None => {}
+        let words: Vec<String> = text.split_whitespace().map(str::to_owned).collect();
+        match words.first().map(String::as_str) {
+            None => continue,
+            Some(comment) if comment.starts_with('#') => continue,
             Some("quit" | "exit") => return last,
-            Some(_) => last = once(options, &rest),
+            Some(_) => {}
+        }
+        last = match words::line(options.clone(), &words) {
+            Ok((options, line)) => obey(&options, line),
+            Err(wrong) => wrong_usage(&wrong),
+        };
+    }
+}
+
+fn obey(options: &Options, line: Line) -> u8 {
+    match line {
+        Line::Nothing => DONE,
+        Line::Help => say(words::HELP, DONE),
+        Line::Version => say(concat!("mboxfs ", env!("CARGO_PKG_VERSION")), DONE),
+        Line::Command(command) => run(options, &command),
+    }
+}
+
+fn run(options: &Options, command: &Command) -> u8 {
+    if let Some(question) = command.question().filter(|_| !options.yes) {
+        match confirmed(&question) {
+            Some(true) => {}
+            Some(false) => return DONE, // gluster's way: a no is no failure
+            None => {
+                let again = format!("mboxfs --yes {}", command.words());
+                return complain(
+                    command,
+                    "it asks first, and there is no terminal to answer on",
+                    &again,
+                    USAGE,
+                );
+            }
+        }
+    }
+    match ask(options, command) {
+        Ok(Tell::Done(state)) => show(options, command, &state),
+        Ok(Tell::Already(why)) => say(format!("{}: {why}", command.prefix()), DONE),
+        Ok(Tell::Refused { why, hint }) => {
+            match command.refusal(&why) {
+                Some(line) => talk(line),
+                None => talk(format!("error: could not {}: {}", command.phrase(), show::clean(&why))),
+            }
+            hint_at(&hint);
+            REFUSED
+        }
+        Err(RpcError::Refused { why, .. }) => complain(command, why, "mboxfs --version, brickd --version", REFUSED),
+        Err(error) => {
+            let hint = format!("is brickd running at {}? systemctl status brickd", options.brickd);
+            complain(command, error, &hint, UNREACHABLE)
         }
     }
 }
 
-fn wrong(why: &str) -> u8 {
-    eprintln!("error: could not understand the command: {why}\nhint: mboxfs help");
-    2
-}
-
-fn once(options: &Options, rest: &[String]) -> u8 {
-    if options.help || rest.first().is_some_and(|w| w == "help") {
-        println!("{HELP}");
-        return 0;
-    }
-    let command = match words::command(rest) {
-        Ok(command) => command,
-        Err(why) => return wrong(&why),
+fn show(options: &Options, command: &Command, state: &HostState) -> u8 {
+    let shown = match (options.json, command.is_question()) {
+        (true, true) => json::answer(command, state),
+        _ => show::answer(command, state),
     };
-    if let Some(question) = command.question()
-        && !options.yes
-        && !asked(&question)
-    {
-        eprintln!("error: could not {}: not confirmed\nhint: add --yes", command.phrase());
-        return 2;
-    }
-    let tell = match ask(options, command.verb()) {
-        Ok(tell) => tell,
+    match shown {
+        Ok(text) => say(
+            text,
+            if show::is_healthy(command, state) {
+                DONE
+            } else {
+                REFUSED
+            },
+        ),
         Err(why) => {
-            eprintln!(
-                "error: could not {}: {why}\nhint: is brickd running? systemctl status brickd",
-                command.phrase()
-            );
-            return 3;
+            let hint = match (why.ends_with("is not started"), &state.volume) {
+                (true, Some((volume, _))) => format!("mboxfs volume start {}", volume.name),
+                _ => "mboxfs volume list".to_owned(),
+            };
+            talk(why);
+            hint_at(&hint);
+            REFUSED
         }
-    };
-    if !tell.refused.is_empty() {
-        eprintln!("{}", command.refusal(&tell.refused));
-        if !tell.hint.is_empty() {
-            eprintln!("hint: {}", tell.hint);
-        }
-        return 1;
     }
-    let state = tell.state.unwrap_or_default();
-    let (text, code) = if options.json && command.is_question() {
-        (show::json(&state), show::health(&command, &state))
-    } else {
-        show::text(&command, &state)
-    };
-    let out = if code == 0 || command.is_question() {
-        writeln!(std::io::stdout(), "{text}")
-    } else {
-        writeln!(std::io::stderr(), "{text}")
-    };
-    let _ = out; // a closed pipe is nobody's fault
+}
+
+fn ask(options: &Options, command: &Command) -> Result<Tell, RpcError> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(|e| RpcError::Serve { why: e.to_string() })?;
+    runtime.block_on(admin::ask(&options.brickd, command.ask(), ANSWER))
+}
+
+/// C3. None: there is nobody to ask.
+fn confirmed(question: &str) -> Option<bool> {
+    if !stdin().is_terminal() {
+        return None;
+    }
+    loop {
+        let _ = write!(stderr(), "{question} (y/n) ");
+        let mut answer = String::new();
+        match stdin().lock().read_line(&mut answer) {
+            Ok(0) | Err(_) => return Some(false),
+            Ok(_) => {}
+        }
+        match answer.trim().to_ascii_lowercase().as_str() {
+            "y" | "yes" => return Some(true),
+            "n" | "no" => return Some(false),
+            _ => talk("Invalid input, please enter y/n"),
+        }
+    }
+}
+
+fn wrong_usage(wrong: &words::Wrong) -> u8 {
+    talk(format!(
+        "error: could not understand the command: {}",
+        show::clean(&wrong.why)
+    ));
+    hint_at(&wrong.hint);
+    USAGE
+}
+
+fn complain(command: &Command, why: impl Display, hint: &str, code: u8) -> u8 {
+    talk(format!(
+        "error: could not {}: {}",
+        command.phrase(),
+        show::clean(&why.to_string())
+    ));
+    hint_at(hint);
     code
 }
 
-fn asked(question: &str) -> bool {
-    if !std::io::stdin().is_terminal() {
-        return false;
+/// C1.
+fn say(text: impl Display, code: u8) -> u8 {
+    let _ = writeln!(stdout(), "{text}");
+    code
+}
+
+/// C1.
+fn talk(text: impl Display) {
+    let _ = writeln!(stderr(), "{text}");
+}
+
+fn hint_at(hint: &str) {
+    if !hint.is_empty() {
+        talk(format!("hint: {}", show::clean(hint)));
     }
-    print!("{question} (y/n) ");
-    let _ = std::io::stdout().flush();
-    let mut line = String::new();
-    std::io::stdin().lock().read_line(&mut line).is_ok() && line.trim().eq_ignore_ascii_case("y")
-}
-
-fn ask(options: &Options, verb: Verb) -> Result<AdminTell, String> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(|e| e.to_string())?;
-    runtime
-        .block_on(admin::ask(&options.brickd, verb, ANSWER))
-        .map_err(|e| e.to_string())
-}
-
-impl Command {
-    fn verb(&self) -> Verb {
-        let set = |name: &String, what: AdminWhat| {
-            Verb::Set(AdminSet {
-                name: name.clone(),
-                what: what.into(),
-                here: false,
-            })
-        };
-        match self {
-            Self::Probe(host) => Verb::Probe(admin::AdminProbe { host: host.clone() }),
-            Self::Detach(host) => Verb::Detach(admin::AdminDetach { host: host.clone() }),
-            Self::Create { name, bricks, force } => Verb::Create(admin::AdminCreate {
-                name: name.clone(),
-                bricks: bricks.clone(),
-                force: *force,
-            }),
-            Self::Start(name) => set(name, AdminWhat::AdminStart),
-            Self::Stop(name) => set(name, AdminWhat::AdminStop),
-            Self::Delete(name) => set(name, AdminWhat::AdminDelete),
-            _ => Verb::Status(AdminStatus { deep: true }),
-        }
-    }
-}
-
-/// The other brickd's state, if it answered.
-fn peer_state(state: &AdminState) -> Option<&AdminState> {
-    state.peers.first().and_then(|p| p.state.as_ref())
 }

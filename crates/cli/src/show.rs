@@ -1,71 +1,144 @@
-//! Answers as people and scripts know them from gluster (10.3); `--json` for the rest.
+//! Answers as people and scripts know them from gluster 10.3 (RIVALS.md 1.1), and `heal status`, which is ours.
 //!
-//! Promises: names are never cut; exit code 1 with what is degraded. Not here: asking.
+//! Promises: names are never cut; control characters in names never reach a terminal.
+//! Not here: asking, JSON (`json`).
 
-use crate::{peer_state, words::Command};
-use mboxfs_rpc::admin::{AdminBrick, AdminState, AdminVolume};
-use serde_json::{Value, json};
+use crate::words::Command;
+use mboxfs_types::{
+    BrickId,
+    admin::{BrickAt, BrickReport, HostState, PeerState, Phase, ShownVolumeId, Status, Volume},
+    limits,
+};
 use std::fmt::Write;
 
-/// The text and the exit code.
-pub(crate) fn text(command: &Command, state: &AdminState) -> (String, u8) {
-    let code = health(command, state);
-    let text = match command {
-        Command::Probe(_) => "peer probe: success".to_owned(),
-        Command::Detach(_) => "peer detach: success".to_owned(),
+/// Width of the first column of `volume status`, as in gluster; more if a name needs it.
+const PROCESS_WIDTH: usize = 43;
+const LINE: &str = "------------------------------------------------------------------------------";
+
+/// The text for stdout, without the last newline.
+///
+/// Errors: gluster's line about a volume that is not there or not started, for stderr.
+pub(crate) fn answer(command: &Command, state: &HostState) -> Result<String, String> {
+    Ok(match command {
         Command::Create { name, .. } => {
             format!("volume create: {name}: success: please start the volume to access data")
         }
-        Command::Start(name) => format!("volume start: {name}: success"),
-        Command::Stop(name) => format!("volume stop: {name}: success"),
-        Command::Delete(name) => format!("volume delete: {name}: success"),
+        Command::Change { name, .. } => format!("{}: {name}: success", command.prefix()),
+        Command::Probe { .. } | Command::Detach { .. } => format!("{}: success", command.prefix()),
         Command::PeerStatus => peers(state),
         Command::Pool => pool(state),
         Command::List => state
             .volume
             .as_ref()
-            .map_or("No volumes present in cluster".into(), |v| v.name.clone()),
-        Command::Info(name) => volume(state, name).map_or_else(|e| e, info),
-        Command::Status(name) => match volume(state, name) {
-            Ok(v) if !v.started => format!("Volume {} is not started", v.name),
-            Ok(v) => status(state, v),
-            Err(e) => e,
-        },
-        Command::Heal(name) => volume(state, name).map_or_else(|e| e, |v| heal(state, v)),
-    };
-    (text, code)
+            .map_or_else(|| "No volumes present in cluster".into(), |(v, _)| v.name.clone()),
+        Command::Info(name) => volume(state, name.as_deref())?.map_or_else(none, info),
+        Command::Status(name) => started(state, name.as_deref())?.map_or_else(none, |v| status(state, v)),
+        Command::Heal(name) => started(state, name.as_deref())?.map_or_else(none, |v| heal(state, v)),
+        Command::HealInfo(name) => started(state, Some(name))?.map_or_else(none, |v| heal_info(state, v)),
+    })
 }
 
-fn volume<'a>(state: &'a AdminState, name: &Option<String>) -> Result<&'a AdminVolume, String> {
+fn none() -> String {
+    "No volumes present".into()
+}
+
+/// The volume that is meant; none: there is none, and none was named.
+pub(crate) fn volume<'a>(state: &'a HostState, name: Option<&str>) -> Result<Option<&'a Volume>, String> {
     match (&state.volume, name) {
-        (None, None) => Err("No volumes present".into()),
-        (Some(v), None) => Ok(v),
-        (Some(v), Some(name)) if v.name == *name => Ok(v),
+        (None, None) => Ok(None),
+        (Some((v, _)), None) => Ok(Some(v)),
+        (Some((v, _)), Some(name)) if v.name == name => Ok(Some(v)),
         (_, Some(name)) => Err(format!("Volume {name} does not exist")),
     }
 }
 
-/// Exit code: 1 if what was asked about is missing, stopped or degraded.
-pub(crate) fn health(command: &Command, state: &AdminState) -> u8 {
-    let healthy = |s: Option<&AdminState>| {
-        s.and_then(|s| s.report.as_ref())
-            .is_some_and(|r| r.status == "normal" && r.debt_records == 0)
-    };
-    let good = match command {
-        Command::Info(Some(_)) => volume(state, &named(command)).is_ok(),
-        Command::Status(name) | Command::Heal(name) => match volume(state, name) {
-            Ok(v) => v.started && healthy(Some(state)) && healthy(peer_state(state)),
-            Err(_) => state.volume.is_none() && name.is_none(),
-        },
-        _ => true,
-    };
-    u8::from(!good)
+pub(crate) fn started<'a>(state: &'a HostState, name: Option<&str>) -> Result<Option<&'a Volume>, String> {
+    match volume(state, name)? {
+        Some(v) if v.phase != Phase::Started => Err(format!("Volume {} is not started", v.name)),
+        found => Ok(found),
+    }
 }
 
-fn named(command: &Command) -> Option<String> {
+/// Do both bricks serve, with nothing on one copy only? Asked by the verbs whose exit code says so.
+pub(crate) fn is_healthy(command: &Command, state: &HostState) -> bool {
     match command {
-        Command::Info(name) | Command::Status(name) | Command::Heal(name) => name.clone(),
-        _ => None,
+        Command::Status(_) | Command::Heal(_) => match &state.volume {
+            Some((v, _)) => sides(state, v).into_iter().all(|s| s.report.is_some_and(is_good)),
+            None => true,
+        },
+        _ => true,
+    }
+}
+
+pub(crate) fn is_good(report: &BrickReport) -> bool {
+    report.status == Status::Normal && report.debt_records == 0
+}
+
+/// One brick of the volume, as far as it is known.
+pub(crate) struct Side<'a> {
+    pub(crate) brick: &'a BrickAt,
+    pub(crate) here: bool,
+    /// Its brickd, if it answered.
+    pub(crate) host: Option<&'a HostState>,
+    /// Its brain, if it serves.
+    pub(crate) report: Option<&'a BrickReport>,
+}
+
+/// Brick1 first.
+pub(crate) fn sides<'a>(state: &'a HostState, v: &'a Volume) -> [Side<'a>; 2] {
+    let own = state.volume.as_ref().map(|(_, own)| *own);
+    [BrickId::A, BrickId::B].map(|id| {
+        let here = own == Some(id);
+        // A brickd of another volume says nothing about this brick.
+        let is_it = |s: &&HostState| s.volume.as_ref().is_some_and(|(w, side)| w.id == v.id && *side == id);
+        let there = || state.peers.iter().filter_map(|p| p.state.as_deref()).find(is_it);
+        let host = if here { Some(state) } else { there() };
+        Side {
+            brick: v.side(id),
+            here,
+            host,
+            report: host.and_then(|s| s.report.as_ref()),
+        }
+    })
+}
+
+/// Names come from mailboxes and other hosts: nothing in them may steer a terminal.
+pub(crate) fn clean(text: &str) -> String {
+    let plain = |c: char| {
+        if c.is_control() {
+            c.escape_default().to_string()
+        } else {
+            c.to_string()
+        }
+    };
+    text.chars().map(plain).collect()
+}
+
+fn at(host: &str, port: u16) -> String {
+    let shown = if host.contains(':') {
+        format!("[{host}]")
+    } else {
+        host.to_owned()
+    };
+    if port == limits::PORT {
+        shown
+    } else {
+        format!("{shown}:{port}")
+    }
+}
+
+pub(crate) fn place(brick: &BrickAt) -> String {
+    format!("{}:{}", at(&brick.host, brick.port), brick.path)
+}
+
+// ---- the pool
+
+/// Does it answer, and does it know us?
+pub(crate) fn peer_state(state: &HostState, peer: &PeerState) -> (&'static str, bool) {
+    match &peer.state {
+        Some(there) if there.peers.iter().any(|p| p.id == state.id) => ("Peer in Cluster", true),
+        Some(_) => ("Peer Rejected", true), // it was detached there
+        None => ("Peer in Cluster", false),
     }
 }
 
@@ -73,67 +146,59 @@ const fn connected(yes: bool) -> &'static str {
     if yes { "Connected" } else { "Disconnected" }
 }
 
-fn peers(state: &AdminState) -> String {
+fn peers(state: &HostState) -> String {
     if state.peers.is_empty() {
         return "peer status: No peers present".into();
     }
-    let mut text = format!("Number of Peers: {}\n", state.peers.len());
-    for p in &state.peers {
-        let place = if p.port == 24009 {
-            p.host.clone()
-        } else {
-            format!("{}:{}", p.host, p.port)
-        };
-        let state = connected(p.state.is_some());
+    let mut text = format!("Number of Peers: {}", state.peers.len());
+    for peer in &state.peers {
+        let (standing, up) = peer_state(state, peer);
+        let (host, id) = (at(&peer.host, peer.port), peer.id);
         let _ = write!(
             text,
-            "\nHostname: {place}\nUuid: {}\nState: Peer in Cluster ({state})",
-            p.uuid
+            "\n\nHostname: {host}\nUuid: {id}\nState: {standing} ({})",
+            connected(up)
         );
+        if !peer.names.is_empty() {
+            let _ = write!(text, "\nOther names:\n{}", peer.names.join("\n"));
+        }
     }
     text
 }
 
-fn pool(state: &AdminState) -> String {
-    let mut text = "UUID\t\t\t\t\tHostname \tState\n".to_owned();
-    for p in &state.peers {
-        let _ = writeln!(text, "{}\t{}\t{}", p.uuid, p.host, connected(p.state.is_some()));
+fn pool(state: &HostState) -> String {
+    let peer = |p: &PeerState| (p.id, at(&p.host, p.port), peer_state(state, p).1);
+    let mut rows: Vec<_> = state.peers.iter().map(peer).collect();
+    rows.push((state.id, "localhost".into(), true));
+    let width = rows.iter().map(|r| r.1.len()).max().unwrap_or_default();
+    let mut text = format!("UUID\t\t\t\t\t{:<width$}\tState", "Hostname");
+    for (id, host, up) in rows {
+        let _ = write!(text, "\n{id}\t{host:<width$}\t{} ", connected(up));
     }
-    let _ = write!(text, "{}\tlocalhost\tConnected ", state.uuid);
     text
 }
 
-fn uuid(id: &[u8]) -> String {
-    let hex: String = id.iter().map(|b| format!("{b:02x}")).collect();
-    match hex.len() {
-        32 => format!(
-            "{}-{}-{}-{}-{}",
-            &hex[..8],
-            &hex[8..12],
-            &hex[12..16],
-            &hex[16..20],
-            &hex[20..]
-        ),
-        _ => hex,
+// ---- the volume
+
+const fn phase(phase: Phase) -> &'static str {
+    match phase {
+        Phase::Created => "Created",
+        Phase::Started => "Started",
+        Phase::Stopped => "Stopped",
     }
 }
 
-fn place(brick: &AdminBrick) -> String {
-    let port = if brick.port == 24009 {
-        String::new()
-    } else {
-        format!(":{}", brick.port)
-    };
-    format!("{}{port}:{}", brick.host, brick.path)
+pub(crate) fn shown_phase(volume: &Volume) -> &'static str {
+    phase(volume.phase)
 }
 
-fn info(v: &AdminVolume) -> String {
-    let status = if v.started { "Started" } else { "Created" };
+fn info(v: &Volume) -> String {
     let mut text = format!(
-        " \nVolume Name: {}\nType: Replicate\nVolume ID: {}\nStatus: {status}\nSnapshot Count: 0\n\
-         Number of Bricks: 1 x 2 = 2\nTransport-type: tcp\nBricks:",
+        " \nVolume Name: {}\nType: Replicate\nVolume ID: {}\nStatus: {}\nSnapshot Count: 0\nNumber of Bricks: 1 x 2 = 2\n\
+         Transport-type: tcp\nBricks:",
         v.name,
-        uuid(&v.id)
+        ShownVolumeId(v.id),
+        phase(v.phase)
     );
     for (i, brick) in v.bricks.iter().enumerate() {
         let _ = write!(text, "\nBrick{}: {}", i + 1, place(brick));
@@ -141,115 +206,133 @@ fn info(v: &AdminVolume) -> String {
     text
 }
 
-/// The state of the brickd of each brick, Brick1 first.
-fn sides<'a>(state: &'a AdminState, v: &'a AdminVolume) -> Vec<(&'a AdminBrick, Option<&'a AdminState>)> {
-    let side = |i: usize| {
-        if i == v.own as usize {
-            Some(state)
-        } else {
-            peer_state(state)
-        }
-    };
-    v.bricks.iter().enumerate().map(|(i, b)| (b, side(i))).collect()
-}
-
-fn status(state: &AdminState, v: &AdminVolume) -> String {
-    let line = "-".repeat(78);
-    let mut text = format!(
-        "Status of volume: {}\n{:<43} {:>8}  {:>9}  {:<6}  Pid\n{line}",
-        v.name, "Gluster process", "TCP Port", "RDMA Port", "Online"
-    );
-    let mut row = |what: &str, side: Option<&AdminState>, port: bool| {
-        let up = side.filter(|s| s.report.is_some());
-        let cell = |yes: bool, value: String| if yes { value } else { "N/A".into() };
-        let (port, pid) = up.map_or((String::from("N/A"), String::from("N/A")), |s| {
-            (cell(port, s.port.to_string()), s.pid.to_string())
-        });
-        let online = if up.is_some() { "Y" } else { "N" };
-        let rdma = if up.is_some() && port != "N/A" { "0" } else { "N/A" };
-        let _ = write!(text, "\n{what:<43} {port:<8}  {rdma:<9}  {online:<6}  {pid}");
-    };
-    for (brick, side) in sides(state, v) {
-        row(&format!("Brick {}", place(brick)), side, true);
+fn status(state: &HostState, v: &Volume) -> String {
+    // Process, TCP port, online, pid.
+    let mut rows: Vec<(String, Option<u16>, bool, Option<u32>)> = Vec::new();
+    let sides = sides(state, v);
+    for side in &sides {
+        let serving = side.host.filter(|_| side.report.is_some());
+        let name = format!("Brick {}", place(side.brick));
+        rows.push((name, serving.map(|h| h.port), serving.is_some(), serving.map(|h| h.pid)));
     }
-    for (i, (brick, side)) in sides(state, v).into_iter().enumerate() {
-        let host = if i == v.own as usize { "localhost" } else { &brick.host };
-        row(&format!("Self-heal Daemon on {host}"), side, false);
+    // The daemon that heals is brickd itself; gluster names the own host first.
+    for side in sides.iter().filter(|s| s.here).chain(sides.iter().filter(|s| !s.here)) {
+        let host = if side.here {
+            "localhost".into()
+        } else {
+            at(&side.brick.host, side.brick.port)
+        };
+        let name = format!("Self-heal Daemon on {host}");
+        rows.push((name, None, side.host.is_some(), side.host.map(|h| h.pid)));
+    }
+    let width = rows
+        .iter()
+        .map(|r| r.0.len())
+        .max()
+        .unwrap_or_default()
+        .max(PROCESS_WIDTH);
+    let line = LINE.to_owned() + &"-".repeat(width - PROCESS_WIDTH);
+    let mut text = format!("Status of volume: {}\n", v.name);
+    let _ = write!(
+        text,
+        "{:<width$} TCP Port  RDMA Port  Online  Pid\n{line}",
+        "Gluster process"
+    );
+    for (name, port, online, pid) in rows {
+        let cell = |n: Option<String>| n.unwrap_or_else(|| "N/A".into());
+        let rdma = port.map(|_| "0".into());
+        let (port, rdma, pid) = (
+            cell(port.map(|p| p.to_string())),
+            cell(rdma),
+            cell(pid.map(|p| p.to_string())),
+        );
+        let online = if online { "Y" } else { "N" };
+        let _ = write!(text, "\n{name:<width$} {port:<9} {rdma:<10} {online:<7} {pid}");
     }
     let _ = write!(
         text,
-        "\n \nTask Status of Volume {}\n{line}\nThere are no active volume tasks",
+        "\n \nTask Status of Volume {}\n{line}\nThere are no active volume tasks\n ",
         v.name
     );
     text
 }
 
-fn heal(state: &AdminState, v: &AdminVolume) -> String {
-    let mut text = String::new();
-    for (brick, side) in sides(state, v) {
-        let _ = writeln!(text, "Brick {}", place(brick));
-        let Some(report) = side.and_then(|s| s.report.as_ref()) else {
-            let why = if side.is_some() {
-                "Volume is not started"
-            } else {
-                "Transport endpoint is not connected"
-            };
-            let _ = writeln!(text, "Status: {why}\nNumber of entries: -\n");
+// ---- what is to heal
+
+/// Why a brick says nothing, in gluster's place for it.
+const fn silence(side: &Side<'_>) -> &'static str {
+    match side.host {
+        Some(_) => "Volume is not served there",
+        None => "Transport endpoint is not connected",
+    }
+}
+
+pub(crate) const fn words(status: Status) -> &'static str {
+    match status {
+        Status::Boot => "starting",
+        Status::Suspect => "lost its peer",
+        Status::Normal => "normal",
+        Status::Solo => "alone",
+        Status::Learner => "catching up",
+        Status::Diverged => "diverged",
+    }
+}
+
+fn heal(state: &HostState, v: &Volume) -> String {
+    let sides = sides(state, v);
+    let good = sides.iter().all(|s| s.report.is_some_and(is_good));
+    let verdict = if good { "healthy" } else { "degraded" };
+    let mut text = format!("Volume {}: {verdict}", v.name);
+    for side in &sides {
+        let _ = write!(text, "\n\nBrick {}", place(side.brick));
+        let Some(report) = side.report else {
+            let _ = write!(text, "\nStatus: {}\nOn one copy only: unknown", silence(side));
             continue;
         };
-        for file in &report.debt_files {
-            let _ = writeln!(text, "{file}");
+        let _ = write!(
+            text,
+            "\nStatus: Connected, {}\nOn one copy only: {} records, {} bytes\nFiles pending: {}",
+            words(report.status),
+            report.debt_records,
+            report.debt_bytes,
+            pending(report).len()
+        );
+        for file in pending(report) {
+            let _ = write!(text, "\n{}", clean(file));
+        }
+    }
+    text
+}
+
+/// Files of the debt; none if there is none any more.
+pub(crate) fn pending(report: &BrickReport) -> &[String] {
+    if report.debt_records == 0 {
+        &[]
+    } else {
+        &report.debt_files
+    }
+}
+
+fn heal_info(state: &HostState, v: &Volume) -> String {
+    let mut text = String::new();
+    for side in sides(state, v) {
+        let _ = writeln!(text, "Brick {}", place(side.brick));
+        let Some(report) = side.report else {
+            let _ = writeln!(text, "Status: {}\nNumber of entries: -\n", silence(&side));
+            continue;
+        };
+        for file in pending(report) {
+            let _ = writeln!(text, "{}", clean(file));
         }
         let _ = writeln!(
             text,
-            "Status: Connected\nState: {}\nChanges on this copy only: {} ({} bytes)\nNumber of entries: {}\n",
-            words(&report.status),
-            report.debt_records,
-            report.debt_bytes,
-            report.debt_files.len()
+            "Status: Connected\nNumber of entries: {}\n",
+            pending(report).len()
         );
     }
-    text.trim_end().to_owned()
+    text.pop(); // `say` ends the last line
+    text
 }
 
-fn words(status: &str) -> &str {
-    match status {
-        "solo" => "alone",
-        "learner" => "catching up",
-        "boot" => "starting",
-        other => other,
-    }
-}
-
-/// Everything that is known, for scripts.
-pub(crate) fn json(state: &AdminState) -> String {
-    let brick = |b: &AdminBrick| json!({"host": b.host, "port": b.port, "path": b.path});
-    let report = |s: &AdminState| -> Value {
-        s.report.as_ref().map_or(Value::Null, |r| {
-            json!({
-                "state": words(&r.status), "peer_connected": r.peer_connected, "changes_on_this_copy_only": r.debt_records,
-                "bytes_on_this_copy_only": r.debt_bytes, "files": r.debt_files, "round_trips": r.round_trips,
-                "requests": r.requests, "mounts": r.mounts,
-            })
-        })
-    };
-    let peers: Vec<Value> = state
-        .peers
-        .iter()
-        .map(|p| {
-            let brick = p.state.as_ref().map_or(Value::Null, report);
-            json!({"uuid": p.uuid, "host": p.host, "port": p.port, "connected": p.state.is_some(), "brick": brick})
-        })
-        .collect();
-    let volume = state.volume.as_ref().map(|v| {
-        json!({
-            "name": v.name, "id": uuid(&v.id), "started": v.started, "type": "Replicate",
-            "bricks": v.bricks.iter().map(brick).collect::<Vec<_>>(),
-        })
-    });
-    let all = json!({
-        "uuid": state.uuid, "port": state.port, "pid": state.pid, "data": state.data, "peers": peers, "volume": volume,
-        "brick": report(state),
-    });
-    serde_json::to_string_pretty(&all).unwrap_or_default()
-}
+#[cfg(test)]
+mod tests;

@@ -1,118 +1,253 @@
 //! Words of the command line to commands, in gluster's order of words.
 //!
-//! Promises: what cannot be understood is named, with the nearest verb where there is one. Not here: doing it.
+//! Promises: what cannot be understood is named, with the nearest verb where there is one; no word is passed over in
+//! silence.
+//! Not here: doing it, and gluster's tables (`show`).
 
-use mboxfs_rpc::admin::AdminBrick;
-use mboxfs_types::limits;
+use mboxfs_types::{
+    admin::{Ask, BrickSpec, VolumeVerb, is_brick_path, is_host, is_volume_name},
+    limits,
+};
 
-/// Flags before the verb, or anywhere behind it.
+pub(crate) const HELP: &str = "\
+usage: mboxfs [--brickd HOST:PORT] [--json] [--yes] [VERB ...]
+
+  peer probe HOST[:PORT]             take a host into the pool
+  peer detach HOST [force]           take it out; force: also if it does not answer
+  peer status, pool list             who is in it, and who answers
+  volume create NAME replica 2 transport tcp HOST1:/PATH HOST2:/PATH [force]
+  volume start NAME [force]          serve it; force: also where it is started already
+  volume stop NAME, volume delete NAME
+  volume info [NAME], volume list    what was decided
+  volume status [NAME]               what runs
+  heal status [NAME]                 what is on one copy only
+  volume heal NAME info              the same in gluster's words
+
+Without a verb: a prompt (help, quit). --json: for scripts, with each status, info and list.
+--yes: do not ask. --brickd: default 127.0.0.1:24009, or the variable MBOXFS_BRICKD.
+Exit codes: 0 done, 1 refused or degraded, 2 wrong usage, 3 brickd not reachable.";
+
+/// Verbs, for \"did you mean\".
+const VERBS: &[(&str, &str)] = &[
+    ("peer probe", "HOST"),
+    ("peer status", ""),
+    ("peer detach", "HOST [force]"),
+    ("pool list", ""),
+    (
+        "volume create",
+        "NAME replica 2 transport tcp HOST1:/PATH HOST2:/PATH [force]",
+    ),
+    ("volume info", "[NAME]"),
+    ("volume start", "NAME [force]"),
+    ("volume stop", "NAME"),
+    ("volume delete", "NAME"),
+    ("volume status", "[NAME]"),
+    ("volume list", ""),
+    ("volume heal", "NAME info"),
+    ("heal status", "[NAME]"),
+];
+
+/// Edits between what was typed and a verb that was meant, at most.
+const TYPOS_MAX: usize = 3;
+
+/// Flags.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Options {
+    /// `host:port`.
     pub(crate) brickd: String,
     pub(crate) json: bool,
     pub(crate) yes: bool,
-    pub(crate) help: bool,
-    pub(crate) version: bool,
 }
 
-/// What is wanted.
-#[derive(Clone, PartialEq, Debug)]
+/// What cannot be understood, and what to do.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Wrong {
+    pub(crate) why: String,
+    pub(crate) hint: String,
+}
+
+fn wrong<T>(why: impl Into<String>, hint: impl Into<String>) -> Result<T, Wrong> {
+    Err(Wrong {
+        why: why.into(),
+        hint: hint.into(),
+    })
+}
+
+/// What a line wants.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) enum Line {
+    /// No verb.
+    Nothing,
+    Help,
+    Version,
+    Command(Command),
+}
+
+/// A verb, understood.
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) enum Command {
-    Probe(String),
+    Probe {
+        host: String,
+        port: u16,
+    },
+    Detach {
+        host: String,
+        port: Option<u16>,
+        force: bool,
+    },
     PeerStatus,
-    Detach(String),
     Pool,
     Create {
         name: String,
-        bricks: Vec<AdminBrick>,
+        bricks: [BrickSpec; 2],
+        force: bool,
+    },
+    Change {
+        name: String,
+        verb: VolumeVerb,
         force: bool,
     },
     Info(Option<String>),
-    Start(String),
-    Stop(String),
-    Delete(String),
     Status(Option<String>),
     List,
     Heal(Option<String>),
+    HealInfo(String),
 }
 
-pub(crate) fn options(all: &[String]) -> Result<(Options, Vec<String>), String> {
-    let brickd = std::env::var("MBOXFS_BRICKD").unwrap_or_else(|_| format!("127.0.0.1:{}", limits::PORT));
-    let mut options = Options {
-        brickd,
-        json: false,
-        yes: false,
-        help: false,
-        version: false,
+impl Options {
+    /// `named`: what the environment says.
+    pub(crate) fn new(named: Option<&str>) -> Result<Self, Wrong> {
+        Ok(Self {
+            brickd: place(named.unwrap_or("127.0.0.1"))?,
+            json: false,
+            yes: false,
+        })
+    }
+}
+
+/// `HOST[:PORT]`, an IPv6 address in brackets if there is a port. None: not that.
+fn split(text: &str) -> Option<(String, Option<u16>)> {
+    let number = |port: &str| port.parse::<u16>().ok().filter(|p| *p != 0).map(Some);
+    let (host, port) = if let Some(rest) = text.strip_prefix('[') {
+        let (host, rest) = rest.split_once(']')?;
+        (
+            host,
+            rest.strip_prefix(':')
+                .map_or_else(|| rest.is_empty().then_some(None), number)?,
+        )
+    } else {
+        match text.split_once(':') {
+            Some((host, port)) if !port.contains(':') => (host, number(port)?),
+            _ => (text, None), // a bare IPv6 address has more colons
+        }
     };
-    let mut rest = Vec::new();
-    let mut words = all.iter();
+    is_host(host).then(|| (host.to_owned(), port))
+}
+
+/// `host:port`, as it is dialled.
+fn place(text: &str) -> Result<String, Wrong> {
+    let Some((host, port)) = split(text) else {
+        return wrong(format!("'{text}' is not HOST:PORT"), "mboxfs --brickd 127.0.0.1:24009");
+    };
+    let port = port.unwrap_or(limits::PORT);
+    Ok(if host.contains(':') {
+        format!("[{host}]:{port}")
+    } else {
+        format!("{host}:{port}")
+    })
+}
+
+/// One line: flags anywhere, and at most one verb.
+pub(crate) fn line(mut options: Options, all: &[String]) -> Result<(Options, Line), Wrong> {
+    let mut verb: Vec<&str> = Vec::new();
+    let mut special = None;
+    let mut words = all.iter().map(String::as_str);
     while let Some(word) = words.next() {
-        match word.as_str() {
-            "--brickd" => options
-                .brickd
-                .clone_from(words.next().ok_or("--brickd needs HOST:PORT")?),
+        match word {
             "--json" => options.json = true,
             "--yes" | "-y" | "--mode=script" => options.yes = true,
-            "--help" | "-h" => options.help = true,
-            "--version" | "-V" => options.version = true,
-            w if w.starts_with('-') => return Err(format!("unknown flag {w}")),
-            _ => rest.push(word.clone()),
+            "--help" | "-h" => special = Some(Line::Help),
+            "--version" | "-V" => special = Some(Line::Version),
+            "--brickd" => match words.next() {
+                Some(text) => options.brickd = place(text)?,
+                None => return wrong("--brickd needs HOST:PORT", "mboxfs --brickd 127.0.0.1:24009"),
+            },
+            _ => match word.strip_prefix("--brickd=") {
+                Some(text) => options.brickd = place(text)?,
+                None if word.starts_with('-') => return wrong(format!("unknown flag '{word}'"), "mboxfs help"),
+                None => verb.push(word),
+            },
         }
     }
-    Ok((options, rest))
+    let line = match (special, verb.as_slice()) {
+        (Some(line), _) => line,
+        (None, []) => Line::Nothing,
+        (None, ["help", ..]) => Line::Help,
+        (None, ["version"]) => Line::Version,
+        (None, words) => Line::Command(command(words)?),
+    };
+    Ok((options, line))
 }
 
-const VERBS: &[&str] = &[
-    "peer probe",
-    "peer status",
-    "peer detach",
-    "pool list",
-    "volume create",
-    "volume info",
-    "volume start",
-    "volume stop",
-    "volume delete",
-    "volume status",
-    "volume list",
-    "volume heal",
-    "heal status",
-];
-
-pub(crate) fn command(words: &[String]) -> Result<Command, String> {
-    let words: Vec<&str> = words.iter().map(String::as_str).collect();
-    let own = |s: &str| s.to_owned();
-    match words.as_slice() {
-        ["peer", "probe", host] => Ok(Command::Probe(own(host))),
+fn command(words: &[&str]) -> Result<Command, Wrong> {
+    let change = |name: &str, verb, force| volume_name(name).map(|name| Command::Change { name, verb, force });
+    match words {
+        ["peer", "probe", host] => {
+            let (host, port) = peer(host)?;
+            let port = port.unwrap_or(limits::PORT);
+            Ok(Command::Probe { host, port })
+        }
+        ["peer", "detach", host, force @ ..] if matches!(force, [] | ["force"]) => {
+            let (host, port) = peer(host)?;
+            let force = !force.is_empty();
+            Ok(Command::Detach { host, port, force })
+        }
         ["peer", "status"] => Ok(Command::PeerStatus),
-        ["peer", "detach", host] | ["peer", "detach", host, "force"] => Ok(Command::Detach(own(host))),
         ["pool", "list"] => Ok(Command::Pool),
         ["volume", "create", name, rest @ ..] => create(name, rest),
+        ["volume", "start", name] => change(name, VolumeVerb::Start, false),
+        ["volume", "start", name, "force"] => change(name, VolumeVerb::Start, true),
+        ["volume", "stop", name] => change(name, VolumeVerb::Stop, false),
+        ["volume", "delete", name] => change(name, VolumeVerb::Delete, false),
         ["volume", "info"] | ["volume", "info", "all"] => Ok(Command::Info(None)),
-        ["volume", "info", name] => Ok(Command::Info(Some(own(name)))),
-        ["volume", "start", name] | ["volume", "start", name, "force"] => Ok(Command::Start(own(name))),
-        ["volume", "stop", name] | ["volume", "stop", name, "force"] => Ok(Command::Stop(own(name))),
-        ["volume", "delete", name] => Ok(Command::Delete(own(name))),
+        ["volume", "info", name] => volume_name(name).map(|n| Command::Info(Some(n))),
         ["volume", "status"] | ["volume", "status", "all"] => Ok(Command::Status(None)),
-        ["volume", "status", name] => Ok(Command::Status(Some(own(name)))),
+        ["volume", "status", name] => volume_name(name).map(|n| Command::Status(Some(n))),
         ["volume", "list"] => Ok(Command::List),
         ["heal", "status"] => Ok(Command::Heal(None)),
-        ["heal", "status", name] | ["volume", "heal", name, "info"] => Ok(Command::Heal(Some(own(name)))),
-        _ => Err(unknown(&words)),
+        ["heal", "status", name] => volume_name(name).map(|n| Command::Heal(Some(n))),
+        ["volume", "heal", name, "info"] => volume_name(name).map(Command::HealInfo),
+        _ => unknown(words),
     }
 }
 
-fn unknown(words: &[&str]) -> String {
-    let said = words.iter().take(2).copied().collect::<Vec<_>>().join(" ");
-    let close = |v: &&&str| distance(v, &said) <= 3;
-    let near = VERBS.iter().filter(close).min_by_key(|v| distance(v, &said));
-    if VERBS.contains(&said.as_str()) {
-        return format!("wrong words after \"{said}\"");
+fn peer(text: &str) -> Result<(String, Option<u16>), Wrong> {
+    split(text).map_or_else(|| wrong(format!("'{text}' is no host"), "mboxfs peer probe HOST"), Ok)
+}
+
+fn volume_name(name: &str) -> Result<String, Wrong> {
+    if is_volume_name(name) {
+        return Ok(name.to_owned());
     }
-    near.map_or_else(
-        || format!("unknown verb \"{said}\""),
-        |v| format!("unknown verb \"{said}\". Did you mean \"{v}\"?"),
+    wrong(
+        format!("'{name}' is no name for a volume"),
+        "letters, digits, '_', '-' and '.'",
     )
+}
+
+fn unknown<T>(words: &[&str]) -> Result<T, Wrong> {
+    let said = words.iter().take(2).copied().collect::<Vec<_>>().join(" ");
+    if let Some((verb, rest)) = VERBS.iter().find(|(verb, _)| *verb == said) {
+        let usage = format!("mboxfs {verb} {rest}");
+        return wrong(format!("wrong words after '{verb}'"), usage.trim_end());
+    }
+    let near = VERBS.iter().map(|(verb, _)| (distance(verb, &said), verb)).min();
+    match near {
+        Some((edits, verb)) if edits <= TYPOS_MAX => {
+            wrong(format!("unknown verb '{said}'"), format!("did you mean: mboxfs {verb}"))
+        }
+        _ => wrong(format!("unknown verb '{said}'"), "mboxfs help"),
+    }
 }
 
 /// Edits from one to the other (Levenshtein).
@@ -130,145 +265,158 @@ fn distance(a: &str, b: &str) -> usize {
     row[b.len()]
 }
 
-fn create(name: &str, rest: &[&str]) -> Result<Command, String> {
-    let mut bricks = Vec::new();
-    let mut force = false;
-    let mut replica = "2";
-    let mut words = rest.iter();
-    while let Some(word) = words.next() {
-        match *word {
-            "replica" => replica = words.next().ok_or("replica needs a count")?,
-            "transport" => {
-                words.next();
+fn create(name: &str, rest: &[&str]) -> Result<Command, Wrong> {
+    const USAGE: &str = "mboxfs volume create NAME replica 2 transport tcp HOST1:/PATH HOST2:/PATH [force]";
+    let name = volume_name(name)?;
+    let mut words = rest;
+    let mut replica = None;
+    loop {
+        words = match words {
+            ["replica", count, rest @ ..] => {
+                replica = Some(*count);
+                rest
             }
-            "force" => force = true,
-            spec => bricks.push(brick(spec)?),
-        }
+            ["transport", "tcp", rest @ ..] => rest,
+            ["transport", other, ..] => return wrong(format!("transport '{other}' is not supported, only tcp"), USAGE),
+            _ => break,
+        };
     }
-    if replica != "2" || bricks.len() != 2 {
-        return Err("a volume has replica 2 and two bricks, HOST1:/PATH HOST2:/PATH".to_owned());
+    let (words, force) = match words {
+        [bricks @ .., "force"] => (bricks, true),
+        bricks => (bricks, false),
+    };
+    match replica {
+        Some("2") => {}
+        Some(other) => return wrong(format!("replica {other} is not supported, only 2"), USAGE),
+        None => return wrong("the replica count is missing", USAGE),
     }
-    if name.is_empty()
-        || name
-            .bytes()
-            .any(|b| !b.is_ascii_alphanumeric() && b != b'_' && b != b'-' && b != b'.')
-    {
-        return Err(format!("{name} is no name for a volume"));
-    }
+    let [one, two] = words else {
+        let count = words.len();
+        return wrong(format!("replica 2 needs two bricks, {count} given"), USAGE);
+    };
     Ok(Command::Create {
-        name: name.to_owned(),
-        bricks,
+        name,
+        bricks: [brick(one)?, brick(two)?],
         force,
     })
 }
 
 /// `HOST[:PORT]:/PATH`.
-fn brick(spec: &str) -> Result<AdminBrick, String> {
-    let bad = || format!("{spec} is not HOST:/PATH");
-    let at = spec.find(":/").ok_or_else(bad)?;
-    let (place, path) = (&spec[..at], &spec[at + 1..]);
-    let (host, port) = match place.rsplit_once(':') {
-        Some((host, port)) => (host, port.parse().map_err(|_| bad())?),
-        None => (place, limits::PORT),
-    };
-    if host.is_empty() {
-        return Err(bad());
+fn brick(spec: &str) -> Result<BrickSpec, Wrong> {
+    let parts = spec
+        .split_once(":/")
+        .map(|(place, rest)| (split(place), format!("/{rest}")));
+    match parts {
+        Some((Some((host, port)), path)) if is_brick_path(&path) => {
+            let whole = path.trim_end_matches('/');
+            let path = if whole.is_empty() { "/" } else { whole }.to_owned();
+            Ok(BrickSpec { host, port, path })
+        }
+        _ => wrong(format!("'{spec}' is not HOST:/PATH"), "for example H1:/glusterfs/vol0"),
     }
-    Ok(AdminBrick {
-        host: host.to_owned(),
-        port: u32::from(port),
-        path: path.to_owned(),
-    })
 }
 
 impl Command {
+    /// What brickd is asked.
+    pub(crate) fn ask(&self) -> Ask {
+        match self.clone() {
+            Self::Probe { host, port } => Ask::Probe { host, port },
+            Self::Detach { host, port, force } => Ask::Detach { host, port, force },
+            Self::Create { name, bricks, force } => Ask::Create { name, bricks, force },
+            Self::Change { name, verb, force } => Ask::Change { name, verb, force },
+            Self::List | Self::Info(_) => Ask::Status { deep: false }, // both sides remember the same
+            _ => Ask::Status { deep: true },
+        }
+    }
+
     /// Changes nothing: its answer is data.
     pub(crate) const fn is_question(&self) -> bool {
-        matches!(
+        !matches!(
             self,
-            Self::PeerStatus | Self::Pool | Self::Info(_) | Self::Status(_) | Self::List | Self::Heal(_)
+            Self::Probe { .. } | Self::Detach { .. } | Self::Create { .. } | Self::Change { .. }
         )
     }
 
     /// What to ask before doing it.
     pub(crate) fn question(&self) -> Option<String> {
-        match self {
-            Self::Stop(_) => Some("Stopping volume will make its data inaccessible. Do you want to continue?".into()),
-            Self::Delete(_) => {
-                Some("Deleting volume will erase all information about the volume. Do you want to continue?".into())
+        let text = match self {
+            Self::Change {
+                verb: VolumeVerb::Stop, ..
+            } => "Stopping volume will make its data inaccessible.",
+            Self::Change {
+                verb: VolumeVerb::Delete,
+                ..
+            } => "Deleting volume will erase all information about the volume.",
+            Self::Detach { host, .. } => {
+                let mounts = format!("All clients mounted through the peer {host} need to be remounted.");
+                return Some(format!("{mounts} Do you want to proceed?"));
             }
-            Self::Detach(host) => Some(format!(
-                "All clients mounted through {host} must be remounted. Do you want to continue?"
-            )),
-            _ => None,
+            _ => return None,
+        };
+        Some(format!("{text} Do you want to continue?"))
+    }
+
+    /// As it was typed.
+    pub(crate) fn words(&self) -> String {
+        match self {
+            Self::Detach { host, force, .. } => format!("peer detach {host}{}", if *force { " force" } else { "" }),
+            Self::Change { name, .. } => format!("{} {name}", self.prefix()),
+            _ => self.prefix().to_owned(),
         }
     }
 
+    /// How gluster begins a line about it.
+    pub(crate) const fn prefix(&self) -> &'static str {
+        match self {
+            Self::Probe { .. } => "peer probe",
+            Self::Detach { .. } => "peer detach",
+            Self::PeerStatus => "peer status",
+            Self::Pool => "pool list",
+            Self::Create { .. } => "volume create",
+            Self::Change {
+                verb: VolumeVerb::Start,
+                ..
+            } => "volume start",
+            Self::Change {
+                verb: VolumeVerb::Stop, ..
+            } => "volume stop",
+            Self::Change {
+                verb: VolumeVerb::Delete,
+                ..
+            } => "volume delete",
+            Self::Info(_) => "volume info",
+            Self::Status(_) => "volume status",
+            Self::List => "volume list",
+            Self::Heal(_) => "heal status",
+            Self::HealInfo(_) => "volume heal info",
+        }
+    }
+
+    /// `could not ...`
     pub(crate) fn phrase(&self) -> String {
         match self {
-            Self::Probe(host) => format!("probe {host}"),
-            Self::Detach(host) => format!("detach {host}"),
+            Self::Probe { host, .. } => format!("probe {host}"),
+            Self::Detach { host, .. } => format!("detach {host}"),
             Self::Create { name, .. } => format!("create volume {name}"),
-            Self::Start(name) => format!("start volume {name}"),
-            Self::Stop(name) => format!("stop volume {name}"),
-            Self::Delete(name) => format!("delete volume {name}"),
-            _ => "ask brickd".to_owned(),
+            Self::Change { name, verb, .. } => match verb {
+                VolumeVerb::Start => format!("start volume {name}"),
+                VolumeVerb::Stop => format!("stop volume {name}"),
+                VolumeVerb::Delete => format!("delete volume {name}"),
+            },
+            _ => format!("show {}", self.prefix()),
         }
     }
 
-    /// gluster's words for a refusal.
-    pub(crate) fn refusal(&self, why: &str) -> String {
+    /// gluster's line for a refusal; none: it has none.
+    pub(crate) fn refusal(&self, why: &str) -> Option<String> {
+        let (prefix, why) = (self.prefix(), crate::show::clean(why));
         match self {
-            Self::Probe(_) if why.ends_with("already in peer list") || why.ends_with("not needed") => {
-                format!("peer probe: {why}")
-            }
-            Self::Probe(_) => format!("peer probe: failed: {why}"),
-            Self::Detach(_) => format!("peer detach: failed: {why}"),
-            Self::Create { name, .. } => format!("volume create: {name}: failed: {why}"),
-            Self::Start(name) => format!("volume start: {name}: failed: {why}"),
-            Self::Stop(name) => format!("volume stop: {name}: failed: {why}"),
-            Self::Delete(name) => format!("volume delete: {name}: failed: {why}"),
-            _ => format!("error: could not {}: {why}", self.phrase()),
+            Self::Probe { .. } | Self::Detach { .. } => Some(format!("{prefix}: failed: {why}")),
+            Self::Create { name, .. } | Self::Change { name, .. } => Some(format!("{prefix}: {name}: failed: {why}")),
+            _ => None,
         }
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn parsed(line: &str) -> Result<Command, String> {
-        command(&line.split_whitespace().map(str::to_owned).collect::<Vec<_>>())
-    }
-
-    #[test]
-    fn the_seeds_words() {
-        let made = parsed("volume create gVol0 replica 2 transport tcp H1:/glusterfs/vol0 H2:/glusterfs/vol0").unwrap();
-        let Command::Create { name, bricks, force } = made else {
-            panic!("a create")
-        };
-        assert_eq!((name.as_str(), bricks.len(), force), ("gVol0", 2, false));
-        assert_eq!(
-            (bricks[1].host.as_str(), bricks[1].port, bricks[1].path.as_str()),
-            ("H2", 24009, "/glusterfs/vol0")
-        );
-        assert_eq!(parsed("peer probe H2").unwrap(), Command::Probe("H2".into()));
-    }
-
-    #[test]
-    fn mistakes_are_named() {
-        assert!(
-            parsed("volume crate x")
-                .unwrap_err()
-                .contains("Did you mean \"volume create\"")
-        );
-        assert!(parsed("volume start").unwrap_err().contains("wrong words"));
-        assert!(parsed("bogus").is_err());
-        assert!(parsed("volume create v replica 3 a:/x b:/y").is_err());
-        assert!(
-            parsed("volume create v replica 2 a b:/y")
-                .unwrap_err()
-                .contains("HOST:/PATH")
-        );
-    }
-}
+mod tests;

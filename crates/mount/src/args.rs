@@ -1,115 +1,167 @@
-//! The command line, as typed and as mount(8) calls it: `mount.mboxfs HOST:/VOLUME DIR [-sfnv] [-o a,b,...]`.
+//! The command line, as typed and as mount(8) calls it: `mount.mboxfs HOST:/VOLUME DIR [-sfnv] [-N ns] [-o a,b] [-t type]`.
 //!
-//! Promises: options that fstab lines carry for others (`_netdev`, `nofail`, `x-systemd.*`, ...) are accepted; an option
-//! that nobody knows is an error with a hint, never ignored.
-//! Not here: what the options do.
+//! Promises: what can be read makes sense; what cannot is one line and a hint.
+//! Not here: options after `-o` (`fstab`).
 
-use mboxfs_types::limits;
-use std::path::PathBuf;
+use crate::fstab::{self, Options};
+use clap::{Parser, error::ErrorKind};
+use std::{ffi::OsString, fmt, path::PathBuf};
+
+/// Mounts a volume of mboxfs.
+#[derive(Parser, Debug)]
+#[command(name = "mount.mboxfs", version, after_help = AFTER)]
+struct Line {
+    /// Server and volume
+    #[arg(value_name = "HOST:/VOLUME")]
+    source: String,
+    /// Where to mount it
+    #[arg(value_name = "DIR")]
+    dir: PathBuf,
+    /// Options, separated by commas
+    #[arg(short = 'o', value_name = "OPTIONS", value_delimiter = ',')]
+    options: Vec<String>,
+    /// Stay in the foreground, log to stderr
+    #[arg(short = 'f', long)]
+    foreground: bool,
+    /// Pass over options that are not known
+    #[arg(short = 's')]
+    sloppy: bool,
+    /// As of mount(8); there is no mtab
+    #[arg(short = 'n', hide = true)]
+    _no_mtab: bool,
+    #[arg(short = 'v', hide = true, action = clap::ArgAction::Count)]
+    _verbose: u8,
+    /// Type and namespace, as of mount(8)
+    #[arg(short = 't', hide = true)]
+    _type: Option<String>,
+    #[arg(short = 'N', hide = true)]
+    _namespace: Option<String>,
+    /// This is the background process; it says on stdout how it went
+    #[arg(long, hide = true)]
+    child: bool,
+}
+
+const AFTER: &str = "\
+Options after -o:
+  backup-volfile-servers=HOST[:HOST]  ask these when the first one does not answer
+  port=N             port of the bricks [24009]
+  log-file=FILE      log there
+  log-level=LEVEL    error, warn, info, debug, trace [info]
+  mount-timeout=S    give up after S seconds [30]
+  ro, noexec         as of mount(8)
+
+In /etc/fstab:
+  HOST:/VOLUME /var/spool/mail mboxfs defaults,noatime,_netdev,nofail 1 1";
+
+/// Why something failed, and what to do now.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Failure {
+    /// One line.
+    pub(crate) why: String,
+    /// One line.
+    pub(crate) hint: Option<String>,
+}
+
+impl Failure {
+    pub(crate) fn new(why: impl Into<String>, hint: impl Into<String>) -> Self {
+        Self {
+            why: why.into(),
+            hint: Some(hint.into()),
+        }
+    }
+}
+
+impl From<String> for Failure {
+    fn from(why: String) -> Self {
+        Self { why, hint: None }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.why)?;
+        self.hint.as_ref().map_or(Ok(()), |hint| write!(f, "\nhint: {hint}"))
+    }
+}
 
 /// What to mount where.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Args {
     /// As given: what `df` shows.
     pub(crate) source: String,
     pub(crate) volume: String,
-    /// `host:port`, the preferred one first.
+    /// `host:port`, in the order given.
     pub(crate) bricks: Vec<String>,
     pub(crate) dir: PathBuf,
     pub(crate) foreground: bool,
-    pub(crate) read_only: bool,
-    pub(crate) log_file: Option<PathBuf>,
-    pub(crate) log_level: Option<String>,
+    pub(crate) child: bool,
+    pub(crate) options: Options,
 }
 
-/// What the caller is told, and the exit code of mount(8): 1 usage.
-pub(crate) const USAGE: &str = "usage: mount.mboxfs HOST:/VOLUME DIR [-f] [-o OPTION,...]
+/// What the command line asks for.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) enum Asked {
+    Mount(Box<Args>),
+    /// `--help`, `--version`: print this.
+    Print(String),
+}
 
-options: backup-volfile-servers=HOST[:HOST]  port=N  log-file=FILE  log-level=LEVEL  ro
-fstab:   HOST:/VOLUME /var/spool/mail mboxfs defaults,noatime,_netdev,nofail 1 1";
-
-const PASSED_OVER: &[&str] = &[
-    "defaults",
-    "rw",
-    "noatime",
-    "relatime",
-    "atime",
-    "nodiratime",
-    "_netdev",
-    "nofail",
-    "auto",
-    "noauto",
-    "user",
-    "nouser",
-    "users",
-    "exec",
-    "noexec",
-    "suid",
-    "nosuid",
-    "dev",
-    "nodev",
-    "async",
-    "allow_other",
-    "bg",
-    "fg",
-];
-
-pub(crate) fn parse(words: impl Iterator<Item = String>) -> Result<Args, String> {
-    let mut plain = Vec::new();
-    let mut args = Args::default();
-    let mut options = Vec::new();
-    let mut words = words;
-    while let Some(word) = words.next() {
-        match word.as_str() {
-            "-o" => options.extend(words.next().ok_or("-o needs options")?.split(',').map(str::to_owned)),
-            "-t" | "-N" => {
-                words.next();
-            }
-            "-f" | "--foreground" => args.foreground = true,
-            "-s" | "-n" | "-v" => {}
-            w if w.starts_with("-o") => options.extend(w[2..].split(',').map(str::to_owned)),
-            w if w.starts_with('-') => return Err(format!("unknown flag {w}")),
-            _ => plain.push(word),
+/// Reads the words after the program's name.
+///
+/// Errors: anything that makes no sense.
+pub(crate) fn parse(words: impl Iterator<Item = OsString>) -> Result<Asked, Failure> {
+    let words = std::iter::once(OsString::from("mount.mboxfs")).chain(words);
+    let line = match Line::try_parse_from(words) {
+        Ok(line) => line,
+        Err(e) if matches!(e.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) => {
+            return Ok(Asked::Print(e.to_string()));
         }
-    }
-    let [source, dir] = <[String; 2]>::try_from(plain).map_err(|_| "needs HOST:/VOLUME and a directory".to_owned())?;
-    let (host, volume) = source
-        .rsplit_once(":/")
-        .ok_or_else(|| format!("{source} is not HOST:/VOLUME"))?;
-    if host.is_empty() || volume.is_empty() || volume.contains('/') {
-        return Err(format!("{source} is not HOST:/VOLUME"));
-    }
-    volume.clone_into(&mut args.volume);
-    args.dir = PathBuf::from(dir);
-    let mut hosts = vec![host.to_owned()];
-    let mut port = limits::PORT;
-    for option in options.iter().filter(|o| !o.is_empty()) {
-        let (name, value) = option.split_once('=').unwrap_or((option, ""));
-        match name {
-            "backup-volfile-servers" | "backupvolfile-server" => hosts.extend(value.split(':').map(str::to_owned)),
-            "port" => port = value.parse().map_err(|_| format!("port={value} is not a port"))?,
-            "log-file" => args.log_file = Some(PathBuf::from(value)),
-            "log-level" => args.log_level = Some(value.to_lowercase()),
-            "ro" => args.read_only = true,
-            name if PASSED_OVER.contains(&name) || name.starts_with("x-") || name.starts_with("comment") => {}
-            _ => return Err(format!("unknown option {option}")),
+        Err(e) => {
+            let text = e.to_string();
+            // One line of clap's several; for missing words the line alone names none.
+            let missing = e.kind() == ErrorKind::MissingRequiredArgument;
+            let first = text.lines().next().unwrap_or_default().trim_start_matches("error: ");
+            let why = if missing {
+                "HOST:/VOLUME and a directory are needed"
+            } else {
+                first
+            };
+            return Err(Failure::new(
+                why,
+                "mount.mboxfs HOST:/VOLUME DIR [-f] [-o OPTIONS]; --help says more",
+            ));
         }
+    };
+    let not_a_source = || {
+        let why = format!("{} is not HOST:/VOLUME", line.source);
+        Failure::new(why, "for example: mount -t mboxfs server1:/gVol0 /var/spool/mail")
+    };
+    let (host, volume) = line.source.rsplit_once(":/").ok_or_else(not_a_source)?;
+    if host.is_empty() || volume.is_empty() || volume.contains('/') || line.source.contains(char::is_whitespace) {
+        return Err(not_a_source());
     }
-    args.bricks = hosts
-        .iter()
-        .filter(|h| !h.is_empty())
-        .map(|h| format!("{h}:{port}"))
-        .collect();
-    args.source = source;
-    Ok(args)
+    let options = fstab::parse(line.options.iter().map(String::as_str), line.sloppy)?;
+    let hosts = std::iter::once(host).chain(options.backup.iter().map(String::as_str));
+    Ok(Asked::Mount(Box::new(Args {
+        volume: volume.to_owned(),
+        bricks: hosts.map(|h| format!("{h}:{}", options.port)).collect(),
+        source: line.source.clone(),
+        dir: line.dir.clone(),
+        foreground: line.foreground,
+        child: line.child,
+        options,
+    })))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn parsed(line: &str) -> Result<Args, String> {
-        parse(line.split_whitespace().map(str::to_owned))
+    fn parsed(line: &str) -> Result<Args, Failure> {
+        match parse(line.split_whitespace().map(OsString::from))? {
+            Asked::Mount(args) => Ok(*args),
+            Asked::Print(text) => panic!("{text}"),
+        }
     }
 
     #[test]
@@ -117,18 +169,49 @@ mod tests {
         let args = parsed("h1:/gVol0 /var/spool/mail -o rw,noatime,_netdev,nofail,x-systemd.automount").unwrap();
         assert_eq!((args.volume.as_str(), args.source.as_str()), ("gVol0", "h1:/gVol0"));
         assert_eq!(args.bricks, ["h1:24009"]);
+        assert!(!args.foreground && !args.child);
     }
 
     #[test]
-    fn backup_servers_and_port() {
-        let args = parsed("h1:/v /m -o backup-volfile-servers=h2:h3,port=99").unwrap();
+    fn as_mount_calls_it() {
+        let args =
+            parsed("h1:/v /m -s -n -v -o port=99 -o backup-volfile-servers=h2:h3,bogus -t mboxfs -N 17").unwrap();
         assert_eq!(args.bricks, ["h1:99", "h2:99", "h3:99"]);
+        assert!(parsed("h1:/v /m -snv -o ro").unwrap().options.read_only);
+        assert!(parsed("-f h1:/v /m").unwrap().foreground);
+        assert_eq!(parsed("[::1]:/v /m").unwrap().bricks, ["[::1]:24009"]);
     }
 
     #[test]
-    fn mistakes_are_named() {
-        assert!(parsed("h1:/v /m -o bogus").unwrap_err().contains("bogus"));
-        assert!(parsed("h1/v /m").unwrap_err().contains("HOST:/VOLUME"));
-        assert!(parsed("h1:/v").is_err());
+    fn mistakes_are_one_line_and_a_hint() {
+        for line in [
+            "h1:/v /m -o bogus",
+            "h1/v /m",
+            "h1:/v/w /m",
+            ":/v /m",
+            "h1:/ /m",
+            "h1:/v",
+            "",
+            "h1:/v /m x",
+            "h1:/v /m -Q",
+        ] {
+            let failure = parsed(line).unwrap_err();
+            assert!(
+                !failure.why.is_empty() && !failure.why.contains('\n') && failure.hint.is_some(),
+                "{line}: {failure:?}"
+            );
+        }
+        assert!(parsed("h1:/v /m -Q").unwrap_err().why.contains("-Q"));
+    }
+
+    #[test]
+    fn help_names_every_option() {
+        let Ok(Asked::Print(text)) = parse(["--help"].into_iter().map(OsString::from)) else {
+            panic!("no help")
+        };
+        for word in ["-o", "-f", "backup-volfile-servers", "mount-timeout", "HOST:/VOLUME"] {
+            assert!(text.contains(word), "{word}: {text}");
+        }
+        assert!(!text.contains("--child"));
     }
 }

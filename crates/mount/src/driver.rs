@@ -1,59 +1,92 @@
-//! The loop around the brain of the mount: the only place with its lock, its stream and its timers.
+//! The brain of the mount under its lock: what goes in, and carrying out what comes out.
 //!
-//! Promises
-//! J1  The event thread never waits: it steps the brain, and answers what can be answered at once.
-//! J2  The lock is never held over an answer to the kernel or a system call on the own mount.
+//! J1  The event thread never waits for the brick: it steps the brain, and answers what can be answered at once.
+//! J2  The lock is never held over an answer to the kernel or over a system call on the own mount.
+//! J3  Frames leave in the order in which the brain said them: they go into the stream's queue under the lock.
+//! J4  A panic in the brain costs the call that it happened in (ESTALE, never EIO), not the mount.
 //!
-//! Not here: decoding calls (`ops`).
+//! Not here: decoding calls (`ops`), the stream itself (`stream`).
 
-use crate::{process, reply::Reply};
+use crate::reply::Reply;
 use mboxfs_client::{
     Client,
     input::{Call, CallId, Caller, Clock, Config, Input},
     output::{Answer, Event, Output},
 };
 use mboxfs_rpc::Sender;
-use mboxfs_types::{Errno, Nanos, Timestamp, call::ToBrick};
+use mboxfs_types::{
+    Errno, Ino, Nanos, Timestamp,
+    call::{ToBrick, ToMount},
+    limits,
+};
 use rustix::time::{ClockId, clock_gettime};
 use std::{
+    any::Any,
     collections::BTreeMap,
     ffi::OsStr,
     os::unix::ffi::OsStrExt,
     panic::{AssertUnwindSafe, catch_unwind},
-    path::{Path, PathBuf},
-    sync::{Mutex, MutexGuard, PoisonError, mpsc},
-    time::Duration,
+    path::PathBuf,
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU32, Ordering},
+        mpsc,
+    },
 };
-use tokio::sync::mpsc as async_mpsc;
-
-/// How long a brick may take to accept a stream.
-const DIAL: Duration = Duration::from_millis(1000);
+use tokio::sync::watch;
 
 /// What the program wants to know of the mount.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) enum News {
+    /// The volume is served.
     Ready,
+    /// It never will be.
     Refused(String),
+    /// Shutdown is complete.
     Finished,
+    /// The stream has ended after that: what was said on it has been heard.
+    HungUp,
+    /// A signal asks for the end.
+    Signal,
+    /// The kernel's side has ended: somebody unmounted the volume.
+    Unmounted,
 }
+
+/// The stream that the brain wants; a new number for each wish, so that words of an older stream are told apart.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub(crate) struct Wanted {
+    pub(crate) stream: u64,
+    /// `host:port`; none: no stream.
+    pub(crate) address: Option<String>,
+}
+
+/// An answer on its way out of the lock.
+type Answered = (Reply, Result<Answer, Errno>);
 
 struct Inner {
     client: Client,
     replies: BTreeMap<CallId, Reply>,
     next_call: u64,
-    /// Number of the stream wanted now; words of an older one are dropped.
+    /// Number of the stream wanted now.
     stream: u64,
     link: Option<Sender<ToBrick>>,
-    /// Start times of watched processes.
-    started: BTreeMap<u32, Option<u64>>,
+    /// When the brain wants its next tick.
+    due: Option<Nanos>,
+    /// After a panic: calls up to this one may have been lost in it; they are given up then (J4).
+    suspects: Option<(CallId, Nanos)>,
+    /// Why no stream could be had, for the one who mounts.
+    trouble: Option<String>,
+    finished: bool,
 }
 
 /// The brain with everything that it needs.
 pub(crate) struct Driver {
     inner: Mutex<Inner>,
-    dials: async_mpsc::UnboundedSender<(u64, String)>,
+    wanted: watch::Sender<Wanted>,
     pokes: mpsc::SyncSender<PathBuf>,
     news: mpsc::Sender<News>,
+    /// Thread id of the poke thread; 0 as long as there is none.
+    poker: AtomicU32,
 }
 
 fn clock() -> Clock {
@@ -69,37 +102,82 @@ fn clock() -> Clock {
 }
 
 impl Driver {
-    /// The driver, and the ends that `run` and the poke thread need.
-    pub(crate) fn new(config: Config, news: mpsc::Sender<News>) -> (Self, Ends) {
-        let (dials, dialled) = async_mpsc::unbounded_channel();
-        let (pokes, poked) = mpsc::sync_channel(64);
+    /// The driver, and what it wants `stream` to do.
+    pub(crate) fn new(
+        config: Config,
+        pokes: mpsc::SyncSender<PathBuf>,
+        news: mpsc::Sender<News>,
+    ) -> (Self, watch::Receiver<Wanted>) {
+        let (wanted, wishes) = watch::channel(Wanted::default());
+        let now = clock();
         let inner = Inner {
-            client: Client::new(config, clock()),
+            client: Client::new(config, now),
             replies: BTreeMap::new(),
             next_call: 0,
             stream: 0,
             link: None,
-            started: BTreeMap::new(),
+            due: Some(now.mono),
+            suspects: None,
+            trouble: None,
+            finished: false,
         };
         (
             Self {
                 inner: Mutex::new(inner),
-                dials,
+                wanted,
                 pokes,
                 news,
+                poker: AtomicU32::new(0),
             },
-            Ends { dialled, poked },
+            wishes,
         )
     }
 
-    // A panic in a step poisons the lock; mail must go on, so the state is taken as it is.
+    // Panics of the brain are caught inside; whatever else poisons the lock, mail must go on.
     fn lock(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(crate) fn has_staged(&self, ino: mboxfs_types::Ino) -> bool {
+    // ---- what the threads around it ask
+
+    pub(crate) fn has_staged(&self, ino: Ino) -> bool {
         self.lock().client.has_staged(ino)
     }
+
+    /// Calls that wait for a lock, with the thread that waits.
+    pub(crate) fn waiting(&self) -> Vec<(CallId, u32)> {
+        self.lock().client.waiting()
+    }
+
+    /// Processes whose end the brain wants to know.
+    pub(crate) fn watched(&self) -> Vec<u32> {
+        self.lock().client.watched()
+    }
+
+    pub(crate) fn poker_is(&self, tid: u32) {
+        self.poker.store(tid, Ordering::Relaxed);
+    }
+
+    /// Is this the thread that makes the mount's own truncates?
+    pub(crate) fn is_poker(&self, tid: u32) -> bool {
+        tid != 0 && self.poker.load(Ordering::Relaxed) == tid
+    }
+
+    /// Why the last try to reach a brick failed.
+    pub(crate) fn trouble(&self) -> Option<String> {
+        self.lock().trouble.clone()
+    }
+
+    pub(crate) fn troubled_by(&self, why: String) {
+        self.lock().trouble = Some(why);
+    }
+
+    pub(crate) fn tell(&self, news: News) {
+        // Nobody listens any more only when the program is ending.
+        let _ = self.news.send(news);
+    }
+
+    // ---- inputs
 
     /// A call of the kernel.
     pub(crate) fn call(&self, caller: Caller, call: Call, reply: Reply) {
@@ -110,47 +188,97 @@ impl Driver {
         self.step(inner, Input::Call { id, caller, call });
     }
 
-    /// A call without an answer.
-    pub(crate) fn tell(&self, call: Call) {
-        let mut inner = self.lock();
-        inner.next_call += 1;
-        let id = CallId(inner.next_call);
-        self.step(
-            inner,
-            Input::Call {
-                id,
-                caller: Caller::default(),
-                call,
-            },
-        );
+    /// Calls without an answer.
+    pub(crate) fn forget(&self, all: impl Iterator<Item = (Ino, u64)>) {
+        for (ino, count) in all {
+            let mut inner = self.lock();
+            inner.next_call += 1;
+            let id = CallId(inner.next_call);
+            self.step(
+                inner,
+                Input::Call {
+                    id,
+                    caller: Caller::default(),
+                    call: Call::Forget { ino, count },
+                },
+            );
+        }
     }
 
     pub(crate) fn input(&self, input: Input) {
         self.step(self.lock(), input);
     }
 
-    fn step(&self, mut inner: MutexGuard<'_, Inner>, input: Input) {
-        let mut out = Vec::new();
-        let stepped = catch_unwind(AssertUnwindSafe(|| inner.client.step(clock(), input, &mut out)));
-        if stepped.is_err() {
-            tracing::error!("a step of the mount panicked; the call is answered with ESTALE");
+    /// Something happened on this stream. False: the stream is not wanted any more.
+    pub(crate) fn on_stream(&self, stream: u64, what: OnStream) -> bool {
+        let mut inner = self.lock();
+        if inner.stream != stream {
+            return false;
         }
-        let mut answers: Vec<(Reply, Result<Answer, Errno>)> = Vec::new();
-        for output in out {
-            self.carry_out(&mut inner, output, &mut answers);
+        let input = match what {
+            OnStream::Up(send) => {
+                inner.link = Some(send);
+                Input::Connected
+            }
+            OnStream::Frame(frame) => Input::Frame(frame),
+            OnStream::Down if inner.finished => {
+                // As it should be: the brain has said all that it had to say.
+                inner.link = None;
+                self.tell(News::HungUp);
+                return true;
+            }
+            OnStream::Down => {
+                inner.link = None;
+                Input::Disconnected
+            }
+        };
+        self.step(inner, input);
+        true
+    }
+
+    /// A tick, if the brain wants one or a call waits.
+    pub(crate) fn tick(&self) {
+        let mut inner = self.lock();
+        let now = clock().mono;
+        if inner.suspects.is_some_and(|(_, until)| now >= until) {
+            self.give_up_suspects(&mut inner);
         }
-        if stepped.is_err()
-            && let Some(entry) = inner.replies.pop_last()
-        {
-            answers.push((entry.1, Err(Errno::ESTALE)));
-        }
-        drop(inner); // J2
-        for (reply, result) in answers {
-            reply(result);
+        if inner.due.is_some_and(|due| due <= now) || !inner.replies.is_empty() {
+            inner.due = None;
+            self.step(inner, Input::Tick);
         }
     }
 
-    fn carry_out(&self, inner: &mut Inner, output: Output, answers: &mut Vec<(Reply, Result<Answer, Errno>)>) {
+    // ---- the step
+
+    fn step(&self, mut inner: MutexGuard<'_, Inner>, input: Input) {
+        let call = if let Input::Call { id, .. } = input {
+            Some(id)
+        } else {
+            None
+        };
+        let mut out = Vec::new();
+        let now = clock();
+        let stepped = catch_unwind(AssertUnwindSafe(|| inner.client.step(now, input, &mut out)));
+        let mut answers = Vec::new();
+        for output in out {
+            self.carry_out(&mut inner, output, &mut answers);
+        }
+        if let Err(panic) = stepped {
+            self.on_panic(&mut inner, call, now.mono, panic.as_ref(), &mut answers);
+        }
+        // A deadline stays due until a tick has seen it, however often other inputs move the brain's own one on.
+        inner.due = match (inner.due, inner.client.next_deadline()) {
+            (Some(a), Some(b)) => Some(a.min(b)),
+            (a, b) => a.or(b),
+        };
+        drop(inner); // J2
+        for (reply, result) in answers {
+            reply.answer(result);
+        }
+    }
+
+    fn carry_out(&self, inner: &mut Inner, output: Output, answers: &mut Vec<Answered>) {
         match output {
             Output::Done { id, result } => {
                 if let Some(reply) = inner.replies.remove(&id) {
@@ -161,144 +289,86 @@ impl Driver {
                 if let Some(link) = &inner.link
                     && link.send(frame).is_err()
                 {
-                    inner.link = None; // the receiving side ends too, and says so
+                    inner.link = None; // the receiving half ends too, and `stream` says so
                 }
             }
-            Output::Connect { address } => {
-                inner.stream += 1;
-                inner.link = None;
-                // Fails only when the program ends.
-                let _ = self.dials.send((inner.stream, address));
-            }
-            Output::Disconnect => {
-                inner.stream += 1;
-                inner.link = None;
-            }
+            Output::Connect { address } => self.want(inner, Some(address)),
+            Output::Disconnect => self.want(inner, None),
             Output::Poke { path } => {
                 let path: PathBuf = path.iter().map(|n| OsStr::from_bytes(n.as_bytes())).collect();
-                // A full queue: watchers are woken late, by their own polling.
+                // No room: see `poke`.
                 let _ = self.pokes.try_send(path);
             }
-            Output::Refused { why } => self.report(News::Refused(why)),
-            Output::Ready => self.report(News::Ready),
-            Output::Finished => self.report(News::Finished),
+            Output::Refused { why } => self.tell(News::Refused(why)),
+            Output::Ready => self.tell(News::Ready),
+            Output::Finished => self.finish(inner),
             Output::Event(event) => log(&event),
         }
     }
 
-    fn report(&self, news: News) {
-        let _ = self.news.send(news);
-    }
-
-    fn wanted(&self, stream: u64) -> bool {
-        self.lock().stream == stream
-    }
-
-    /// One stream to a brick, for as long as it lasts and is wanted.
-    async fn serve(&self, stream: u64, address: String) {
-        let link = match mboxfs_rpc::dial_mount(&address, DIAL).await {
-            Ok(link) => link,
-            Err(error) => {
-                tracing::debug!("{error}");
-                if self.wanted(stream) {
-                    self.input(Input::Disconnected);
-                }
-                return;
-            }
-        };
-        let mboxfs_rpc::Link { send, mut recv, .. } = link;
-        {
-            let mut inner = self.lock();
-            if inner.stream != stream {
-                return;
-            }
-            inner.link = Some(send);
-            self.step(inner, Input::Connected);
+    fn want(&self, inner: &mut Inner, address: Option<String>) {
+        inner.stream += 1;
+        inner.link = None;
+        if inner.finished {
+            self.tell(News::HungUp);
         }
-        while let Some(frame) = recv.recv().await {
-            let inner = self.lock();
-            if inner.stream != stream {
-                return;
-            }
-            self.step(inner, Input::Frame(frame));
-        }
-        let mut inner = self.lock();
-        if inner.stream == stream {
-            tracing::info!("lost {address}: {}", recv.why_ended().unwrap_or_default());
-            inner.link = None;
-            self.step(inner, Input::Disconnected);
-        }
-    }
-
-    /// Signals that are pending for those who wait, and makers of dotlocks that are gone.
-    fn look_at_processes(&self, watched: bool) {
-        let waiting = self.lock().client.waiting();
-        for (id, pid) in waiting {
-            if pid != 0 && process::interrupted(pid) {
-                self.input(Input::Interrupt(id));
-            }
-        }
-        if !watched {
-            return;
-        }
-        let pids = self.lock().client.watched();
-        for pid in pids {
-            let now = process::started(pid);
-            let before = *self.lock().started.entry(pid).or_insert(now);
-            if now.is_none() || now != before {
-                self.lock().started.remove(&pid);
-                self.input(Input::Gone { pid });
-            }
-        }
-    }
-}
-
-/// What the threads of the driver receive from.
-pub(crate) struct Ends {
-    dialled: async_mpsc::UnboundedReceiver<(u64, String)>,
-    poked: mpsc::Receiver<PathBuf>,
-}
-
-/// Runs streams and timers until the program ends. `dir`: the mount point, for pokes.
-pub(crate) fn run(driver: &'static Driver, ends: Ends, dir: &Path) -> std::io::Result<()> {
-    let Ends { mut dialled, poked } = ends;
-    let dir = dir.to_owned();
-    std::thread::Builder::new().name("poke".into()).spawn(move || {
-        for path in poked {
-            poke(&dir.join(path));
-        }
-    })?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    std::thread::Builder::new().name("brick".into()).spawn(move || {
-        runtime.block_on(async {
-            let mut tick = tokio::time::interval(Duration::from_millis(20));
-            let mut count = 0u64;
-            loop {
-                tokio::select! {
-                    Some((stream, address)) = dialled.recv() => {
-                        tokio::spawn(driver.serve(stream, address));
-                    }
-                    _ = tick.tick() => {
-                        driver.input(Input::Tick);
-                        count += 1;
-                        if count.is_multiple_of(5) {
-                            driver.look_at_processes(count.is_multiple_of(25));
-                        }
-                    }
-                }
-            }
+        self.wanted.send_replace(Wanted {
+            stream: inner.stream,
+            address,
         });
-    })?;
-    Ok(())
+    }
+
+    /// The queue is emptied towards the brick after its sender is dropped, and the brick then closes the stream.
+    fn finish(&self, inner: &mut Inner) {
+        inner.finished = true;
+        self.tell(News::Finished);
+        if inner.link.take().is_none() {
+            self.tell(News::HungUp);
+        }
+    }
+
+    // ---- after a panic (J4)
+
+    fn on_panic(
+        &self,
+        inner: &mut Inner,
+        call: Option<CallId>,
+        now: Nanos,
+        panic: &(dyn Any + Send),
+        answers: &mut Vec<Answered>,
+    ) {
+        let text = panic.downcast_ref::<&str>().copied();
+        let text = text
+            .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
+            .unwrap_or("no words");
+        tracing::error!("the brain of the mount panicked: {text}");
+        if let Some(reply) = call.and_then(|id| inner.replies.remove(&id)) {
+            answers.push((reply, Err(Errno::ESTALE)));
+        }
+        // A call that was only woken by this input is gone from the brain too, and its number is not known here. Whatever
+        // has no answer after the time in which the brain answers everything but waits for locks is taken for lost.
+        inner.suspects = Some((CallId(inner.next_call), now + limits::OP_TIMEOUT));
+    }
+
+    fn give_up_suspects(&self, inner: &mut Inner) {
+        let Some((last, _)) = inner.suspects.take() else { return };
+        let waiting = inner.client.waiting();
+        let lost: Vec<CallId> = inner.replies.range(..=last).map(|(id, _)| *id).collect();
+        for id in lost.into_iter().filter(|id| !waiting.iter().any(|(w, _)| w == id)) {
+            tracing::error!("a call was lost in a panic; it is answered with ESTALE");
+            if let Some(reply) = inner.replies.remove(&id) {
+                // On a thread of its own: J2, and rare enough.
+                std::thread::spawn(move || drop(reply));
+            }
+        }
+    }
 }
 
-/// Raises IN_MODIFY: a truncate to the own size, which the brain ignores because this process makes it.
-fn poke(path: &Path) {
-    if let Ok(file) = std::fs::OpenOptions::new().write(true).open(path)
-        && let Ok(meta) = file.metadata()
-    {
-        let _ = file.set_len(meta.len());
-    }
+/// What happens on a stream.
+pub(crate) enum OnStream {
+    Up(Sender<ToBrick>),
+    Frame(ToMount),
+    Down,
 }
 
 fn log(event: &Event) {
@@ -311,5 +381,55 @@ fn log(event: &Event) {
         Event::DotlockReaped { name, pid } => tracing::info!("removed dotlock {name}: process {pid} is gone"),
         Event::SessionDropped { ino } => tracing::info!("dropped the lock session of a killed process on {ino}"),
         Event::SessionSplit { ino } => tracing::warn!("a lock session on {ino} was committed in pieces"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn driver() -> (Driver, watch::Receiver<Wanted>, mpsc::Receiver<News>) {
+        let (pokes, _) = mpsc::sync_channel(1);
+        let (news, heard) = mpsc::channel();
+        let config = Config {
+            volume: "v".into(),
+            client: [7; 16],
+            nonce: 1,
+            bricks: vec!["h1:1".into()],
+            local: Vec::new(),
+        };
+        let (driver, wanted) = Driver::new(config, pokes, news);
+        (driver, wanted, heard)
+    }
+
+    #[test]
+    fn the_first_tick_wants_a_stream() {
+        let (driver, mut wanted, _heard) = driver();
+        driver.tick();
+        assert_eq!(wanted.borrow_and_update().address.as_deref(), Some("h1:1"));
+    }
+
+    #[test]
+    fn words_of_an_older_stream_reach_nobody() {
+        let (driver, mut wanted, _heard) = driver();
+        driver.tick();
+        let stream = wanted.borrow_and_update().stream;
+        assert!(!driver.on_stream(stream - 1, OnStream::Down));
+        assert!(driver.on_stream(stream, OnStream::Down));
+    }
+
+    #[test]
+    fn without_a_brick_the_end_comes_at_once() {
+        let (driver, _wanted, heard) = driver();
+        driver.input(Input::Shutdown);
+        assert_eq!(heard.try_iter().collect::<Vec<_>>(), [News::Finished, News::HungUp]);
+    }
+
+    #[test]
+    fn the_thread_of_the_own_truncates() {
+        let (driver, _wanted, _heard) = driver();
+        assert!(!driver.is_poker(0) && !driver.is_poker(5));
+        driver.poker_is(5);
+        assert!(driver.is_poker(5) && !driver.is_poker(6));
     }
 }

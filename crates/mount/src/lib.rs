@@ -1,13 +1,22 @@
 //! The FUSE edge: kernel -> brain of the mount -> brick, and back; the program `mount.mboxfs`.
 //!
-//! Promises: no logic about mail, leases or replication here; `ops` decodes, `driver` steps the brain, `reply` answers.
+//! Promises: no logic about mail, leases or replication here. The way of a call: `ops` decodes, `driver` steps the brain,
+//! `reply` answers; `stream` carries frames to and from the brick; `watch` and `poke` look after what the FUSE library
+//! and the kernel do not tell. `daemon` is the program around it, `kernel` mounts and unmounts.
+//!
 //! Not here: the brain (`client`), the wire (`rpc`).
 
 mod args;
 mod daemon;
 mod driver;
+mod fstab;
+mod host;
+mod kernel;
 mod ops;
+mod poke;
 mod process;
 mod reply;
+mod stream;
+mod watch;
 
 pub use daemon::main;

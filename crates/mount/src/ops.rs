@@ -1,45 +1,79 @@
-//! Kernel requests: decode, hand to the driver, encode the answer. Nothing else.
+//! Kernel requests: decode, hand to the driver. Nothing else.
 //!
-//! Promises: every request is answered once. Not here: what the answer is (`client`).
+//! D1  Every request is answered once, by `reply`.
+//! D2  What could block is never done here: this is the event thread (`driver` J1). /proc is read for dotlocks, and for
+//!     closes with staged bytes, only.
+//!
+//! Not here: what the answer is (`client`), how it is written (`reply`).
 
 use crate::{
     driver::Driver,
     process,
-    reply::{attr, errno, kind, timestamp, ttl},
+    reply::{F_RDLCK, F_UNLCK, F_WRLCK, NOT_OFFERED, OFFSET_MAX, Reply, To, errno, timestamp},
 };
 use bytes::Bytes;
 use fuser::{
-    Errno as K, FileHandle, Filesystem, FopenFlags, Generation, INodeNo, InitFlags, KernelConfig, LockOwner, OpenFlags,
-    RenameFlags, ReplyAttr, ReplyCreate, ReplyData, ReplyDirectory, ReplyEmpty, ReplyEntry, ReplyLock, ReplyOpen,
-    ReplyStatfs, ReplyWrite, ReplyXattr, Request, TimeOrNow, WriteFlags,
+    CopyFileRangeFlags, FileHandle, Filesystem, INodeNo, InitFlags, IoctlFlags, KernelConfig, LockOwner, OpenFlags,
+    PollFlags, PollNotifier, RenameFlags, ReplyAttr, ReplyBmap, ReplyCreate, ReplyData, ReplyDirectory, ReplyEmpty,
+    ReplyEntry, ReplyIoctl, ReplyLock, ReplyLseek, ReplyOpen, ReplyPoll, ReplyStatfs, ReplyWrite, ReplyXattr, Request,
+    TimeOrNow, WriteFlags,
 };
-use mboxfs_client::{
-    input::{Call, Caller, Fh, OpenFlags as Flags},
-    output::Answer,
-};
-use mboxfs_types::{Errno, Ino, LockKind, Name, Range, call::SetAttr};
-use std::{ffi::OsStr, os::unix::ffi::OsStrExt, time::SystemTime};
+use mboxfs_client::input::{Call, Caller, Fh, OpenFlags as Flags};
+use mboxfs_types::{Errno, Ino, LockKind, Name, Range, call::SetAttr, limits};
+use std::{ffi::OsStr, os::unix::ffi::OsStrExt, path::Path, time::SystemTime};
 
 const O_ACCMODE: i32 = 3;
 const O_WRONLY: i32 = 1;
 const O_EXCL: i32 = 0o200;
 const O_TRUNC: i32 = 0o1000;
 const O_APPEND: i32 = 0o2000;
+/// `O_SYNC` has this bit too.
 const O_DSYNC: i32 = 0o10000;
-const F_RDLCK: i32 = 0;
-const F_WRLCK: i32 = 1;
-const F_UNLCK: i32 = 2;
 const S_IFMT: u32 = 0o170_000;
 const S_IFREG: u32 = 0o100_000;
+const XATTR_CREATE: i32 = 1;
+const XATTR_REPLACE: i32 = 2;
 /// `Caller::ppid` of a FLUSH by a process that a signal kills: agreed with the brain (`client::file_calls::KILLED`).
 const KILLED: u32 = u32::MAX;
-/// What answers, but not as a known answer should.
-const ODD: K = K::ESTALE;
+/// Largest WRITE and READ: the brain passes either on in one piece.
+const IO_BYTES_MAX: u32 = limits::EXTENT_BYTES_MAX as u32;
 
 /// The filesystem as the FUSE library sees it.
 pub(crate) struct Ops {
     driver: &'static Driver,
-    own_pid: u32,
+}
+
+impl Ops {
+    pub(crate) const fn new(driver: &'static Driver) -> Self {
+        Self { driver }
+    }
+
+    fn call(&self, req: &Request, call: Call, to: To) {
+        let caller = Caller {
+            uid: req.uid(),
+            gid: req.gid(),
+            pid: req.pid(),
+            ppid: 0,
+        };
+        self.driver.call(caller, call, Reply::new(to));
+    }
+
+    /// A call that makes `name`: if that is a dotlock, its owner is the process of the calling thread, and its parent.
+    fn call_to_make(&self, req: &Request, name: &Name, call: Call, to: To) {
+        let family = if name.is_dotlock() {
+            process::family(req.pid())
+        } else {
+            None
+        };
+        let (pid, ppid) = family.unwrap_or_else(|| (req.pid(), 0));
+        let caller = Caller {
+            uid: req.uid(),
+            gid: req.gid(),
+            pid,
+            ppid,
+        };
+        self.driver.call(caller, call, Reply::new(to));
+    }
 }
 
 fn flags(bits: i32) -> Flags {
@@ -52,39 +86,24 @@ fn flags(bits: i32) -> Flags {
     }
 }
 
-fn open_flags(dotlock: bool) -> FopenFlags {
-    // A dotlock has no content worth a FLUSH; for any other file FLUSH is what releases POSIX locks at close.
-    if dotlock {
-        FopenFlags::FOPEN_DIRECT_IO | FopenFlags::FOPEN_NOFLUSH
-    } else {
-        FopenFlags::FOPEN_DIRECT_IO
+const fn lock_kind(typ: i32) -> Option<LockKind> {
+    match typ {
+        F_RDLCK => Some(LockKind::Shared),
+        F_WRLCK => Some(LockKind::Exclusive),
+        _ => None,
     }
 }
 
-fn caller(req: &Request) -> (u32, u32, u32) {
-    (req.uid(), req.gid(), req.pid())
+fn range(start: u64, end: u64) -> Range {
+    Range {
+        start,
+        end: if end >= OFFSET_MAX { u64::MAX } else { end.max(start) },
+    }
 }
 
-impl Ops {
-    pub(crate) fn new(driver: &'static Driver) -> Self {
-        Self {
-            driver,
-            own_pid: std::process::id(),
-        }
-    }
-
-    fn call(&self, req: &Request, call: Call, answer: impl FnOnce(Result<Answer, Errno>) + Send + 'static) {
-        let (uid, gid, pid) = caller(req);
-        self.driver
-            .call(Caller { uid, gid, pid, ppid: 0 }, call, Box::new(answer));
-    }
-
-    /// With the parent, for calls that may make a dotlock.
-    fn call_with_parent(&self, req: &Request, call: Call, answer: impl FnOnce(Result<Answer, Errno>) + Send + 'static) {
-        let (uid, gid, pid) = caller(req);
-        let ppid = process::parent(pid);
-        self.driver.call(Caller { uid, gid, pid, ppid }, call, Box::new(answer));
-    }
+/// Only `user.` attributes are kept. ENOSYS would end all questions of the kernel, those for `user.` included.
+fn is_kept(name: &OsStr) -> bool {
+    name.as_bytes().starts_with(b"user.")
 }
 
 /// The name, or the error that it deserves.
@@ -97,134 +116,193 @@ macro_rules! name {
     };
 }
 
-fn empty(reply: ReplyEmpty) -> impl FnOnce(Result<Answer, Errno>) + Send {
-    move |result| match result {
-        Ok(_) => reply.ok(),
-        Err(e) => reply.error(errno(e)),
-    }
-}
-
-fn entry(reply: ReplyEntry) -> impl FnOnce(Result<Answer, Errno>) + Send {
-    move |result| match result {
-        Ok(Answer::Entry {
-            attr: a,
-            entry_ttl,
-            attr_ttl,
-        }) => {
-            reply.entry_with_ttls(&ttl(attr_ttl), &ttl(entry_ttl), &attr(&a), Generation(0));
-        }
-        Ok(_) => reply.error(ODD),
-        Err(e) => reply.error(errno(e)),
-    }
-}
-
-fn attributes(reply: ReplyAttr) -> impl FnOnce(Result<Answer, Errno>) + Send {
-    move |result| match result {
-        Ok(Answer::Attr { attr: a, ttl: t }) => reply.attr(&ttl(t), &attr(&a)),
-        Ok(_) => reply.error(ODD),
-        Err(e) => reply.error(errno(e)),
-    }
-}
-
-fn data(reply: ReplyData) -> impl FnOnce(Result<Answer, Errno>) + Send {
-    move |result| match result {
-        Ok(Answer::Data(bytes)) => reply.data(&bytes),
-        Ok(_) => reply.error(ODD),
-        Err(e) => reply.error(errno(e)),
-    }
-}
-
-fn opened(reply: ReplyOpen, dir: bool) -> impl FnOnce(Result<Answer, Errno>) + Send {
-    move |result| match result {
-        Ok(Answer::Opened { fh, dotlock }) => {
-            reply.opened(
-                FileHandle(fh.0),
-                if dir { FopenFlags::empty() } else { open_flags(dotlock) },
-            );
-        }
-        Ok(_) => reply.error(ODD),
-        Err(e) => reply.error(errno(e)),
-    }
-}
-
-/// getxattr(2), listxattr(2): size 0 asks for the length; too little room is ERANGE.
-fn value(reply: ReplyXattr, size: u32) -> impl FnOnce(Result<Answer, Errno>) + Send {
-    move |result| {
-        let bytes = match result {
-            Ok(Answer::Data(bytes)) => bytes.to_vec(),
-            Ok(Answer::Names(names)) => names.iter().flat_map(|n| n.iter().copied().chain([0])).collect(),
-            Ok(_) => return reply.error(ODD),
-            Err(e) => return reply.error(errno(e)),
-        };
-        match u32::try_from(bytes.len()) {
-            Ok(len) if size == 0 => reply.size(len),
-            Ok(len) if len <= size => reply.data(&bytes),
-            _ => reply.error(K::ERANGE),
-        }
-    }
-}
-
-const fn lock_kind(typ: i32) -> Option<LockKind> {
-    match typ {
-        F_RDLCK => Some(LockKind::Shared),
-        F_WRLCK => Some(LockKind::Exclusive),
-        _ => None,
-    }
-}
-
-fn range(start: u64, end: u64) -> Range {
-    // The kernel says OFFSET_MAX for "to the end, however far it grows".
-    Range {
-        start,
-        end: if end >= i64::MAX as u64 {
-            u64::MAX
-        } else {
-            end.max(start)
-        },
-    }
-}
-
 impl Filesystem for Ops {
     fn init(&mut self, _req: &Request, config: &mut KernelConfig) -> std::io::Result<()> {
-        let wanted = [
-            InitFlags::FUSE_POSIX_LOCKS,
-            InitFlags::FUSE_FLOCK_LOCKS,
-            InitFlags::FUSE_BIG_WRITES,
-            InitFlags::FUSE_ASYNC_READ,
-            InitFlags::FUSE_PARALLEL_DIROPS,
-        ];
-        for capability in wanted {
-            // Without one of them the kernel does without: locks would be of one node only, so those must be there.
-            let missing = config.add_capabilities(capability).is_err();
-            if missing && (capability == InitFlags::FUSE_POSIX_LOCKS || capability == InitFlags::FUSE_FLOCK_LOCKS) {
-                return Err(std::io::Error::other(
-                    "the kernel cannot pass locks to a FUSE filesystem",
-                ));
-            }
+        // Without these, locks would exclude on one node only: better no mount.
+        if config
+            .add_capabilities(InitFlags::FUSE_POSIX_LOCKS | InitFlags::FUSE_FLOCK_LOCKS)
+            .is_err()
+        {
+            return Err(std::io::Error::other(
+                "the kernel cannot pass locks to a FUSE filesystem",
+            ));
         }
-        let _ = config.set_max_write(1 << 20);
+        // Nothing that fuser 0.18.0 takes but cannot do (TECH.md 1.1), and no writeback cache: the kernel would be the
+        // authority on size and mtime. ASYNC_READ, BIG_WRITES and MAX_PAGES are asked for by the library.
+        let _ = config.add_capabilities(InitFlags::FUSE_PARALLEL_DIROPS);
+        let _ = config.set_max_write(IO_BYTES_MAX);
         Ok(())
     }
 
+    // ---- names
+
     fn lookup(&self, req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
         let dir = Ino(parent.0);
+        // `.` and `..` are sent for NFS export only, which is not asked for.
         let call = match name.as_bytes() {
-            b"." => return reply.error(K::EINVAL),
+            b"." => return reply.error(errno(Errno::ESTALE)),
             b".." => Call::LookupParent { ino: dir },
             _ => Call::Lookup {
                 dir,
                 name: name!(name, reply),
             },
         };
-        self.call(req, call, entry(reply));
+        self.call(req, call, To::Entry(reply));
     }
 
     fn forget(&self, _req: &Request, ino: INodeNo, count: u64) {
-        self.driver.tell(Call::Forget { ino: Ino(ino.0), count });
+        self.driver.forget(std::iter::once((Ino(ino.0), count)));
     }
 
+    fn mknod(
+        &self,
+        req: &Request,
+        parent: INodeNo,
+        name: &OsStr,
+        mode: u32,
+        _umask: u32,
+        _rdev: u32,
+        reply: ReplyEntry,
+    ) {
+        if mode & S_IFMT != S_IFREG && mode & S_IFMT != 0 {
+            return reply.error(errno(Errno::EPERM)); // pipes, sockets and devices have no place in a mail spool
+        }
+        let name = name!(name, reply);
+        let call = Call::Mknod {
+            dir: Ino(parent.0),
+            name: name.clone(),
+            mode: mode & 0o7777,
+        };
+        self.call_to_make(req, &name, call, To::Entry(reply));
+    }
+
+    fn mkdir(&self, req: &Request, parent: INodeNo, name: &OsStr, mode: u32, _umask: u32, reply: ReplyEntry) {
+        let call = Call::Mkdir {
+            dir: Ino(parent.0),
+            name: name!(name, reply),
+            mode: mode & 0o7777,
+        };
+        self.call(req, call, To::Entry(reply));
+    }
+
+    fn unlink(&self, req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        let call = Call::Unlink {
+            dir: Ino(parent.0),
+            name: name!(name, reply),
+        };
+        self.call(req, call, To::Empty(reply));
+    }
+
+    fn rmdir(&self, req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        let call = Call::Rmdir {
+            dir: Ino(parent.0),
+            name: name!(name, reply),
+        };
+        self.call(req, call, To::Empty(reply));
+    }
+
+    fn symlink(&self, req: &Request, parent: INodeNo, name: &OsStr, target: &Path, reply: ReplyEntry) {
+        let target = target.as_os_str().as_bytes().to_vec();
+        let call = Call::Symlink {
+            dir: Ino(parent.0),
+            name: name!(name, reply),
+            target,
+        };
+        self.call(req, call, To::Entry(reply));
+    }
+
+    fn readlink(&self, req: &Request, ino: INodeNo, reply: ReplyData) {
+        self.call(req, Call::ReadLink { ino: Ino(ino.0) }, To::Data(reply));
+    }
+
+    fn rename(
+        &self,
+        req: &Request,
+        parent: INodeNo,
+        name: &OsStr,
+        newparent: INodeNo,
+        newname: &OsStr,
+        flags: RenameFlags,
+        reply: ReplyEmpty,
+    ) {
+        if !(flags - RenameFlags::RENAME_NOREPLACE).is_empty() {
+            return reply.error(errno(Errno::EINVAL));
+        }
+        let call = Call::Rename {
+            dir: Ino(parent.0),
+            name: name!(name, reply),
+            to_dir: Ino(newparent.0),
+            to_name: name!(newname, reply),
+            noreplace: flags.contains(RenameFlags::RENAME_NOREPLACE),
+        };
+        self.call(req, call, To::Empty(reply));
+    }
+
+    fn link(&self, req: &Request, ino: INodeNo, newparent: INodeNo, newname: &OsStr, reply: ReplyEntry) {
+        let name = name!(newname, reply);
+        let call = Call::Link {
+            ino: Ino(ino.0),
+            dir: Ino(newparent.0),
+            name: name.clone(),
+        };
+        self.call_to_make(req, &name, call, To::Entry(reply));
+    }
+
+    fn create(
+        &self,
+        req: &Request,
+        parent: INodeNo,
+        name: &OsStr,
+        mode: u32,
+        _umask: u32,
+        bits: i32,
+        reply: ReplyCreate,
+    ) {
+        let name = name!(name, reply);
+        let call = Call::Create {
+            dir: Ino(parent.0),
+            name: name.clone(),
+            mode: mode & 0o7777,
+            flags: flags(bits),
+            excl: bits & O_EXCL != 0,
+        };
+        self.call_to_make(req, &name, call, To::Create(reply));
+    }
+
+    // ---- directories
+
+    fn opendir(&self, req: &Request, ino: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
+        self.call(req, Call::OpenDir { ino: Ino(ino.0) }, To::OpenDir(reply));
+    }
+
+    fn readdir(&self, req: &Request, ino: INodeNo, fh: FileHandle, offset: u64, reply: ReplyDirectory) {
+        self.call(
+            req,
+            Call::ReadDir {
+                ino: Ino(ino.0),
+                fh: Fh(fh.0),
+                offset,
+            },
+            To::Dir(reply),
+        );
+    }
+
+    fn releasedir(&self, req: &Request, _ino: INodeNo, fh: FileHandle, _flags: OpenFlags, reply: ReplyEmpty) {
+        self.call(req, Call::ReleaseDir { fh: Fh(fh.0) }, To::Empty(reply));
+    }
+
+    fn fsyncdir(&self, _req: &Request, _ino: INodeNo, _fh: FileHandle, _datasync: bool, reply: ReplyEmpty) {
+        reply.ok(); // changes of names are durable when they are answered
+    }
+
+    fn statfs(&self, req: &Request, _ino: INodeNo, reply: ReplyStatfs) {
+        self.call(req, Call::StatFs, To::Statfs(reply));
+    }
+
+    // ---- attributes
+
     fn getattr(&self, req: &Request, ino: INodeNo, _fh: Option<FileHandle>, reply: ReplyAttr) {
-        self.call(req, Call::GetAttr { ino: Ino(ino.0) }, attributes(reply));
+        self.call(req, Call::GetAttr { ino: Ino(ino.0) }, To::Attr(reply));
     }
 
     fn setattr(
@@ -252,6 +330,7 @@ impl Filesystem for Ops {
                 TimeOrNow::Now => now,
             })
         };
+        let mode = mode.map(|m| m & 0o7777);
         let set = SetAttr {
             mode,
             uid,
@@ -259,9 +338,9 @@ impl Filesystem for Ops {
             atime: atime.map(time),
             mtime: mtime.map(time),
         };
-        let own = req.pid() == self.own_pid;
         // A truncate sends the times along; the brain stamps them itself.
         let set = if size.is_some() { SetAttr::default() } else { set };
+        let own = self.driver.is_poker(req.pid());
         let call = Call::SetAttr {
             ino: Ino(ino.0),
             fh: fh.map(|f| Fh(f.0)),
@@ -269,108 +348,69 @@ impl Filesystem for Ops {
             size,
             own,
         };
-        self.call(req, call, attributes(reply));
+        self.call(req, call, To::Attr(reply));
     }
 
-    fn readlink(&self, req: &Request, ino: INodeNo, reply: ReplyData) {
-        self.call(req, Call::ReadLink { ino: Ino(ino.0) }, data(reply));
-    }
-
-    fn mknod(
+    fn setxattr(
         &self,
         req: &Request,
-        parent: INodeNo,
+        ino: INodeNo,
         name: &OsStr,
-        mode: u32,
-        _umask: u32,
-        _rdev: u32,
-        reply: ReplyEntry,
-    ) {
-        if mode & S_IFMT != S_IFREG && mode & S_IFMT != 0 {
-            return reply.error(K::EPERM); // pipes, sockets and devices have no place in a mail spool
-        }
-        let call = Call::Mknod {
-            dir: Ino(parent.0),
-            name: name!(name, reply),
-            mode: mode & 0o7777,
-        };
-        self.call_with_parent(req, call, entry(reply));
-    }
-
-    fn mkdir(&self, req: &Request, parent: INodeNo, name: &OsStr, mode: u32, _umask: u32, reply: ReplyEntry) {
-        let call = Call::Mkdir {
-            dir: Ino(parent.0),
-            name: name!(name, reply),
-            mode: mode & 0o7777,
-        };
-        self.call(req, call, entry(reply));
-    }
-
-    fn unlink(&self, req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
-        let call = Call::Unlink {
-            dir: Ino(parent.0),
-            name: name!(name, reply),
-        };
-        self.call(req, call, empty(reply));
-    }
-
-    fn rmdir(&self, req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
-        let call = Call::Rmdir {
-            dir: Ino(parent.0),
-            name: name!(name, reply),
-        };
-        self.call(req, call, empty(reply));
-    }
-
-    fn symlink(&self, req: &Request, parent: INodeNo, link_name: &OsStr, target: &std::path::Path, reply: ReplyEntry) {
-        let target = target.as_os_str().as_bytes().to_vec();
-        let call = Call::Symlink {
-            dir: Ino(parent.0),
-            name: name!(link_name, reply),
-            target,
-        };
-        self.call(req, call, entry(reply));
-    }
-
-    fn rename(
-        &self,
-        req: &Request,
-        parent: INodeNo,
-        name: &OsStr,
-        newparent: INodeNo,
-        newname: &OsStr,
-        flags: RenameFlags,
+        value: &[u8],
+        flags: i32,
+        _at: u32,
         reply: ReplyEmpty,
     ) {
-        let noreplace = flags.contains(RenameFlags::RENAME_NOREPLACE);
-        if !(flags - RenameFlags::RENAME_NOREPLACE).is_empty() {
-            return reply.error(K::EINVAL);
+        if !is_kept(name) {
+            return reply.error(errno(Errno::EOPNOTSUPP));
         }
-        let call = Call::Rename {
-            dir: Ino(parent.0),
-            name: name!(name, reply),
-            to_dir: Ino(newparent.0),
-            to_name: name!(newname, reply),
-            noreplace,
+        let call = Call::SetXattr {
+            ino: Ino(ino.0),
+            name: name.as_bytes().to_vec(),
+            value: value.to_vec(),
+            create: flags & XATTR_CREATE != 0,
+            replace: flags & XATTR_REPLACE != 0,
         };
-        self.call(req, call, empty(reply));
+        self.call(req, call, To::Empty(reply));
     }
 
-    fn link(&self, req: &Request, ino: INodeNo, newparent: INodeNo, newname: &OsStr, reply: ReplyEntry) {
-        let call = Call::Link {
+    fn getxattr(&self, req: &Request, ino: INodeNo, name: &OsStr, size: u32, reply: ReplyXattr) {
+        if !is_kept(name) {
+            return reply.error(errno(Errno::ENODATA)); // security.capability, before each write
+        }
+        let call = Call::GetXattr {
             ino: Ino(ino.0),
-            dir: Ino(newparent.0),
-            name: name!(newname, reply),
+            name: name.as_bytes().to_vec(),
         };
-        self.call_with_parent(req, call, entry(reply));
+        self.call(req, call, To::Xattr(reply, size));
     }
 
-    fn open(&self, req: &Request, ino: INodeNo, flags_: OpenFlags, reply: ReplyOpen) {
-        let call = Call::Open {
+    fn listxattr(&self, req: &Request, ino: INodeNo, size: u32, reply: ReplyXattr) {
+        self.call(req, Call::ListXattr { ino: Ino(ino.0) }, To::Xattr(reply, size));
+    }
+
+    fn removexattr(&self, req: &Request, ino: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        if !is_kept(name) {
+            return reply.error(errno(Errno::ENODATA));
+        }
+        let call = Call::RemoveXattr {
             ino: Ino(ino.0),
-            flags: flags(flags_.0),
+            name: name.as_bytes().to_vec(),
         };
-        self.call(req, call, opened(reply, false));
+        self.call(req, call, To::Empty(reply));
+    }
+
+    // ---- files
+
+    fn open(&self, req: &Request, ino: INodeNo, bits: OpenFlags, reply: ReplyOpen) {
+        self.call(
+            req,
+            Call::Open {
+                ino: Ino(ino.0),
+                flags: flags(bits.0),
+            },
+            To::Open(reply),
+        );
     }
 
     fn read(
@@ -390,7 +430,7 @@ impl Filesystem for Ops {
             offset,
             len: size,
         };
-        self.call(req, call, data(reply));
+        self.call(req, call, To::Data(reply));
     }
 
     fn write(
@@ -411,28 +451,24 @@ impl Filesystem for Ops {
             offset,
             data: Bytes::copy_from_slice(data),
         };
-        self.call(req, call, move |result| match result {
-            Ok(Answer::Written(n)) => reply.written(n),
-            Ok(_) => reply.error(ODD),
-            Err(e) => reply.error(errno(e)),
-        });
+        self.call(req, call, To::Write(reply));
     }
 
     fn flush(&self, req: &Request, ino: INodeNo, fh: FileHandle, lock_owner: LockOwner, reply: ReplyEmpty) {
-        let (uid, gid, pid) = caller(req);
-        let killed = self.driver.has_staged(Ino(ino.0)) && process::killed(pid);
+        let killed = self.driver.has_staged(Ino(ino.0)) && process::killed(req.pid());
+        let ppid = if killed { KILLED } else { 0 };
         let caller = Caller {
-            uid,
-            gid,
-            pid,
-            ppid: if killed { KILLED } else { 0 },
+            uid: req.uid(),
+            gid: req.gid(),
+            pid: req.pid(),
+            ppid,
         };
         let call = Call::Flush {
             ino: Ino(ino.0),
             fh: Fh(fh.0),
             owner: lock_owner.0,
         };
-        self.driver.call(caller, call, Box::new(empty(reply)));
+        self.driver.call(caller, call, Reply::new(To::Empty(reply)));
     }
 
     fn release(
@@ -445,12 +481,13 @@ impl Filesystem for Ops {
         _flush: bool,
         reply: ReplyEmpty,
     ) {
+        // The library gives the owner only if the kernel says that flock locks are to be released.
         let call = Call::Release {
             ino: Ino(ino.0),
             fh: Fh(fh.0),
             flock: lock_owner.map(|o| o.0),
         };
-        self.call(req, call, empty(reply));
+        self.call(req, call, To::Empty(reply));
     }
 
     fn fsync(&self, req: &Request, ino: INodeNo, fh: FileHandle, _datasync: bool, reply: ReplyEmpty) {
@@ -460,145 +497,11 @@ impl Filesystem for Ops {
                 ino: Ino(ino.0),
                 fh: Fh(fh.0),
             },
-            empty(reply),
+            To::Empty(reply),
         );
     }
 
-    fn opendir(&self, req: &Request, ino: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
-        self.call(req, Call::OpenDir { ino: Ino(ino.0) }, opened(reply, true));
-    }
-
-    fn readdir(&self, req: &Request, ino: INodeNo, fh: FileHandle, offset: u64, mut reply: ReplyDirectory) {
-        self.call(
-            req,
-            Call::ReadDir {
-                ino: Ino(ino.0),
-                fh: Fh(fh.0),
-                offset,
-            },
-            move |result| match result {
-                Ok(Answer::Entries(entries)) => {
-                    for e in entries {
-                        if reply.add(INodeNo(e.ino.0), e.offset, kind(e.kind), OsStr::from_bytes(&e.name)) {
-                            break;
-                        }
-                    }
-                    reply.ok();
-                }
-                Ok(_) => reply.error(ODD),
-                Err(e) => reply.error(errno(e)),
-            },
-        );
-    }
-
-    fn releasedir(&self, req: &Request, _ino: INodeNo, fh: FileHandle, _flags: OpenFlags, reply: ReplyEmpty) {
-        self.call(req, Call::ReleaseDir { fh: Fh(fh.0) }, empty(reply));
-    }
-
-    fn fsyncdir(&self, _req: &Request, _ino: INodeNo, _fh: FileHandle, _datasync: bool, reply: ReplyEmpty) {
-        reply.ok(); // changes of names are durable when they are answered
-    }
-
-    fn statfs(&self, req: &Request, _ino: INodeNo, reply: ReplyStatfs) {
-        self.call(req, Call::StatFs, move |result| match result {
-            Ok(Answer::Space(s)) => {
-                let free = s.free / 4096;
-                reply.statfs(s.total / 4096, free, free, s.inodes, s.inodes_free, 4096, 255, 4096);
-            }
-            Ok(_) => reply.error(ODD),
-            Err(e) => reply.error(errno(e)),
-        });
-    }
-
-    fn setxattr(
-        &self,
-        req: &Request,
-        ino: INodeNo,
-        name: &OsStr,
-        value: &[u8],
-        flags: i32,
-        _position: u32,
-        reply: ReplyEmpty,
-    ) {
-        let name = name.as_bytes().to_vec();
-        if !name.starts_with(b"user.") {
-            return reply.error(K::EOPNOTSUPP);
-        }
-        let (create, replace) = (flags & 1 != 0, flags & 2 != 0);
-        let call = Call::SetXattr {
-            ino: Ino(ino.0),
-            name,
-            value: value.to_vec(),
-            create,
-            replace,
-        };
-        self.call(req, call, empty(reply));
-    }
-
-    fn getxattr(&self, req: &Request, ino: INodeNo, name: &OsStr, size: u32, reply: ReplyXattr) {
-        // security.capability is asked for before writes. ENOSYS would end the question, and all other attributes with it.
-        if !name.as_bytes().starts_with(b"user.") {
-            return reply.error(K::ENODATA);
-        }
-        let call = Call::GetXattr {
-            ino: Ino(ino.0),
-            name: name.as_bytes().to_vec(),
-        };
-        self.call(req, call, value(reply, size));
-    }
-
-    fn listxattr(&self, req: &Request, ino: INodeNo, size: u32, reply: ReplyXattr) {
-        self.call(req, Call::ListXattr { ino: Ino(ino.0) }, value(reply, size));
-    }
-
-    fn removexattr(&self, req: &Request, ino: INodeNo, name: &OsStr, reply: ReplyEmpty) {
-        if !name.as_bytes().starts_with(b"user.") {
-            return reply.error(K::EOPNOTSUPP);
-        }
-        let call = Call::RemoveXattr {
-            ino: Ino(ino.0),
-            name: name.as_bytes().to_vec(),
-        };
-        self.call(req, call, empty(reply));
-    }
-
-    fn create(
-        &self,
-        req: &Request,
-        parent: INodeNo,
-        name: &OsStr,
-        mode: u32,
-        _umask: u32,
-        bits: i32,
-        reply: ReplyCreate,
-    ) {
-        let call = Call::Create {
-            dir: Ino(parent.0),
-            name: name!(name, reply),
-            mode: mode & 0o7777,
-            flags: flags(bits),
-            excl: bits & O_EXCL != 0,
-        };
-        self.call_with_parent(req, call, move |result| match result {
-            Ok(Answer::Created {
-                attr: a,
-                fh,
-                dotlock,
-                attr_ttl,
-                ..
-            }) => {
-                reply.created(
-                    &ttl(attr_ttl),
-                    &attr(&a),
-                    Generation(0),
-                    FileHandle(fh.0),
-                    open_flags(dotlock),
-                );
-            }
-            Ok(_) => reply.error(ODD),
-            Err(e) => reply.error(errno(e)),
-        });
-    }
+    // ---- locks
 
     fn getlk(
         &self,
@@ -621,19 +524,7 @@ impl Filesystem for Ops {
             range: range(start, end),
             kind,
         };
-        self.call(req, call, move |result| match result {
-            Ok(Answer::Lock(None)) => reply.locked(start, end, F_UNLCK, 0),
-            Ok(Answer::Lock(Some(held))) => {
-                let typ = if held.kind == LockKind::Shared {
-                    F_RDLCK
-                } else {
-                    F_WRLCK
-                };
-                reply.locked(held.range.start, held.range.end.min(i64::MAX as u64), typ, held.pid);
-            }
-            Ok(_) => reply.error(ODD),
-            Err(e) => reply.error(errno(e)),
-        });
+        self.call(req, call, To::Lock(reply, start, end));
     }
 
     fn setlk(
@@ -656,6 +547,127 @@ impl Filesystem for Ops {
             kind: lock_kind(typ),
             wait: sleep,
         };
-        self.call(req, call, empty(reply));
+        self.call(req, call, To::Empty(reply));
+    }
+
+    // ---- not offered: said without the library's warning in the log
+
+    fn fallocate(&self, _: &Request, _: INodeNo, _: FileHandle, _: u64, _: u64, _: i32, reply: ReplyEmpty) {
+        reply.error(NOT_OFFERED); // posix_fallocate(3) then writes zeros
+    }
+
+    fn lseek(&self, _: &Request, _: INodeNo, _: FileHandle, _: i64, _: i32, reply: ReplyLseek) {
+        reply.error(NOT_OFFERED);
+    }
+
+    fn copy_file_range(
+        &self,
+        _: &Request,
+        _: INodeNo,
+        _: FileHandle,
+        _: u64,
+        _: INodeNo,
+        _: FileHandle,
+        _: u64,
+        _: u64,
+        _: CopyFileRangeFlags,
+        reply: ReplyWrite,
+    ) {
+        reply.error(NOT_OFFERED);
+    }
+
+    fn bmap(&self, _: &Request, _: INodeNo, _: u32, _: u64, reply: ReplyBmap) {
+        reply.error(NOT_OFFERED);
+    }
+
+    fn ioctl(
+        &self,
+        _: &Request,
+        _: INodeNo,
+        _: FileHandle,
+        _: IoctlFlags,
+        _: u32,
+        _: &[u8],
+        _: u32,
+        reply: ReplyIoctl,
+    ) {
+        reply.error(NOT_OFFERED);
+    }
+
+    fn poll(
+        &self,
+        _: &Request,
+        _: INodeNo,
+        _: FileHandle,
+        _: PollNotifier,
+        _: fuser::PollEvents,
+        _: PollFlags,
+        reply: ReplyPoll,
+    ) {
+        reply.error(NOT_OFFERED);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ranges_as_the_kernel_says_them() {
+        assert_eq!(range(0, OFFSET_MAX), Range::ALL);
+        assert_eq!(range(0, u64::MAX), Range::ALL);
+        assert_eq!(
+            range(100, OFFSET_MAX),
+            Range {
+                start: 100,
+                end: u64::MAX
+            }
+        );
+        assert_eq!(range(5, 9), Range { start: 5, end: 9 });
+        assert_eq!(range(9, 5), Range { start: 9, end: 9 }, "never empty");
+    }
+
+    #[test]
+    fn open_flags_as_open_says_them() {
+        // O_WRONLY|O_APPEND|O_SYNC, O_RDWR|O_TRUNC, O_RDONLY.
+        let of = |bits| flags(bits);
+        let append = Flags {
+            write: true,
+            append: true,
+            sync: true,
+            ..Flags::default()
+        };
+        assert_eq!(of(1 | 0o2000 | 0o4_010_000), append);
+        assert_eq!(
+            of(2 | 0o1000),
+            Flags {
+                read: true,
+                write: true,
+                truncate: true,
+                ..Flags::default()
+            }
+        );
+        assert_eq!(
+            of(0),
+            Flags {
+                read: true,
+                ..Flags::default()
+            }
+        );
+    }
+
+    #[test]
+    fn kinds_of_locks() {
+        assert_eq!(lock_kind(0), Some(LockKind::Shared));
+        assert_eq!(lock_kind(1), Some(LockKind::Exclusive));
+        assert_eq!(lock_kind(2), None);
+    }
+
+    #[test]
+    fn only_user_attributes_reach_the_brain() {
+        assert!(is_kept(OsStr::new("user.x")));
+        for other in ["security.capability", "system.posix_acl_access", "trusted.x", "user"] {
+            assert!(!is_kept(OsStr::new(other)));
+        }
     }
 }

@@ -1,61 +1,173 @@
 //! What /proc says of a process.
 //!
-//! Promises: a process that cannot be looked at counts as gone. Not here: what follows from it.
+//! Promises: a process that cannot be looked at counts as gone. Numbers may be those of threads: /proc has them too.
+//! Not here: what follows from it.
 
 use std::fs;
 
-/// Fields of /proc/PID/stat after the command, which may hold blanks and parentheses (proc(5)).
-fn stat(pid: u32) -> Option<Vec<String>> {
-    let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    let rest = &text[text.rfind(')')? + 2..];
-    Some(rest.split_whitespace().map(str::to_owned).collect())
+/// `PF_EXITING` and `PF_SIGNALED` of the task's flags (Linux, `include/linux/sched.h`).
+const EXITING_BY_SIGNAL: u64 = 0x4 | 0x400;
+
+/// What is read of /proc/PID/stat (proc_pid_stat(5)).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Stat {
+    state: char,
+    flags: u64,
+    /// Clock ticks since boot.
+    started: u64,
+    /// As of wait(2), once it exits: the low seven bits are the signal. 0 if this process may not know.
+    exit_code: u32,
 }
 
-/// Its parent; 0 if unknown.
-pub(crate) fn parent(pid: u32) -> u32 {
-    stat(pid).and_then(|f| f.get(1)?.parse().ok()).unwrap_or(0)
+fn stat(pid: u32) -> Option<Stat> {
+    parse_stat(&fs::read(format!("/proc/{pid}/stat")).ok()?)
 }
 
-/// When it started, in clock ticks since boot: tells a process from a later one with the same number.
+fn parse_stat(text: &[u8]) -> Option<Stat> {
+    // The command, in parentheses, may hold blanks, parentheses and any byte: count from its end.
+    let rest = &text[text.iter().rposition(|b| *b == b')')? + 1..];
+    let fields: Vec<&str> = std::str::from_utf8(rest).ok()?.split_ascii_whitespace().collect();
+    Some(Stat {
+        state: fields.first()?.chars().next()?,
+        flags: fields.get(6)?.parse().ok()?,
+        started: fields.get(19)?.parse().ok()?,
+        exit_code: fields.get(49).and_then(|f| f.parse().ok()).unwrap_or(0),
+    })
+}
+
+/// The process of this thread, and that one's parent.
+pub(crate) fn family(pid: u32) -> Option<(u32, u32)> {
+    let text = fs::read(format!("/proc/{pid}/status")).ok()?;
+    let text = String::from_utf8_lossy(&text);
+    Some((field(&text, "Tgid:", 10)? as u32, field(&text, "PPid:", 10)? as u32))
+}
+
+/// When it started: tells a process from a later one with the same number. `None`: it is no more.
 pub(crate) fn started(pid: u32) -> Option<u64> {
-    let fields = stat(pid)?;
-    if matches!(fields.first().map(String::as_str), Some("Z" | "X")) {
-        return None;
-    }
-    fields.get(19)?.parse().ok()
+    stat(pid)
+        .filter(|s| !matches!(s.state, 'Z' | 'X' | 'x'))
+        .map(|s| s.started)
 }
 
-/// Is it on its way out because a signal killed it? (PF_EXITING and PF_SIGNALED of its task flags.)
+/// Is it on its way out because a signal killed it?
 pub(crate) fn killed(pid: u32) -> bool {
-    const EXITING_BY_SIGNAL: u64 = 0x4 | 0x400;
-    let flags: u64 = stat(pid).and_then(|f| f.get(6)?.parse().ok()).unwrap_or(0);
-    flags & EXITING_BY_SIGNAL == EXITING_BY_SIGNAL
+    stat(pid).is_some_and(is_killed)
 }
 
-/// Is a signal pending that would end a wait: not blocked, not ignored? Gone counts too.
+fn is_killed(stat: Stat) -> bool {
+    // exit(3) ends the other threads with SIGKILL too, and the last of them closes the files: the flags alone would take
+    // an orderly end of a program with threads for a crash, and its last session would be dropped.
+    stat.flags & EXITING_BY_SIGNAL == EXITING_BY_SIGNAL && stat.exit_code & 0x7f != 0
+}
+
+/// Is a signal pending that would end a wait: not blocked, not ignored? A process that is gone waits no more either.
 pub(crate) fn interrupted(pid: u32) -> bool {
-    let Ok(text) = fs::read_to_string(format!("/proc/{pid}/status")) else {
+    let Ok(text) = fs::read(format!("/proc/{pid}/status")) else {
         return true;
     };
-    let mask = |key: &str| {
-        let line = text.lines().find_map(|l| l.strip_prefix(key))?;
-        u64::from_str_radix(line.trim(), 16).ok()
-    };
-    let pending = mask("SigPnd:").unwrap_or(0) | mask("ShdPnd:").unwrap_or(0);
-    pending & !mask("SigBlk:").unwrap_or(0) & !mask("SigIgn:").unwrap_or(0) != 0
+    signal_pending(&String::from_utf8_lossy(&text))
+}
+
+fn signal_pending(status: &str) -> bool {
+    let mask = |key| field(status, key, 16).unwrap_or(0);
+    let pending = mask("SigPnd:") | mask("ShdPnd:");
+    let gone = status.lines().any(|l| {
+        l.strip_prefix("State:")
+            .is_some_and(|s| s.trim_start().starts_with(['Z', 'X']))
+    });
+    gone || pending & !mask("SigBlk:") & !mask("SigIgn:") != 0
+}
+
+fn field(status: &str, key: &str, radix: u32) -> Option<u64> {
+    let rest = status.lines().find_map(|l| l.strip_prefix(key))?;
+    u64::from_str_radix(rest.trim(), radix).ok()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    const STAT: &str = "4242 (a) b) S 17 4242 4242 0 -1 1077936448 1 2 3 4 5 6 7 8 20 0 1 0 987654 5 6 7 8 9";
+
+    fn status(pending: &str, shared: &str, blocked: &str, ignored: &str) -> String {
+        format!(
+            "Name:\tx\nState:\tD (disk sleep)\nSigPnd:\t{pending}\nShdPnd:\t{shared}\nSigBlk:\t{blocked}\nSigIgn:\t{ignored}\n"
+        )
+    }
+
+    #[test]
+    fn stat_with_an_odd_command() {
+        let stat = parse_stat(STAT.as_bytes()).unwrap();
+        let expected = Stat {
+            state: 'S',
+            flags: 1_077_936_448,
+            started: 987_654,
+            exit_code: 0,
+        };
+        assert_eq!(stat, expected);
+        let mut bytes = STAT.as_bytes().to_vec();
+        bytes[6] = 0xff;
+        assert_eq!(parse_stat(&bytes), Some(stat));
+        assert_eq!(parse_stat(b"4242 (x"), None);
+        assert_eq!(parse_stat(b"4242 (x)"), None);
+    }
+
+    #[test]
+    fn killed_is_not_ended() {
+        let of = |flags: u64, code: u32| {
+            // Field 9 is the flags, field 52 the exit code.
+            let text = format!("1 (x) D 0 0 0 0 0 {flags}{} {code}", " 0".repeat(42));
+            is_killed(parse_stat(text.as_bytes()).unwrap())
+        };
+        assert!(of(0x404, 9));
+        assert!(of(0x40_0404, 11 | 0x80), "with a core dump");
+        assert!(!of(0x404, 0), "a thread of one that called exit(0)");
+        assert!(!of(0x404, 3 << 8), "or exit(3)");
+        assert!(!of(0x4, 0) && !of(0x400, 9) && !of(0, 0));
+    }
+
+    #[test]
+    fn signals_that_end_a_wait() {
+        let (none, alarm, chld) = ("0000000000000000", "0000000000002000", "0000000000010000");
+        assert!(!signal_pending(&status(none, none, none, none)));
+        assert!(signal_pending(&status(none, alarm, none, none)));
+        assert!(signal_pending(&status(alarm, none, chld, chld)));
+        assert!(!signal_pending(&status(none, alarm, alarm, none)));
+        assert!(!signal_pending(&status(chld, none, none, chld)));
+        assert!(signal_pending("State:\tZ (zombie)\n"));
+    }
+
     #[test]
     fn this_process() {
         let pid = std::process::id();
-        assert_eq!(parent(pid), std::os::unix::process::parent_id());
+        assert_eq!(family(pid), Some((pid, std::os::unix::process::parent_id())));
         assert!(started(pid).is_some());
         assert!(!killed(pid));
         assert!(!interrupted(pid));
-        assert!(started(u32::MAX).is_none() && interrupted(u32::MAX));
+        assert!(started(u32::MAX).is_none() && interrupted(u32::MAX) && family(u32::MAX).is_none());
+    }
+
+    #[test]
+    fn a_thread_belongs_to_its_process() {
+        let tid = std::thread::spawn(|| {
+            let tid = rustix::thread::gettid().as_raw_nonzero().get() as u32;
+            (tid, family(tid), started(tid))
+        });
+        let (tid, family, started) = tid.join().unwrap();
+        assert_ne!(tid, std::process::id());
+        assert_eq!(family.map(|f| f.0), Some(std::process::id()));
+        assert!(started.is_some());
+    }
+
+    #[test]
+    fn a_child_that_ended_is_gone() {
+        let mut child = std::process::Command::new("true").spawn().unwrap();
+        let until = std::time::Instant::now() + std::time::Duration::from_secs(10);
+        while started(child.id()).is_some() && std::time::Instant::now() < until {
+            std::thread::yield_now();
+        }
+        assert_eq!(started(child.id()), None, "a zombie");
+        child.wait().unwrap();
+        assert_eq!(started(child.id()), None);
     }
 }

@@ -1,71 +1,80 @@
 //! The operator's conversation: one question, one answer, on the same port as everything else.
 //!
-//! Promises: a question in another protocol version is refused in words. Not here: what the verbs do (`brickd::cluster`).
+//! Promises: what is handed over was validated (`convert::admin`); a question in another protocol version, or one that is
+//! invalid, is refused in words.
+//! Not here: what the verbs do and who may say them (`brickd::cluster`).
 
-use crate::{RpcError, dial, error::refused, wire};
-use mboxfs_types::limits;
-use std::{future::Future, net::SocketAddr, pin::Pin, time::Duration};
+use crate::{RpcError, convert::admin as convert, dial, error::refused, wire};
+use mboxfs_types::{
+    admin::{Ask, Tell},
+    limits,
+};
+use std::{future::Future, net::SocketAddr, time::Duration};
 use tonic::{Request, Response, Status, service::Routes};
 
-pub use wire::{
-    AdminAsk, AdminBrick, AdminCreate, AdminDetach, AdminHello, AdminPeer, AdminProbe, AdminReport, AdminSet,
-    AdminState, AdminStatus, AdminTell, AdminVolume, AdminWhat, admin_ask::Verb,
-};
+/// Longest message: two reports of a thousand names each, and room.
+const ADMIN_BYTES_MAX: usize = 16 << 20;
 
 /// Who answers.
 pub trait Answers: Clone + Send + Sync + 'static {
-    /// The answer to `verb`, asked from `remote`.
-    fn answer(&self, remote: SocketAddr, verb: Verb) -> Pin<Box<dyn Future<Output = AdminTell> + Send + '_>>;
+    /// The answer to `ask`, which came from `remote`.
+    fn answer(&self, remote: SocketAddr, ask: Ask) -> impl Future<Output = Tell> + Send;
 }
 
 struct Service<A>(A);
 
 #[tonic::async_trait]
 impl<A: Answers> wire::admin_server::Admin for Service<A> {
-    async fn ask(&self, request: Request<AdminAsk>) -> Result<Response<AdminTell>, Status> {
+    async fn ask(&self, request: Request<wire::AdminAsk>) -> Result<Response<wire::AdminTell>, Status> {
         let remote = request
             .remote_addr()
             .ok_or_else(|| Status::unauthenticated("an unknown address"))?;
-        let ask = request.into_inner();
-        if ask.protocol != limits::PROTOCOL_VERSION {
-            let why = format!(
-                "you speak protocol {}, this brickd speaks {}",
-                ask.protocol,
-                limits::PROTOCOL_VERSION
-            );
-            return Ok(Response::new(AdminTell {
-                refused: why,
-                ..AdminTell::default()
-            }));
-        }
-        let verb = ask
-            .verb
-            .ok_or_else(|| Status::invalid_argument("a question without a verb"))?;
-        Ok(Response::new(self.0.answer(remote, verb).await))
+        let message = request.into_inner();
+        let own = limits::PROTOCOL_VERSION;
+        // Before anything else is looked at: another version may mean other things by the same fields.
+        let tell = if message.protocol == own {
+            match convert::ask(message) {
+                Ok(ask) => self.0.answer(remote, ask).await,
+                Err(invalid) => refusal(invalid.to_string(), ""),
+            }
+        } else {
+            let why = format!("you speak protocol {}, this brickd speaks {own}", message.protocol);
+            refusal(why, "use the mboxfs and the brickd of one release")
+        };
+        Ok(Response::new(convert::tell_message(tell)))
+    }
+}
+
+fn refusal(why: String, hint: &str) -> Tell {
+    Tell::Refused {
+        why,
+        hint: hint.to_owned(),
     }
 }
 
 /// The service, for `serve`.
 pub fn routes<A: Answers>(answers: A) -> Routes {
-    Routes::new(wire::admin_server::AdminServer::new(Service(answers)))
+    let server = wire::admin_server::AdminServer::new(Service(answers))
+        .max_decoding_message_size(ADMIN_BYTES_MAX)
+        .max_encoding_message_size(ADMIN_BYTES_MAX);
+    Routes::new(server)
 }
 
-/// Asks the brickd at `address`.
+/// Asks the brickd at `address` (`host:port`).
 ///
-/// Errors: unreachable, timed out, or not an mboxfs port.
-pub async fn ask(address: &str, verb: Verb, timeout: Duration) -> Result<AdminTell, RpcError> {
+/// Errors: unreachable, timed out, not an mboxfs port; `Refused` if its answer is invalid.
+pub async fn ask(address: &str, ask: Ask, timeout: Duration) -> Result<Tell, RpcError> {
     let asked = async {
         let channel = dial::connect(address).await?;
-        let ask = AdminAsk {
-            protocol: limits::PROTOCOL_VERSION,
-            verb: Some(verb),
-        };
-        let mut client = wire::admin_client::AdminClient::new(channel);
-        client
-            .ask(ask)
-            .await
-            .map(Response::into_inner)
-            .map_err(|status| refused(address, &status))
+        let mut client = wire::admin_client::AdminClient::new(channel)
+            .max_decoding_message_size(ADMIN_BYTES_MAX)
+            .max_encoding_message_size(ADMIN_BYTES_MAX);
+        let answer = client.ask(convert::ask_message(ask)).await;
+        let message = answer.map_err(|status| refused(address, &status))?.into_inner();
+        convert::tell(message).map_err(|invalid| RpcError::Refused {
+            address: address.to_owned(),
+            why: invalid.to_string(),
+        })
     };
     let late = |_| RpcError::TimedOut {
         address: address.to_owned(),

@@ -1,14 +1,16 @@
-//! The conversation between an operator and a brickd: state of the brick's brain. Verbs on peers and volumes are added
-//! beside it.
+//! The conversation between an operator and a brickd: the state of the brick's brain, peers, and the volume; and what two
+//! brickd say to one another so that both do what the operator wants, or neither.
 //!
 //! Promises: counts are exact at the moment of the answer.
-//! Not here: words and tables (`cli`).
+//! Not here: words and tables (`cli`), who may ask and what is done (`brickd::cluster`).
 
 use crate::{
-    BrickId, SessionId,
+    BrickId, SessionId, VolumeId,
     call::{Space, View},
 };
-use alloc::{string::String, vec::Vec};
+use alloc::{boxed::Box, string::String, vec::Vec};
+use core::fmt;
+use serde::{Deserialize, Serialize};
 
 /// Where a brick stands.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -62,4 +64,304 @@ pub struct BrickReport {
     pub round_trips: u64,
     /// Requests answered, since start.
     pub requests: u64,
+}
+
+// ---- peers and the volume
+
+/// Length of a host name (DNS), and of a volume's name.
+pub const NAME_BYTES_MAX: usize = 255;
+/// Length of a brick's path.
+pub const PATH_BYTES_MAX: usize = 4096;
+/// Hosts that one brickd may know; replica 2 needs one.
+pub const PEERS_MAX: usize = 16;
+
+/// Identity of a brickd in the pool: random, made with its brick directory's configuration.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
+pub struct HostId(pub [u8; 16]);
+
+impl fmt::Display for HostId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        dashed(&self.0, f)
+    }
+}
+
+/// A volume's identity as people see it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct ShownVolumeId(pub VolumeId);
+
+impl fmt::Display for ShownVolumeId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        dashed(&self.0.0, f)
+    }
+}
+
+/// As a UUID: 8-4-4-4-12 hexadecimal digits.
+fn dashed(id: &[u8; 16], f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    for (i, byte) in id.iter().enumerate() {
+        if matches!(i, 4 | 6 | 8 | 10) {
+            f.write_str("-")?;
+        }
+        write!(f, "{byte:02x}")?;
+    }
+    Ok(())
+}
+
+/// Letters, digits, `_`, `-` and `.`; not empty, no dot or dash in front.
+#[must_use]
+pub fn is_volume_name(name: &str) -> bool {
+    let fits = (1..=NAME_BYTES_MAX).contains(&name.len()) && !name.starts_with(['.', '-']);
+    fits && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-.".contains(&b))
+}
+
+/// A host name or an address without its port. Whether it exists is for the resolver to say.
+#[must_use]
+pub fn is_host(host: &str) -> bool {
+    let fits = (1..=NAME_BYTES_MAX).contains(&host.len()) && !host.starts_with('-');
+    fits && host.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-.:%".contains(&b))
+}
+
+/// An absolute path without control characters.
+#[must_use]
+pub fn is_brick_path(path: &str) -> bool {
+    path.len() <= PATH_BYTES_MAX && path.starts_with('/') && !path.chars().any(char::is_control)
+}
+
+/// A brick as the operator names it. Valid by `is_host` and `is_brick_path`.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct BrickSpec {
+    /// Host name or address.
+    pub host: String,
+    /// None: the port on which that host's brickd listens.
+    pub port: Option<u16>,
+    /// The directory.
+    pub path: String,
+}
+
+/// One side of a volume: where its brickd listens, and its directory.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct BrickAt {
+    /// Host name or address, as given at `volume create`.
+    pub host: String,
+    /// Not 0.
+    pub port: u16,
+    /// The directory.
+    pub path: String,
+}
+
+/// How far a volume has come.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Phase {
+    /// Never started.
+    Created,
+    /// Served, also after a boot.
+    Started,
+    /// Not served.
+    Stopped,
+}
+
+/// A volume, as both its brickd remember it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Volume {
+    /// Valid by `is_volume_name`.
+    pub name: String,
+    /// Random.
+    pub id: VolumeId,
+    /// Created, started, stopped.
+    pub phase: Phase,
+    /// Brick1 and Brick2: `BrickId::A` and `B`.
+    pub bricks: [BrickAt; 2],
+}
+
+impl Volume {
+    /// The side that `brick` is.
+    #[must_use]
+    pub const fn side(&self, brick: BrickId) -> &BrickAt {
+        &self.bricks[brick.index() as usize]
+    }
+}
+
+/// What may be done with a volume that exists.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum VolumeVerb {
+    /// Serve it.
+    Start,
+    /// Serve it no more.
+    Stop,
+    /// Forget it; the files stay.
+    Delete,
+}
+
+/// A change that both brickd agree on before either does it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Plan {
+    /// The volume that is to be; `Phase::Created`.
+    Create {
+        /// All of it.
+        volume: Volume,
+        /// Also on the root file system.
+        force: bool,
+    },
+    /// Something about the volume that is.
+    Change {
+        /// Which.
+        id: VolumeId,
+        /// Its name, for messages.
+        name: String,
+        /// What.
+        verb: VolumeVerb,
+    },
+}
+
+/// A question to a brickd, or an order.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Ask {
+    /// The state; `deep`: of the peers too, who are asked now.
+    Status {
+        /// Peers too.
+        deep: bool,
+    },
+    /// Take a host into the pool.
+    Probe {
+        /// Host name or address.
+        host: String,
+        /// Its brickd's port.
+        port: u16,
+    },
+    /// Take it out again.
+    Detach {
+        /// Any of its names.
+        host: String,
+        /// None: whichever it has.
+        port: Option<u16>,
+        /// Also if it does not answer.
+        force: bool,
+    },
+    /// Make a volume of two bricks; the first one is Brick1.
+    Create {
+        /// Its name.
+        name: String,
+        /// One on this host, one on a peer.
+        bricks: [BrickSpec; 2],
+        /// Also on the root file system.
+        force: bool,
+    },
+    /// Start, stop or delete a volume.
+    Change {
+        /// Its name.
+        name: String,
+        /// What.
+        verb: VolumeVerb,
+        /// For a start: also if it is started already.
+        force: bool,
+    },
+    /// Brickd to brickd: I take you into my pool, take me into yours.
+    Hello {
+        /// Who I am.
+        from: HostId,
+        /// Where I listen, on the address that this comes from.
+        port: u16,
+        /// What I call you.
+        called: String,
+    },
+    /// Brickd to brickd: I forget you, forget me.
+    Part {
+        /// Who I am.
+        from: HostId,
+    },
+    /// Brickd to brickd: could you do this? A yes reserves you for a while.
+    Prepare {
+        /// Who I am.
+        from: HostId,
+        /// Random; names the plan from now on.
+        id: [u8; 16],
+        /// What.
+        plan: Plan,
+    },
+    /// Brickd to brickd: do it. May be said again.
+    Commit {
+        /// The plan.
+        id: [u8; 16],
+    },
+    /// Brickd to brickd: do not do it, or undo it if it is done.
+    Abort {
+        /// The plan.
+        id: [u8; 16],
+    },
+}
+
+/// The answer.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Tell {
+    /// Done; this is how things are now.
+    Done(Box<HostState>),
+    /// Nothing had to be done, and why.
+    Already(String),
+    /// Not done.
+    Refused {
+        /// One line.
+        why: String,
+        /// What to do instead; may be empty.
+        hint: String,
+    },
+}
+
+/// What a brickd says of itself.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct HostState {
+    /// Who it is.
+    pub id: HostId,
+    /// What its host calls itself.
+    pub host: String,
+    /// Where it listens.
+    pub port: u16,
+    /// Its process.
+    pub pid: u32,
+    /// Its brick's directory.
+    pub data: String,
+    /// The other hosts of the pool.
+    pub peers: Vec<PeerState>,
+    /// The volume, and which side of it is here.
+    pub volume: Option<(Volume, BrickId)>,
+    /// The brain, if the volume is served here.
+    pub report: Option<BrickReport>,
+}
+
+/// A host of the pool as another one knows it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct PeerState {
+    /// Who it is.
+    pub id: HostId,
+    /// The name by which it is dialled.
+    pub host: String,
+    /// Where it listens.
+    pub port: u16,
+    /// What else it was called, and the address it came from.
+    pub names: Vec<String>,
+    /// Its own words, if it was asked and answered.
+    pub state: Option<Box<HostState>>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloc::string::ToString;
+
+    #[test]
+    fn ids_look_like_uuids() {
+        let id = HostId([0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 255]);
+        assert_eq!(id.to_string(), "00010203-0405-0607-0809-0a0b0c0d0eff");
+        assert_eq!(ShownVolumeId(VolumeId(id.0)).to_string(), id.to_string());
+    }
+
+    #[test]
+    fn names_are_told_from_nonsense() {
+        assert!(is_volume_name("gVol0") && is_volume_name("a_b-c.d"));
+        for bad in ["", ".x", "-x", "a/b", "a b", "a\n", "\u{fc}"] {
+            assert!(!is_volume_name(bad), "{bad:?}");
+        }
+        assert!(is_host("h1") && is_host("10.0.0.1") && is_host("fe80::1%eth0"));
+        assert!(!is_host("") && !is_host("a b") && !is_host("--json") && !is_host("h/x"));
+        assert!(is_brick_path("/glusterfs/vol0") && !is_brick_path("vol0") && !is_brick_path("/a\u{1b}"));
+    }
 }

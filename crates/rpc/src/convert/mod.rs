@@ -7,6 +7,7 @@
 //!
 //! Not here: streams and queues (`link`).
 
+pub(crate) mod admin;
 pub(crate) mod base;
 pub(crate) mod call;
 pub(crate) mod check;

@@ -1,0 +1,127 @@
+//! The same answers for scripts.
+//!
+//! Promises: keys are only added, never renamed; numbers are numbers; names are whole and unescaped but for JSON's rules.
+//! Not here: words for people (`show`).
+
+use crate::{
+    show::{self, Side},
+    words::Command,
+};
+use mboxfs_types::admin::{HostState, PeerState, ShownVolumeId, Volume};
+use serde_json::{Value, json};
+
+/// One JSON value.
+///
+/// Errors: as `show::answer`.
+pub(crate) fn answer(command: &Command, state: &HostState) -> Result<String, String> {
+    let value = match command {
+        Command::PeerStatus => json!({ "peers": peers(state) }),
+        Command::Pool => {
+            let mut hosts = peers(state);
+            hosts.push(json!({
+                "uuid": state.id.to_string(), "host": "localhost", "port": state.port, "names": [state.host],
+                "state": "Peer in Cluster", "connected": true,
+            }));
+            json!({ "hosts": hosts })
+        }
+        Command::List => {
+            let names: Vec<&str> = state.volume.iter().map(|(v, _)| v.name.as_str()).collect();
+            json!({ "volumes": names })
+        }
+        Command::Info(name) => {
+            let found = show::volume(state, name.as_deref())?;
+            json!({ "volumes": found.into_iter().map(info).collect::<Vec<_>>() })
+        }
+        Command::Status(name) | Command::Heal(name) => served(state, name.as_deref())?,
+        Command::HealInfo(name) => served(state, Some(name))?,
+        _ => Value::Null,
+    };
+    serde_json::to_string_pretty(&value).map_err(|e| e.to_string())
+}
+
+fn peers(state: &HostState) -> Vec<Value> {
+    let peer = |p: &PeerState| {
+        let (standing, connected) = show::peer_state(state, p);
+        json!({
+            "uuid": p.id.to_string(), "host": p.host, "port": p.port, "names": p.names, "state": standing,
+            "connected": connected,
+        })
+    };
+    state.peers.iter().map(peer).collect()
+}
+
+fn info(v: &Volume) -> Value {
+    let bricks: Vec<Value> = v
+        .bricks
+        .iter()
+        .map(|b| json!({ "host": b.host, "port": b.port, "path": b.path }))
+        .collect();
+    json!({
+        "name": v.name, "id": ShownVolumeId(v.id).to_string(), "type": "Replicate", "replica": 2, "transport": "tcp",
+        "status": show::shown_phase(v), "bricks": bricks,
+    })
+}
+
+fn served(state: &HostState, name: Option<&str>) -> Result<Value, String> {
+    let Some(v) = show::started(state, name)? else {
+        return Ok(json!({ "volumes": [] }));
+    };
+    let sides = show::sides(state, v);
+    let healthy = sides.iter().all(|s| s.report.is_some_and(show::is_good));
+    let bricks: Vec<Value> = sides.iter().map(brick).collect();
+    Ok(json!({ "volumes": [{ "name": v.name, "healthy": healthy, "bricks": bricks }] }))
+}
+
+fn brick(side: &Side<'_>) -> Value {
+    let mut value = json!({
+        "host": side.brick.host, "port": side.brick.port, "path": side.brick.path, "here": side.here,
+        "connected": side.host.is_some(), "online": side.report.is_some(), "pid": side.host.map(|h| h.pid),
+    });
+    if let (Some(report), Some(map)) = (side.report, value.as_object_mut()) {
+        let mounts = report.sessions.iter().filter(|s| s.2).count();
+        let more = json!({
+            "status": show::words(report.status), "primary": report.primary, "peer_connected": report.peer_connected,
+            "records_on_one_copy": report.debt_records, "bytes_on_one_copy": report.debt_bytes,
+            "files_pending": show::pending(report), "last": report.last, "commit": report.commit,
+            "peer_durable": report.peer_durable, "mounts": mounts, "inodes": report.inodes,
+            "bytes_total": report.space.total, "bytes_free": report.space.free, "round_trips": report.round_trips,
+            "requests": report.requests,
+        });
+        map.extend(more.as_object().cloned().unwrap_or_default());
+    }
+    value
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::samples::{alone, fresh, pooled};
+
+    fn value(command: &Command, state: &HostState) -> Value {
+        serde_json::from_str(&answer(command, state).unwrap()).unwrap()
+    }
+
+    #[test]
+    fn each_question_has_an_answer_for_scripts() {
+        assert_eq!(value(&Command::PeerStatus, &fresh()), json!({ "peers": [] }));
+        assert_eq!(value(&Command::List, &fresh()), json!({ "volumes": [] }));
+        assert_eq!(value(&Command::Status(None), &fresh()), json!({ "volumes": [] }));
+        let pool = value(&Command::Pool, &pooled());
+        assert_eq!(pool["hosts"][0]["host"], "H2");
+        assert_eq!(pool["hosts"][1]["host"], "localhost");
+        let info = value(&Command::Info(None), &alone());
+        assert_eq!(info["volumes"][0]["status"], "Started");
+        assert_eq!(info["volumes"][0]["bricks"][1]["path"], "/glusterfs/vol0");
+        for command in [Command::Heal(None), Command::HealInfo("gVol0".into())] {
+            let heal = &value(&command, &alone())["volumes"][0];
+            assert_eq!(heal["healthy"], false);
+            assert_eq!(heal["bricks"][0]["status"], "alone");
+            assert_eq!(heal["bricks"][0]["records_on_one_copy"], 3);
+            assert_eq!(heal["bricks"][0]["files_pending"][1], "/b\u{1b}[31mob");
+            assert_eq!(heal["bricks"][1]["online"], false);
+            assert_eq!(heal["bricks"][1]["pid"], Value::Null);
+        }
+        let nope = Command::Info(Some("nope".into()));
+        assert_eq!(answer(&nope, &alone()).unwrap_err(), "Volume nope does not exist");
+    }
+}

@@ -1,0 +1,227 @@
+//! Golden texts. Those that gluster has too are its words and columns (RIVALS.md 1.1).
+
+use super::*;
+use crate::samples::{alone, fresh, pooled, serving};
+use mboxfs_types::admin::{BrickSpec, VolumeVerb};
+
+fn shown(command: &Command, state: &HostState) -> String {
+    answer(command, state).unwrap()
+}
+
+fn both() -> HostState {
+    serving(Phase::Started, Some((Status::Normal, Status::Normal)))
+}
+
+#[test]
+fn what_is_done_is_said_as_gluster_says_it() {
+    let state = fresh();
+    let host = || String::from("H2");
+    let probe = Command::Probe { host: host(), port: 1 };
+    assert_eq!(shown(&probe, &state), "peer probe: success");
+    let detach = Command::Detach {
+        host: host(),
+        port: None,
+        force: false,
+    };
+    assert_eq!(shown(&detach, &state), "peer detach: success");
+    let brick = || BrickSpec {
+        host: host(),
+        port: None,
+        path: "/b".into(),
+    };
+    let create = Command::Create {
+        name: "gVol0".into(),
+        bricks: [brick(), brick()],
+        force: false,
+    };
+    assert_eq!(
+        shown(&create, &state),
+        "volume create: gVol0: success: please start the volume to access data"
+    );
+    for (verb, text) in [
+        (VolumeVerb::Start, "volume start: gVol0: success"),
+        (VolumeVerb::Stop, "volume stop: gVol0: success"),
+        (VolumeVerb::Delete, "volume delete: gVol0: success"),
+    ] {
+        let name = String::from("gVol0");
+        assert_eq!(
+            shown(
+                &Command::Change {
+                    name,
+                    verb,
+                    force: false
+                },
+                &state
+            ),
+            text
+        );
+    }
+}
+
+#[test]
+fn the_pool() {
+    assert_eq!(shown(&Command::PeerStatus, &fresh()), "peer status: No peers present");
+    let up = "Number of Peers: 1\n\nHostname: H2\nUuid: 22222222-2222-2222-2222-222222222222\n\
+              State: Peer in Cluster (Connected)\nOther names:\n10.0.0.2";
+    assert_eq!(shown(&Command::PeerStatus, &pooled()), up);
+    let down = shown(&Command::PeerStatus, &alone());
+    assert_eq!(down, up.replace("(Connected)", "(Disconnected)"));
+    let mut forgotten = pooled();
+    forgotten.peers[0].state.as_mut().unwrap().peers.clear();
+    assert_eq!(
+        shown(&Command::PeerStatus, &forgotten),
+        up.replace("in Cluster", "Rejected")
+    );
+    assert_eq!(
+        shown(&Command::Pool, &pooled()),
+        "UUID\t\t\t\t\tHostname \tState\n\
+         22222222-2222-2222-2222-222222222222\tH2       \tConnected \n\
+         11111111-1111-1111-1111-111111111111\tlocalhost\tConnected "
+    );
+}
+
+#[test]
+fn the_volume() {
+    assert_eq!(shown(&Command::List, &fresh()), "No volumes present in cluster");
+    assert_eq!(shown(&Command::Info(None), &fresh()), "No volumes present");
+    let nope = || Some(String::from("nope"));
+    for command in [Command::Info(nope()), Command::Status(nope()), Command::Heal(nope())] {
+        for state in [fresh(), both()] {
+            assert_eq!(answer(&command, &state).unwrap_err(), "Volume nope does not exist");
+        }
+    }
+    let created = serving(Phase::Created, None);
+    assert_eq!(shown(&Command::List, &created), "gVol0");
+    let info = " \nVolume Name: gVol0\nType: Replicate\nVolume ID: abababab-abab-abab-abab-abababababab\nStatus: Created\n\
+                Snapshot Count: 0\nNumber of Bricks: 1 x 2 = 2\nTransport-type: tcp\nBricks:\n\
+                Brick1: H1:/glusterfs/vol0\nBrick2: H2:/glusterfs/vol0";
+    assert_eq!(shown(&Command::Info(None), &created), info);
+    assert_eq!(
+        shown(&Command::Info(Some("gVol0".into())), &both()),
+        info.replace("Created", "Started")
+    );
+    let stopped = serving(Phase::Stopped, None);
+    assert!(shown(&Command::Info(None), &stopped).contains("\nStatus: Stopped\n"));
+    assert_eq!(
+        answer(&Command::Status(None), &stopped).unwrap_err(),
+        "Volume gVol0 is not started"
+    );
+}
+
+#[test]
+fn the_status_table() {
+    assert_eq!(
+        shown(&Command::Status(None), &both()),
+        "\
+Status of volume: gVol0
+Gluster process                             TCP Port  RDMA Port  Online  Pid
+------------------------------------------------------------------------------
+Brick H1:/glusterfs/vol0                    24009     0          Y       100
+Brick H2:/glusterfs/vol0                    24009     0          Y       200
+Self-heal Daemon on localhost               N/A       N/A        Y       100
+Self-heal Daemon on H2                      N/A       N/A        Y       200
+ \nTask Status of Volume gVol0
+------------------------------------------------------------------------------
+There are no active volume tasks
+ "
+    );
+    let text = shown(&Command::Status(None), &alone());
+    let down = "Brick H2:/glusterfs/vol0                    N/A       N/A        N       N/A\n";
+    assert!(text.contains(down), "{text}");
+    assert!(text.contains("Self-heal Daemon on H2                      N/A       N/A        N       N/A\n"));
+}
+
+#[test]
+fn long_names_are_not_cut_and_the_columns_stay() {
+    let mut state = both();
+    let path = format!("/{}", "x".repeat(60));
+    if let Some((volume, _)) = &mut state.volume {
+        volume.bricks[0].path.clone_from(&path);
+        volume.bricks[1].port = 7;
+    }
+    let text = shown(&Command::Status(None), &state);
+    assert!(text.contains(&format!("Brick H1:{path} 24009 ")), "{text}");
+    assert!(text.contains("Brick H2:7:/glusterfs/vol0 "));
+    let column = |line: &str| line.find("Y  ").or_else(|| line.find("Online"));
+    let columns: Vec<_> = text.lines().filter_map(column).collect();
+    assert!(columns.len() == 5 && columns.iter().all(|c| *c == columns[0]), "{text}");
+}
+
+#[test]
+fn what_is_to_heal() {
+    assert_eq!(
+        shown(&Command::Heal(None), &both()),
+        "\
+Volume gVol0: healthy
+
+Brick H1:/glusterfs/vol0
+Status: Connected, normal
+On one copy only: 0 records, 0 bytes
+Files pending: 0
+
+Brick H2:/glusterfs/vol0
+Status: Connected, normal
+On one copy only: 0 records, 0 bytes
+Files pending: 0"
+    );
+    assert_eq!(
+        shown(&Command::Heal(None), &alone()),
+        "\
+Volume gVol0: degraded
+
+Brick H1:/glusterfs/vol0
+Status: Connected, alone
+On one copy only: 3 records, 5120 bytes
+Files pending: 2
+/alice
+/b\\u{1b}[31mob
+
+Brick H2:/glusterfs/vol0
+Status: Transport endpoint is not connected
+On one copy only: unknown"
+    );
+    assert_eq!(
+        shown(&Command::HealInfo("gVol0".into()), &alone()),
+        "\
+Brick H1:/glusterfs/vol0
+/alice
+/b\\u{1b}[31mob
+Status: Connected
+Number of entries: 2
+
+Brick H2:/glusterfs/vol0
+Status: Transport endpoint is not connected
+Number of entries: -
+"
+    );
+}
+
+#[test]
+fn the_exit_code_tells_what_is_degraded() {
+    let asked = [Command::Status(None), Command::Heal(None)];
+    let degraded = |state: &HostState| asked.iter().all(|c| !is_healthy(c, state));
+    assert!(asked.iter().all(|c| is_healthy(c, &both())));
+    assert!(
+        asked.iter().all(|c| is_healthy(c, &fresh())),
+        "nothing is wrong with no volume"
+    );
+    assert!(degraded(&alone()));
+    for (a, b) in [
+        (Status::Normal, Status::Learner),
+        (Status::Diverged, Status::Diverged),
+        (Status::Suspect, Status::Normal),
+        (Status::Boot, Status::Normal),
+    ] {
+        assert!(degraded(&serving(Phase::Started, Some((a, b)))));
+    }
+    let mut half = both();
+    half.peers[0].state.as_mut().unwrap().report = None;
+    assert!(degraded(&half));
+    let mut other = both();
+    other.peers[0].state.as_mut().unwrap().volume.as_mut().unwrap().0.id = mboxfs_types::VolumeId([1; 16]);
+    assert!(degraded(&other), "a brickd of another volume is no brick of this one");
+    assert!(
+        is_healthy(&Command::HealInfo("gVol0".into()), &alone()),
+        "as in gluster"
+    );
+}
