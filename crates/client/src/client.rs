@@ -138,14 +138,12 @@ impl Client {
 
     /// Runs what can run, answers recalls that can be answered, until nothing more follows.
     pub(crate) fn settle(&mut self, out: &mut Vec<Output>) {
-        loop {
-            while let Some(id) = self.ready.pop_front() {
-                self.attempt(id, out);
-            }
+        self.answer_recalls(out);
+        while let Some(id) = self.ready.pop_front() {
+            self.attempt(id, out);
+            // Before the next local waiter: a lock that was freed goes to the other node if that one waits, or busy nodes
+            // would starve each other.
             self.answer_recalls(out);
-            if self.ready.is_empty() {
-                break;
-            }
         }
         self.try_finish(out);
     }
