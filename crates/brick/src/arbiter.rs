@@ -424,6 +424,7 @@ impl Arbiter {
                         if matches!(k, Key::Name(_)) {
                             dot.clone_from(d);
                         }
+                        self.forget_void(&k); // the holder may have given it up since
                         continue;
                     }
                     self.next_seq += 1;

@@ -25,5 +25,7 @@ mod name_calls;
 pub mod output;
 mod recall;
 mod staging;
+#[cfg(test)]
+mod tests;
 
 pub use client::Client;

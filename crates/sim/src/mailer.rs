@@ -1,7 +1,9 @@
 //! Programs that use a mount: scripts of kernel calls, one at a time.
 //!
-//! Promises: a delivery does what Postfix local(8) does (MAIL.md 2.1, T1/T2): dotlock, open with O_APPEND, fcntl lock,
-//! fstat, write, fsync, close, unlink. What failed with EEXIST or EAGAIN is tried again later, as Postfix does.
+//! Promises: a delivery does what Postfix local(8) and the kernel do (MAIL.md 2.1, T1/T2): dotlock, look the mailbox up, open
+//! it with O_APPEND or create it with O_EXCL, fcntl lock, fstat, write, fsync, close, unlink. What failed with EEXIST or
+//! EAGAIN is tried again later, as Postfix does. What Postfix would bounce is a failure of the world (L9): above all a
+//! mailbox that exists for the create and does not for the look behind it.
 //! Not here: time (the world runs the scripts).
 
 use bytes::Bytes;
@@ -21,18 +23,42 @@ pub enum Next {
     Delivered,
 }
 
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Step {
+    Begin,
+    Dotlock,
+    Look,
+    Open,
+    Create,
+    Lock,
+    Stat,
+    Write,
+    Sync,
+    Close,
+    Release,
+    Undot,
+}
+
+const APPEND: OpenFlags = OpenFlags {
+    read: false,
+    write: true,
+    append: true,
+    truncate: false,
+    sync: false,
+};
+
 /// One delivery of one message to one mailbox.
 #[derive(Clone, Debug)]
 pub struct Delivery {
     pub mailbox: String,
     pub message: Vec<u8>,
     pub owner: u64,
-    step: u32,
+    step: Step,
     ino: Ino,
-    fh: Fh,
-    size: u64,
+    fh: Option<Fh>,
     synced: bool,
-    undo: bool,
+    /// The create said EEXIST.
+    exists: bool,
 }
 
 impl Delivery {
@@ -42,12 +68,11 @@ impl Delivery {
             mailbox: mailbox.into(),
             message: message.to_vec(),
             owner,
-            step: 0,
+            step: Step::Begin,
             ino: Ino(0),
-            fh: Fh(0),
-            size: 0,
+            fh: None,
             synced: false,
-            undo: false,
+            exists: false,
         }
     }
 
@@ -56,116 +81,119 @@ impl Delivery {
     }
 
     /// The next step, given the answer to the one before (none at the start).
+    ///
+    /// # Panics
+    /// With the law that an answer breaks.
     pub fn next(&mut self, answer: Option<Result<Answer, Errno>>) -> Next {
-        if let Some(answer) = answer
-            && !self.take(answer)
-        {
-            if self.step <= 1 {
-                self.step = 0;
-                return Next::Again;
-            }
-            self.undo = true;
-        }
-        let append = OpenFlags {
-            write: true,
-            append: true,
-            ..OpenFlags::default()
+        let next = match answer {
+            None => Some(Step::Dotlock),
+            Some(answer) => self.after(answer),
         };
-        loop {
-            self.step += 1;
-            let call = match self.step {
-                1 => Call::Create {
-                    dir: Ino::ROOT,
-                    name: self.name(".lock"),
-                    mode: 0,
-                    flags: append,
-                    excl: true,
-                },
-                2 if !self.undo => Call::Create {
-                    dir: Ino::ROOT,
-                    name: self.name(""),
-                    mode: 0o600,
-                    flags: append,
-                    excl: false,
-                },
-                3 if !self.undo => self.lock(Some(LockKind::Exclusive)),
-                4 if !self.undo => Call::GetAttr { ino: self.ino },
-                5 if !self.undo => Call::Write {
-                    ino: self.ino,
-                    fh: self.fh,
-                    offset: 0,
-                    data: Bytes::from(self.message.clone()),
-                },
-                6 if !self.undo => Call::Fsync {
-                    ino: self.ino,
-                    fh: self.fh,
-                },
-                7 if self.fh != Fh(0) => Call::Flush {
-                    ino: self.ino,
-                    fh: self.fh,
-                    owner: self.owner,
-                },
-                8 if self.fh != Fh(0) => Call::Release {
-                    ino: self.ino,
-                    fh: self.fh,
-                    flock: None,
-                },
-                9 => Call::Unlink {
-                    dir: Ino::ROOT,
-                    name: self.name(".lock"),
-                },
-                0..9 => continue,
-                _ => {
-                    self.step = 0;
-                    let (synced, undone) = (self.synced, self.undo);
-                    self.undo = false;
-                    self.fh = Fh(0);
-                    return if synced {
-                        Next::Delivered
-                    } else {
-                        assert!(undone);
-                        Next::Again
-                    };
-                }
-            };
-            return Next::Call(call);
+        match next {
+            Some(step) => {
+                self.step = step;
+                Next::Call(self.call(step))
+            }
+            None => {
+                self.step = Step::Begin;
+                if self.synced { Next::Delivered } else { Next::Again }
+            }
         }
     }
 
-    fn lock(&self, kind: Option<LockKind>) -> Call {
-        Call::SetLock {
-            ino: self.ino,
-            owner: self.owner,
-            range: Range::ALL,
-            kind,
-            wait: false,
-        }
-    }
-
-    /// False: this step failed.
-    fn take(&mut self, answer: Result<Answer, Errno>) -> bool {
+    /// What to do behind the current step; none: the delivery is over, for now or for good.
+    fn after(&mut self, answer: Result<Answer, Errno>) -> Option<Step> {
         match (self.step, answer) {
-            (2, Ok(Answer::Created { attr, fh, .. })) => {
+            (Step::Dotlock, Ok(_)) => Some(Step::Look),
+            (Step::Dotlock, Err(_)) => None,
+            (Step::Look, Ok(Answer::Entry { attr, .. })) => {
                 self.ino = attr.ino;
-                self.fh = fh;
-                true
+                Some(Step::Open)
             }
-            (4, Ok(Answer::Attr { attr, .. })) => {
-                self.size = attr.size;
-                true
+            (Step::Look, Err(Errno::ENOENT)) => {
+                assert!(!self.exists, "L3: {} exists and is not found: a bounce", self.mailbox);
+                Some(Step::Create)
             }
-            (6, Ok(_)) => {
+            (Step::Create, Err(Errno::EEXIST)) => {
+                self.exists = true;
+                Some(Step::Look)
+            }
+            (Step::Create, Ok(Answer::Created { attr, fh, .. })) => {
+                self.ino = attr.ino;
+                self.fh = Some(fh);
+                Some(Step::Lock)
+            }
+            (Step::Open, Ok(Answer::Opened { fh, .. })) => {
+                self.fh = Some(fh);
+                Some(Step::Lock)
+            }
+            (Step::Lock, Ok(_)) => Some(Step::Stat),
+            (Step::Stat, Ok(_)) => Some(Step::Write),
+            (Step::Write, Ok(_)) => Some(Step::Sync),
+            (Step::Sync, Ok(_)) => {
                 self.synced = true;
-                true
+                Some(Step::Close)
             }
-            (7..=9, answer) => {
+            (Step::Close, answer) => {
                 assert!(
-                    !self.synced || answer.is_ok() || self.step == 9,
-                    "I23: close after fsync failed: {answer:?}"
+                    !self.synced || answer.is_ok(),
+                    "I23: close after a good fsync: {answer:?}"
                 );
-                true
+                Some(Step::Release)
             }
-            (_, answer) => answer.is_ok(),
+            (Step::Release, _) => {
+                self.fh = None;
+                Some(Step::Undot)
+            }
+            (Step::Begin | Step::Undot, _) => None,
+            // Failed on the way: what is open is closed, the dotlock goes.
+            _ if self.fh.is_some() => Some(Step::Close),
+            _ => Some(Step::Undot),
+        }
+    }
+
+    fn call(&self, step: Step) -> Call {
+        let (ino, dir, fh) = (self.ino, Ino::ROOT, self.fh.unwrap_or(Fh(0)));
+        let create = |name, mode| Call::Create {
+            dir,
+            name,
+            mode,
+            flags: APPEND,
+            excl: true,
+        };
+        match step {
+            Step::Begin | Step::Dotlock => create(self.name(".lock"), 0),
+            Step::Look => Call::Lookup {
+                dir,
+                name: self.name(""),
+            },
+            Step::Open => Call::Open { ino, flags: APPEND },
+            Step::Create => create(self.name(""), 0o600),
+            Step::Lock => Call::SetLock {
+                ino,
+                owner: self.owner,
+                range: Range::ALL,
+                kind: Some(LockKind::Exclusive),
+                wait: false,
+            },
+            Step::Stat => Call::GetAttr { ino },
+            Step::Write => Call::Write {
+                ino,
+                fh,
+                offset: 0,
+                data: Bytes::from(self.message.clone()),
+            },
+            Step::Sync => Call::Fsync { ino, fh },
+            Step::Close => Call::Flush {
+                ino,
+                fh,
+                owner: self.owner,
+            },
+            Step::Release => Call::Release { ino, fh, flock: None },
+            Step::Undot => Call::Unlink {
+                dir,
+                name: self.name(".lock"),
+            },
         }
     }
 }

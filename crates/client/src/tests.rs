@@ -1,0 +1,316 @@
+//! Exact outputs of the brain of a mount, step by step: the bugs that real mailers found, and what they must not do again.
+
+use crate::{
+    Client,
+    input::{Call, CallId, Caller, Clock, Config, Fh, Input, OpenFlags},
+    output::{Answer, Output},
+};
+use alloc::{string::ToString, vec, vec::Vec};
+use bytes::Bytes;
+use mboxfs_types::{
+    Attr, BrickId, Errno, HeldLock, Ino, Key, Kind, LockKind, Nanos, Owner, Range, SessionId, Timestamp,
+    call::{
+        Attached, Found, Grant, Granted, Intent, Lease, LeaseRequest, Mode, Query, Recall, Reclaimed, Reply, Request,
+        ToBrick, ToMount, Verdict, View,
+    },
+};
+
+const FILE: Ino = Ino(7);
+
+/// A mount that is attached and may serve, with one file.
+struct Mount {
+    client: Client,
+    now: Clock,
+    calls: u64,
+    attr: Attr,
+}
+
+impl Mount {
+    fn ready(size: u64) -> Self {
+        let config = Config {
+            volume: "v".to_string(),
+            client: [1; 16],
+            nonce: 1,
+            bricks: vec!["h:1".to_string()],
+            local: vec![],
+        };
+        let now = Clock {
+            mono: Nanos::from_millis(1000),
+            real: Timestamp { secs: 100, nanos: 0 },
+        };
+        let attr = Attr {
+            ino: FILE,
+            kind: Kind::File,
+            mode: 0o600,
+            uid: 0,
+            gid: 0,
+            nlink: 1,
+            size,
+            atime: now.real,
+            mtime: now.real,
+            ctime: now.real,
+            version: 1,
+            writer: None,
+        };
+        let client = Client::new(config, now);
+        let mut mount = Self {
+            client,
+            now,
+            calls: 0,
+            attr,
+        };
+        mount.step(Input::Tick);
+        mount.step(Input::Connected);
+        mount.says(ToMount::Attached(Attached::Ok {
+            brick: BrickId::A,
+            bricks: vec![],
+        }));
+        mount.says(ToMount::View { view: View::default() });
+        mount.says(ToMount::Reclaimed(Reclaimed::default()));
+        mount.says(ToMount::Pong {
+            sent: now.mono,
+            serve: Nanos::from_millis(900),
+        });
+        mount
+    }
+
+    fn step(&mut self, input: Input) -> Vec<Output> {
+        let mut out = Vec::new();
+        self.client.step(self.now, input, &mut out);
+        out
+    }
+
+    fn says(&mut self, frame: ToMount) -> Vec<Output> {
+        self.step(Input::Frame(frame))
+    }
+
+    fn call(&mut self, call: Call) -> (CallId, Vec<Output>) {
+        self.calls += 1;
+        let id = CallId(self.calls);
+        let caller = Caller::default();
+        let out = self.step(Input::Call { id, caller, call });
+        (id, out)
+    }
+
+    /// The lease that `out` asks for is granted in mode W with that number.
+    fn grant(&mut self, out: &[Output], seq: u64) -> Vec<Output> {
+        let request = asked(out).expect("asks for a lease");
+        let lease = Lease {
+            key: Key::Inode(FILE),
+            mode: Mode::W,
+            seq,
+        };
+        let grant = Grant {
+            leases: vec![lease],
+            attr: Some(self.attr),
+            ..Grant::default()
+        };
+        let req = request.req;
+        self.says(ToMount::Granted(Granted { req, result: Ok(grant) }))
+    }
+
+    fn open(&mut self) -> Fh {
+        let flags = OpenFlags {
+            read: true,
+            write: true,
+            ..OpenFlags::default()
+        };
+        let (id, mut out) = self.call(Call::Open { ino: FILE, flags });
+        if asked(&out).is_some() {
+            out = self.grant(&out, 1);
+        }
+        match done(&out, id) {
+            Some(Ok(Answer::Opened { fh, .. })) => fh,
+            other => panic!("open: {other:?}"),
+        }
+    }
+
+    fn lock(&self, owner: u64, kind: Option<LockKind>, wait: bool) -> Call {
+        Call::SetLock {
+            ino: FILE,
+            owner,
+            range: Range::ALL,
+            kind,
+            wait,
+        }
+    }
+}
+
+fn sent(out: &[Output]) -> impl Iterator<Item = &ToBrick> {
+    out.iter()
+        .filter_map(|o| if let Output::Send(frame) = o { Some(frame) } else { None })
+}
+
+fn asked(out: &[Output]) -> Option<LeaseRequest> {
+    sent(out).find_map(|f| {
+        if let ToBrick::Lease(r) = f {
+            Some(r.clone())
+        } else {
+            None
+        }
+    })
+}
+
+fn requested(out: &[Output]) -> Option<Request> {
+    sent(out).find_map(|f| {
+        if let ToBrick::Request(r) = f {
+            Some(r.clone())
+        } else {
+            None
+        }
+    })
+}
+
+fn looked(out: &[Output]) -> Option<(u64, Query)> {
+    sent(out).find_map(|f| {
+        if let ToBrick::Query { id, query } = f {
+            Some((*id, query.clone()))
+        } else {
+            None
+        }
+    })
+}
+
+fn done(out: &[Output], id: CallId) -> Option<Result<Answer, Errno>> {
+    out.iter().find_map(|o| match o {
+        Output::Done { id: of, result } if *of == id => Some(result.clone()),
+        _ => None,
+    })
+}
+
+fn found(id: u64, data: Vec<u8>) -> ToMount {
+    ToMount::Found {
+        id,
+        result: Ok(Found::Data(Bytes::from(data))),
+    }
+}
+
+/// Dovecot rewrote mail from a block that was asked for before a commit and arrived after it.
+#[test]
+fn a_block_asked_for_before_a_commit_is_not_kept_after_it() {
+    let mut mount = Mount::ready(8);
+    let fh = mount.open();
+    let read = Call::Read {
+        ino: FILE,
+        fh,
+        offset: 0,
+        len: 8,
+    };
+    let (reader, out) = mount.call(read);
+    let (early, _) = looked(&out).expect("asks for the block");
+    mount.call(Call::Write {
+        ino: FILE,
+        fh,
+        offset: 0,
+        data: Bytes::from_static(b"NEW"),
+    });
+    let (_, out) = mount.call(Call::Fsync { ino: FILE, fh });
+    let commit = requested(&out).expect("commits");
+    let attr = mount.attr;
+    mount.says(ToMount::Reply(Reply {
+        seq: commit.seq,
+        result: Ok(vec![attr]),
+    }));
+    // The old bytes arrive only now.
+    let out = mount.says(found(early, b"old-byte".to_vec()));
+    assert_eq!(done(&out, reader), None, "L3: stale bytes are no answer");
+    let (late, _) = looked(&out).expect("asks again");
+    let out = mount.says(found(late, b"NEW-byte".to_vec()));
+    assert_eq!(
+        done(&out, reader),
+        Some(Ok(Answer::Data(Bytes::from_static(b"NEW-byte"))))
+    );
+}
+
+/// A whole block was the answer to a small read without a lease: the kernel refused it and the reader hung.
+#[test]
+fn a_block_is_no_answer_to_a_read_without_a_lease() {
+    let mut mount = Mount::ready(300_000);
+    let fh = mount.open();
+    let read = Call::Read {
+        ino: FILE,
+        fh,
+        offset: 4096,
+        len: 100,
+    };
+    let (reader, out) = mount.call(read);
+    let (block, _) = looked(&out).expect("asks for the block");
+    let recall = Recall {
+        id: 1,
+        key: Key::Inode(FILE),
+        seq: 1,
+        intent: Intent::Op,
+    };
+    let out = mount.says(ToMount::Recall(recall));
+    assert!(sent(&out).any(|f| matches!(f, ToBrick::Answer(a) if matches!(a.verdict, Verdict::Give { .. }))));
+    let out = mount.says(found(block, vec![b'x'; 128 << 10]));
+    let wish = asked(&out).expect("the lease is gone: asks again");
+    let once = Grant {
+        attr: Some(mount.attr),
+        ..Grant::default()
+    };
+    let out = mount.says(ToMount::Granted(Granted {
+        req: wish.req,
+        result: Ok(once),
+    }));
+    assert_eq!(done(&out, reader), None, "the block is no answer");
+    let (id, query) = looked(&out).expect("asks for just these bytes");
+    let wanted = Query::Read {
+        ino: FILE,
+        offset: 4096,
+        len: 100,
+    };
+    assert_eq!(query, wanted);
+    let out = mount.says(found(id, vec![b'y'; 100]));
+    assert_eq!(done(&out, reader), Some(Ok(Answer::Data(Bytes::from(vec![b'y'; 100])))));
+}
+
+/// Two busy nodes starved each other: a freed lock always went to the next process of the same node.
+#[test]
+fn a_freed_lock_goes_to_the_node_that_waits() {
+    let mut mount = Mount::ready(8);
+    mount.open();
+    let (first, out) = mount.call(mount.lock(1, Some(LockKind::Exclusive), true));
+    assert_eq!(done(&out, first), Some(Ok(Answer::Empty)));
+    let other = Owner {
+        session: SessionId {
+            client: [2; 16],
+            nonce: 2,
+        },
+        id: 1,
+    };
+    let intent = Intent::Lock {
+        owner: other,
+        range: Range::ALL,
+        kind: LockKind::Exclusive,
+        wait: true,
+    };
+    let recall = Recall {
+        id: 9,
+        key: Key::Inode(FILE),
+        seq: 1,
+        intent,
+    };
+    let out = mount.says(ToMount::Recall(recall));
+    assert_eq!(sent(&out).count(), 0, "Y3: it waits for the lock");
+    let (second, out) = mount.call(mount.lock(2, Some(LockKind::Exclusive), true));
+    assert_eq!(done(&out, second), None);
+    let (unlock, out) = mount.call(mount.lock(1, None, false));
+    assert_eq!(done(&out, unlock), Some(Ok(Answer::Empty)));
+    assert_eq!(done(&out, second), None, "the other node was first");
+    let given = sent(&out).find_map(|f| {
+        if let ToBrick::Answer(a) = f {
+            Some(a.verdict.clone())
+        } else {
+            None
+        }
+    });
+    let locks: Vec<HeldLock> = vec![];
+    let give = Verdict::Give {
+        keep: None,
+        locks,
+        dot: None,
+    };
+    assert_eq!(given, Some(give));
+    assert!(asked(&out).is_some(), "the local waiter asks for the lease again");
+}
