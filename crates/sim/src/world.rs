@@ -103,6 +103,8 @@ pub struct World {
     fifo: BTreeMap<(u8, usize, u64), u64>,
     pub acknowledged: Vec<(String, Vec<u8>)>,
     pub trace: bool,
+    /// How often a brick gave up a part of its line of history.
+    pub reloads: u32,
 }
 
 const MS: u64 = 1_000_000;
@@ -125,6 +127,7 @@ impl World {
             fifo: BTreeMap::new(),
             acknowledged: Vec::new(),
             trace: std::env::var("SIM_TRACE").is_ok(),
+            reloads: 0,
         };
         for i in 0..2u8 {
             let brick = BrickId::from_index(u32::from(i)).expect("two bricks");
@@ -239,6 +242,11 @@ impl World {
         }
     }
 
+    /// SIGTERM: the brick tells its peer, writes a checkpoint and ends.
+    pub fn stop(&mut self, i: usize) {
+        self.brick_step(i, BrickInput::Stop);
+    }
+
     #[must_use]
     pub fn is_up(&self, i: usize) -> bool {
         self.nodes[i].brick.is_some()
@@ -321,6 +329,7 @@ impl World {
                 BrickOutput::DropPeer => self.drop_link(),
                 BrickOutput::Disk(op) => self.disk(i, op),
                 BrickOutput::Reload { keep } => {
+                    self.reloads += 1;
                     self.nodes[i].disk.drop_above(keep);
                     self.kill(i);
                     self.start(i, keep);

@@ -104,3 +104,25 @@ fn a_dotlock_lease_knows_the_mailbox() {
         world.audit();
     }
 }
+
+/// What is checkpointed leaves the log, and with it went the line of history: a brick that was stopped and started found
+/// nothing in common with its peer and gave up all that it had.
+#[test]
+fn a_stopped_brick_still_knows_its_history() {
+    for seed in 1..=20 {
+        let mut world = World::new(seed);
+        let mut rng = Rng::new(seed + 5000);
+        world.run(200);
+        deliver(&mut world, &mut rng, 10, 3);
+        world.settle(30_000);
+        let victim = rng.below(2) as usize;
+        world.stop(victim);
+        world.run(100);
+        assert!(!world.is_up(victim), "it has stopped");
+        deliver(&mut world, &mut rng, 5, 3);
+        world.restart_later(victim, 2_000);
+        world.settle(60_000);
+        world.audit();
+        assert_eq!(world.reloads, 0, "V2: nothing had to be given up (seed {seed})");
+    }
+}
