@@ -6,7 +6,7 @@
 use alloc::{string::String, vec::Vec};
 use bytes::Bytes;
 use mboxfs_types::{
-    Nanos, SessionId, Timestamp, VolumeId,
+    Nanos, Timestamp,
     call::ToBrick,
     disk::{Done, Superblock},
     peer::{Beat, ToPeer},
@@ -70,13 +70,6 @@ pub struct Recovered {
     pub log_start: u64,
     /// Where both bricks listen, Brick1 first.
     pub bricks: Vec<String>,
-    /// Name of the volume.
-    pub volume: String,
-    /// Its id.
-    pub volume_id: VolumeId,
     /// Random, for generations that this start may have to begin.
     pub nonce: u32,
 }
-
-/// A session with its stream, as the driver sees it.
-pub type Attachment = (SessionId, MountConn);

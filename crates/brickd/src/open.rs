@@ -105,8 +105,6 @@ pub(crate) fn volume(data: &Path, volume: &VolumeConfig) -> Result<Opening, Stri
         records,
         log_start,
         bricks: volume.bricks.clone(),
-        volume: volume.name.clone(),
-        volume_id: volume.id,
         nonce: Uuid::new_v4().as_fields().0,
     };
     let parts = Parts {

@@ -100,7 +100,7 @@ impl Client {
             return;
         }
         match (c.failed, c.commit.take()) {
-            (Some(errno), _) => self.on_committed(ino, Err(errno), out),
+            (Some(errno), _) => self.on_committed(ino, Err(errno)),
             (None, Some(op)) => {
                 self.request(op, For::Commit(ino), out);
             }
@@ -108,7 +108,7 @@ impl Client {
         }
     }
 
-    pub(crate) fn on_committed(&mut self, ino: Ino, result: Result<Vec<Attr>, Errno>, out: &mut Vec<Output>) {
+    pub(crate) fn on_committed(&mut self, ino: Ino, result: Result<Vec<Attr>, Errno>) {
         let Some(node) = self.nodes.get_mut(&ino) else { return };
         node.committing = None;
         let result = match result {
@@ -140,7 +140,6 @@ impl Client {
             p.committed = Some(result);
         }
         self.wake(|w| *w == Wait::Commit(ino));
-        let _ = out;
     }
 
     /// What was written is gone; those who wrote it are told at their next call.

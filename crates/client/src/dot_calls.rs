@@ -10,7 +10,7 @@
 use crate::{
     calls::{Done, Pending, Wait},
     client::{Client, Kind},
-    input::{CallId, OpenFlags},
+    input::CallId,
     link::For,
     output::{Answer, Event, Output},
 };
@@ -107,11 +107,9 @@ impl Client {
         dir: Ino,
         name: &Name,
         mode: u32,
-        flags: OpenFlags,
         excl: bool,
         out: &mut Vec<Output>,
     ) -> Done {
-        let _: OpenFlags = flags;
         let group = Group::of(dir, name);
         let dot = match self.dot_free(id, p, &group, out)? {
             Ok(()) => self.make_dot(p, dir, name, mode, None),

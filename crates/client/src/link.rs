@@ -19,7 +19,7 @@ use alloc::{
     vec::Vec,
 };
 use mboxfs_types::{
-    Attr, BrickId, Errno, Ino, Key, Nanos, SessionId,
+    Attr, Errno, Ino, Key, Nanos, SessionId,
     call::{
         Attach, Attached, Found, Granted, Mode, Op, Query, Reclaim, Reclaimed, Reply, Request, ToBrick, ToMount, View,
     },
@@ -239,8 +239,7 @@ impl Client {
 
     fn on_attached(&mut self, attached: Attached, out: &mut Vec<Output>) {
         match attached {
-            Attached::Ok { brick, bricks } => {
-                let _: BrickId = brick;
+            Attached::Ok { bricks, .. } => {
                 self.learn_bricks(&bricks);
                 self.link.fresh = false;
                 self.link.arrived = true;
@@ -373,7 +372,7 @@ impl Client {
                     self.ready.push_back(id);
                 }
             }
-            For::Commit(ino) => self.on_committed(ino, reply.result, out),
+            For::Commit(ino) => self.on_committed(ino, reply.result),
             For::Piece(ino) => self.on_piece(ino, reply.seq, reply.result.map(|_| ()), out),
             For::Nobody => {}
         }

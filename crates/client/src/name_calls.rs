@@ -183,7 +183,7 @@ impl Client {
         out: &mut Vec<Output>,
     ) -> Done {
         if name.is_dotlock() {
-            let done = self.create_dot(id, p, dir, name, mode, OpenFlags::default(), true, out)?;
+            let done = self.create_dot(id, p, dir, name, mode, true, out)?;
             return Some(done.map(|answer| match answer {
                 Answer::Created { attr, fh, .. } => {
                     self.handles.remove(&fh);
@@ -223,7 +223,7 @@ impl Client {
         out: &mut Vec<Output>,
     ) -> Done {
         if name.is_dotlock() {
-            let done = self.create_dot(id, p, dir, name, mode, flags, excl, out)?;
+            let done = self.create_dot(id, p, dir, name, mode, excl, out)?;
             if let Ok(Answer::Created { attr, .. }) = &done {
                 self.node(attr.ino).lookups += 1;
             }

@@ -217,8 +217,6 @@ impl World {
             records,
             log_start,
             bricks: vec!["h0:24009".into(), "h1:24009".into()],
-            volume: "gVol0".into(),
-            volume_id: VolumeId([7; 16]),
             nonce,
         };
         let mut out = Vec::new();

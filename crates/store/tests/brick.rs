@@ -10,7 +10,7 @@ use mboxfs_types::{
     limits,
     record::{Body, Record},
 };
-use std::{path::Path, time::Instant};
+use std::path::Path;
 
 const UUID: BrickUuid = BrickUuid([5; 16]);
 const SMALL: Options = Options {
@@ -255,51 +255,4 @@ fn the_reserve_is_not_free() {
     let dir = brick();
     let space = open(dir.path()).files.space().unwrap();
     assert!(space.total > 0 && space.free < space.total && space.inodes_free <= space.inodes);
-}
-
-/// `cargo test --release -p mboxfs-store --test brick -- --ignored --nocapture`
-#[test]
-#[ignore = "a measurement"]
-fn what_an_append_costs() {
-    let dir = tempfile::tempdir().unwrap();
-    format(dir.path(), UUID).unwrap();
-    let mut opened = Opened::open(dir.path()).unwrap();
-    let mut micros = Vec::new();
-    for n in 1..=3000 {
-        let record = record(n, 4096);
-        let start = Instant::now();
-        opened.log.append(&[record]).unwrap();
-        micros.push(start.elapsed().as_micros());
-    }
-    micros.sort_unstable();
-    println!(
-        "append of 4 KiB: p50 {} us, p90 {} us, p99 {} us",
-        micros[1500], micros[2700], micros[2970]
-    );
-    let start = Instant::now();
-    opened.files.apply(&[make(10, Kind::File, "alice")]).unwrap();
-    for n in 0..1000_u64 {
-        let write = Effect::Write {
-            ino: Ino(10),
-            cut: u64::MAX,
-            extents: vec![Extent {
-                offset: n * 4096,
-                data: vec![1; 4096].into(),
-            }],
-            size: (n + 1) * 4096,
-            mtime: Timestamp::default(),
-            atime: Timestamp::default(),
-            stamp: Tag::default(),
-        };
-        opened.files.apply(&[write]).unwrap();
-    }
-    println!("apply of a 4 KiB write: {} us", start.elapsed().as_micros() / 1000);
-    drop(opened);
-    let start = Instant::now();
-    let opened = Opened::open(dir.path()).unwrap();
-    println!(
-        "open with {} records: {} ms",
-        opened.records.len(),
-        start.elapsed().as_millis()
-    );
 }

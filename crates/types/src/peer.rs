@@ -8,8 +8,8 @@
 //! Not here: bytes on the wire (`rpc`).
 
 use crate::{
-    BrickId, GenId, Ino, Nanos, SessionId, Tag, Timestamp, VolumeId,
-    call::{Op, Space, ToBrick, ToMount, View},
+    BrickId, Ino, Nanos, SessionId, Tag, Timestamp, VolumeId,
+    call::{Space, ToBrick, ToMount, View},
     disk::Epoch,
     ids::BrickUuid,
     record::{Members, Record},
@@ -27,7 +27,7 @@ pub enum ToPeer {
         /// In order.
         records: Vec<Record>,
     },
-    /// From the source: all is sent; log this record and you are a member again.
+    /// From the one who numbers: log this record. Behind an empty `Suffix` it also ends a catch-up.
     Append {
         /// The record.
         entry: Entry,
@@ -148,15 +148,3 @@ pub enum Beat {
     /// Answer.
     Pong(Pong),
 }
-
-/// A generation with its members, as shown to operators.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
-pub struct Generation {
-    /// Its id.
-    pub g: GenId,
-    /// Its members.
-    pub members: Members,
-}
-
-/// An operation as relayed, kept by the backup until the primary numbers it.
-pub type Relayed = (SessionId, u64, Op);
