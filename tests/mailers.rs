@@ -86,26 +86,16 @@ fn walkthrough_on_mboxfs() {
 
 #[test]
 fn load_on_mboxfs() {
-    if have("load_on_mboxfs", MBOXFS_NEEDS) && wanted("load_on_mboxfs") {
+    if have("load_on_mboxfs", MBOXFS_NEEDS) {
         load(Spool::Mboxfs, "load_on_mboxfs", &plan(5.0, 0.0));
     }
 }
 
 #[test]
 fn load_with_lda_on_mboxfs() {
-    if have("load_with_lda_on_mboxfs", MBOXFS_NEEDS) && wanted("load_with_lda_on_mboxfs") {
+    if have("load_with_lda_on_mboxfs", MBOXFS_NEEDS) {
         load(Spool::Mboxfs, "load_with_lda_on_mboxfs", &plan(3.0, 2.0));
     }
-}
-
-/// The loads on mboxfs are not in the gate yet. With 20 and 4 mailboxes they pass; with 2, where every program of both hosts
-/// meets in the same files, a delivery took 16 to 37 s (plain ext4: 2 s), once over 100 s. They come back when that is mended.
-fn wanted(test: &str) -> bool {
-    let wanted = std::env::var_os("MBOXFS_LOAD").is_some();
-    if !wanted {
-        eprintln!("NOT RUN: {test}: set MBOXFS_LOAD=1");
-    }
-    wanted
 }
 
 const MBOXFS_NEEDS: &[Need] = &[Need::Root, Need::Netns, Need::Loop, Need::Fuse, Need::Mailers];
