@@ -6,6 +6,8 @@
 //! A4  A request holds nothing while it waits: all its keys are free at one moment, or it looks again later (no deadlock).
 //! A5  While a change of a key is numbered and not executed the key is busy: nobody is granted anything on it (L3).
 //! A6  The lock table here is right about every session that holds no lease: only the W holder changes its own locks.
+//! A7  Who holds a lease and asks for it again gets no new grant: a new `seq` would void the answer to a recall that is on
+//!     its way, and a node whose processes keep asking would never give the lease away.
 //!
 //! One table, at the primary; the backup passes words on. Volatile: a new view starts empty and the mounts say what they
 //! hold (`attach`). Not here: lock conflicts (the W holder decides, in `client`), sessions, the log.
@@ -89,6 +91,8 @@ pub(crate) enum Ready {
         /// EAGAIN or EEXIST from a holder.
         error: Option<Errno>,
     },
+    /// Tell the mount that it holds the lease already (A7): the grant, or the end of the lease, is on its way.
+    Held { session: SessionId, req: u64 },
     /// Number it. The keys are busy until `executed`.
     Change {
         session: SessionId,
@@ -143,10 +147,12 @@ impl Arbiter {
 
     /// Does `session` hold W on this inode? Anyone else's commit is refused (L5).
     pub(crate) fn may_write(&self, session: SessionId, ino: Ino) -> bool {
-        self.keys
-            .get(&Key::Inode(ino))
-            .and_then(|e| e.holders.get(&session))
-            .is_some_and(|h| h.mode == Mode::W)
+        self.holds(session, &Key::Inode(ino), Mode::W)
+    }
+
+    fn holds(&self, session: SessionId, key: &Key, mode: Mode) -> bool {
+        let hold = self.keys.get(key).and_then(|e| e.holders.get(&session));
+        hold.is_some_and(|h| h.mode >= mode)
     }
 
     /// A holder's answer to a recall. The recall's id is the number of the waiter it was sent for.
@@ -405,6 +411,7 @@ impl Arbiter {
                 }
                 Ready::Change { session, request, keys }
             }
+            Want::Lease { req, ref key, mode, .. } if self.holds(session, key, mode) => Ready::Held { session, req },
             Want::Lease { req, key, mode, .. } => {
                 let mut error = None;
                 let mut leases = Vec::new();
@@ -427,8 +434,12 @@ impl Arbiter {
                         self.forget_void(&k); // the holder may have given it up since
                         continue;
                     }
-                    self.next_seq += 1;
+                    let held = entry.holders.get(&session).map(|h| h.mode);
                     let mode = Self::mode_for(entry, session, mode, inode.is_some_and(|i| names.is_dir(i)));
+                    if held >= Some(mode) {
+                        continue; // A7: an inode that would have come along with its name
+                    }
+                    self.next_seq += 1;
                     entry.holders.insert(
                         session,
                         Hold {
@@ -467,5 +478,95 @@ impl Arbiter {
             );
             assert!(!entry.is_void(), "void entry kept for {key:?}");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use mboxfs_types::{LockKind, Owner, Range};
+
+    const FILE: Key = Key::Inode(Ino(7));
+
+    struct NoNames;
+
+    impl Names for NoNames {
+        fn named(&self, _: &Group) -> Option<Ino> {
+            None
+        }
+        fn is_dir(&self, _: Ino) -> bool {
+            false
+        }
+        fn keys(&self, _: &Request) -> BTreeSet<Key> {
+            BTreeSet::new()
+        }
+    }
+
+    fn session(nonce: u64) -> SessionId {
+        SessionId {
+            client: [nonce as u8; 16],
+            nonce,
+        }
+    }
+
+    fn wish(req: u64, of: u64) -> Want {
+        let owner = Owner {
+            session: session(of),
+            id: req,
+        };
+        Want::Lease {
+            req,
+            key: FILE,
+            mode: Mode::W,
+            intent: Intent::Lock {
+                owner,
+                range: Range::ALL,
+                kind: LockKind::Exclusive,
+                wait: true,
+            },
+        }
+    }
+
+    /// The grants in `ready`: whose, and with which number.
+    fn grants(ready: &[Ready]) -> Vec<(SessionId, u64)> {
+        let leases = ready.iter().filter_map(|r| match r {
+            Ready::Lease { session, leases, .. } => Some(leases.iter().map(|l| (*session, l.seq))),
+            _ => None,
+        });
+        leases.flatten().collect()
+    }
+
+    /// A7: four processes of one node that kept asking for a lock kept the other node from ever getting the lease.
+    #[test]
+    fn a_node_that_keeps_asking_gives_the_lease_away_all_the_same() {
+        let mut arbiter = Arbiter::default();
+        let (busy, other) = (session(1), session(2));
+        arbiter.want(busy, wish(1, 1));
+        let ready = arbiter.pump(&NoNames);
+        let [(_, seq)] = grants(&ready)[..] else {
+            panic!("not granted: {ready:?}")
+        };
+        arbiter.want(other, wish(1, 2));
+        let ready = arbiter.pump(&NoNames);
+        assert!(matches!(&ready[..], [Ready::Recall { session, recall }] if *session == busy && recall.seq == seq));
+        // These were sent before the recall was heard.
+        for req in 2..6 {
+            arbiter.want(busy, wish(req, 1));
+            let ready = arbiter.pump(&NoNames);
+            assert_eq!(ready, [Ready::Held { session: busy, req }]);
+        }
+        let give = Answer {
+            id: 2,
+            key: FILE,
+            seq,
+            verdict: Verdict::Give {
+                keep: None,
+                locks: Vec::new(),
+                dot: None,
+            },
+        };
+        arbiter.answer(busy, give);
+        let ready = arbiter.pump(&NoNames);
+        assert_eq!(grants(&ready).iter().map(|g| g.0).collect::<Vec<_>>(), [other]);
     }
 }

@@ -118,6 +118,10 @@ impl Brick {
                         self.count_trip(session);
                         self.tell(session, ToMount::Recall(recall), out);
                     }
+                    Ready::Held { session, req } => {
+                        let result = Ok(Grant::default());
+                        self.tell(session, ToMount::Granted(Granted { req, result }), out);
+                    }
                     Ready::Change { session, request, keys } => {
                         let id = OpId {
                             session,

@@ -25,8 +25,8 @@ pub(crate) enum Wait {
     Lease(u64),
     Request(u64),
     Query(u64),
-    /// A lock on this inode to go.
-    Lock(Ino),
+    /// A lock on this inode to go, until then.
+    Lock(Ino, Option<Nanos>),
     /// A dotlock of this mount to go, until then.
     Dot(Group, Nanos),
     /// The commit of this inode.
@@ -212,7 +212,7 @@ impl Client {
             return;
         }
         match p.wait {
-            Wait::Lock(_) => {}
+            Wait::Lock(..) => {}
             Wait::Lease(req) => self.cancel_wish(req, out),
             // A commit or an unlock under way is waited for: it is bounded.
             _ => return,
@@ -226,7 +226,7 @@ impl Client {
 
     pub(crate) fn tick_calls(&mut self, out: &mut Vec<Output>) {
         let now = self.clock.mono;
-        self.wake(|w| matches!(w, Wait::Dot(_, until) if *until <= now));
+        self.wake(|w| matches!(w, Wait::Dot(_, until) | Wait::Lock(_, Some(until)) if *until <= now));
         let lost = self
             .link
             .lost_since

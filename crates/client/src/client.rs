@@ -195,9 +195,14 @@ impl Client {
         pids
     }
 
-    /// Are there written bytes of this file that are not committed?
+    /// Does it matter whether the process that closes this file was killed? It has written, or made a dotlock.
     #[must_use]
-    pub fn has_staged(&self, ino: Ino) -> bool {
+    pub fn end_matters(&self, ino: Ino, pid: u32) -> bool {
+        self.has_staged(ino) || self.own_dots.values().any(|d| d.pid == pid)
+    }
+
+    /// Are there written bytes of this file that are not committed?
+    pub(crate) fn has_staged(&self, ino: Ino) -> bool {
         self.nodes.get(&ino).is_some_and(|n| n.staging.is_some())
     }
 

@@ -2,7 +2,8 @@
 //!
 //! O1  Made only under W of the group, so one winner across both nodes, whether by O_EXCL or by link(2) (L5, I14).
 //! O2  Gone with the mount, and `DOTLOCK_ORPHAN` after both its maker and that one's parent are gone (L7): lock helpers
-//!     exit at once, and the lock belongs to the one who called them.
+//!     exit at once, and the lock belongs to the one who called them. A maker killed by a signal was no helper that was
+//!     done: then its own end is enough (the parent of a Postfix process is a daemon that stays).
 //! O3  Renamed onto a file's name it becomes that file, atomically: what programs do that write a new version that way.
 //!
 //! Not here: recalls for them (`recall`).
@@ -10,7 +11,7 @@
 use crate::{
     calls::{Done, Pending, Wait},
     client::{Client, Kind},
-    input::CallId,
+    input::{CallId, Caller},
     link::For,
     output::{Answer, Event, Output},
 };
@@ -89,14 +90,63 @@ impl Client {
         match state.dot {
             None => Some(Ok(())),
             Some(dot) => {
-                let until = p.since + limits::DOTLOCK_WAIT;
-                if dot.session == self.session && self.clock.mono < until {
-                    p.wait = Wait::Dot(group.clone(), until);
-                    return None;
-                }
+                self.wait_for_release(p, group, &dot)?;
                 Some(Err(Errno::EEXIST))
             }
         }
+    }
+
+    /// A dotlock of this mount is in the way: its end is worth a short wait. `Some(())`: it is there to stay.
+    fn wait_for_release(&self, p: &mut Pending, group: &Group, dot: &Dotlock) -> Option<()> {
+        let until = p.since + limits::LOCK_WAIT;
+        if dot.session != self.session || self.clock.mono >= until {
+            return Some(());
+        }
+        p.wait = Wait::Dot(group.clone(), until);
+        None
+    }
+
+    /// Who made the dotlock of this name on this mount.
+    #[must_use]
+    pub fn dot_maker(&self, dir: Ino, name: &Name) -> Option<u32> {
+        self.own_dots.get(&Group::of(dir, name)).map(|d| d.pid)
+    }
+
+    /// The owner of a dotlock: its maker, that one's parent or child, or, of lock helpers, who end at once, the next one
+    /// that the same parent started.
+    fn owns(&self, caller: Caller, dot: &Dotlock) -> bool {
+        let kin = |a: u32, b: u32| a == b && a > 1;
+        caller.pid == dot.pid
+            || kin(caller.pid, dot.ppid)
+            || kin(caller.ppid, dot.pid)
+            || kin(caller.ppid, dot.ppid) && self.gone.contains_key(&dot.pid)
+    }
+
+    /// The kernel looks a name up before it makes it, and answers EEXIST itself: so a lookup waits as a create would.
+    pub(crate) fn lookup_dot(
+        &mut self,
+        id: CallId,
+        p: &mut Pending,
+        dir: Ino,
+        name: &Name,
+        out: &mut Vec<Output>,
+    ) -> Done {
+        let group = Group::of(dir, name);
+        let Some(dot) = self.want_name(id, p, &group, Mode::W, Intent::Excl, out)?.dot else {
+            return Some(Err(Errno::ENOENT));
+        };
+        if !self.owns(p.caller, &dot) {
+            self.wait_for_release(p, &group, &dot)?;
+        }
+        let mut attr = attr_of(&dot);
+        if self.nodes.get(&dot.ino).is_some_and(|n| n.held.is_some()) {
+            // Made by link(2), and the other name is still there: both show the same inode.
+            let known = self.nodes.get(&dot.ino).and_then(|n| n.attr);
+            attr = known.filter(|a| a.nlink > 0).map_or(attr, |a| self.shown(a));
+        } else {
+            self.dot_groups.insert(dot.ino, group);
+        }
+        Some(Ok(self.entry(attr)))
     }
 
     #[allow(clippy::too_many_arguments)]
@@ -287,6 +337,13 @@ impl Client {
         Ok(Answer::Attr { attr, ttl: Nanos(0) })
     }
 
+    /// O2: the maker was killed by a signal.
+    pub(crate) fn disown_dots(&mut self, pid: u32) {
+        for dot in self.own_dots.values_mut().filter(|d| d.pid == pid) {
+            dot.ppid = 0;
+        }
+    }
+
     /// O2.
     pub(crate) fn reap_dotlocks(&mut self, out: &mut Vec<Output>) {
         let now = self.clock.mono;
@@ -318,7 +375,7 @@ impl Client {
             // No kernel call has this number: the driver counts up from 1.
             let id = CallId(u64::MAX - u64::from(self.dots_made) - self.calls.len() as u64);
             let call = crate::input::Call::Unlink { dir: group.dir, name };
-            let caller = crate::input::Caller::default();
+            let caller = Caller::default();
             self.calls.insert(id, Pending::new(caller, call, self.clock.mono));
             self.attempt(id, out);
         }

@@ -302,6 +302,9 @@ impl Client {
             session: self.session,
             id: owner,
         };
+        if p.caller.ppid == KILLED {
+            self.disown_dots(p.caller.pid);
+        }
         let Some(handle) = self.handles.get(&fh) else {
             return Some(Ok(Answer::Empty));
         };

@@ -122,12 +122,12 @@ impl Client {
             p.wait = Wait::Service;
             return None;
         }
-        if mode == Mode::R
-            && let Some(state) = p
-                .once
-                .as_ref()
-                .and_then(|g| g.name.as_ref())
-                .filter(|n| n.group == *group)
+        // A dotlock in the way is all that there is to know for who wants to make one.
+        if let Some(state) = p
+            .once
+            .as_ref()
+            .and_then(|g| g.name.as_ref())
+            .filter(|n| n.group == *group && (mode == Mode::R || intent == Intent::Excl && n.dot.is_some()))
         {
             return Some(state.clone());
         }

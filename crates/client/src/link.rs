@@ -350,7 +350,7 @@ impl Client {
                 query: query.clone(),
             }));
         }
-        self.wake(|w| matches!(w, Wait::Service | Wait::Lock(_)));
+        self.wake(|w| matches!(w, Wait::Service | Wait::Lock(..)));
         if !core::mem::replace(&mut self.link.ready, true) {
             out.push(Output::Ready);
         }
@@ -426,7 +426,7 @@ impl Client {
                 lease.dot = None;
             }
         }
-        self.wake(|w| matches!(w, Wait::Lock(ino) if freed.contains(ino)));
+        self.wake(|w| matches!(w, Wait::Lock(ino, _) if freed.contains(ino)));
     }
 
     // ---- the mount says

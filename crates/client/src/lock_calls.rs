@@ -18,6 +18,7 @@ use alloc::{collections::BTreeSet, vec::Vec};
 use mboxfs_types::{
     Errno, HeldLock, Ino, LockKind, Owner, Range,
     call::{Intent, Mode},
+    limits,
 };
 
 impl Client {
@@ -96,13 +97,14 @@ impl Client {
         )?;
         let node = self.node(ino);
         if let Some(held) = locks::conflict(&node.locks, owner, range, kind) {
-            if !wait {
+            let until = (!wait).then_some(p.since + limits::LOCK_WAIT);
+            if until.is_some_and(|until| self.clock.mono >= until) {
                 return Some(Err(Errno::EAGAIN));
             }
-            if self.waits_in_circle(owner, held.owner) {
+            if wait && self.waits_in_circle(owner, held.owner) {
                 return Some(Err(Errno::EDEADLK));
             }
-            p.wait = Wait::Lock(ino);
+            p.wait = Wait::Lock(ino, until);
             return None;
         }
         if node.committing.is_some() {
@@ -119,7 +121,7 @@ impl Client {
         locks::set(&mut node.locks, lock);
         locks::set(self.own_locks.entry(ino).or_default(), lock);
         // A lock made shared, or smaller, may let others in.
-        self.wake(|w| *w == Wait::Lock(ino));
+        self.wake(|w| matches!(w, Wait::Lock(i, _) if *i == ino));
         Some(Ok(Answer::Empty))
     }
 
@@ -135,7 +137,7 @@ impl Client {
                 continue;
             }
             for p in self.calls.values() {
-                let Wait::Lock(ino) = p.wait else { continue };
+                let Wait::Lock(ino, None) = p.wait else { continue };
                 let Call::SetLock {
                     owner: id,
                     range,
@@ -193,7 +195,7 @@ impl Client {
                 self.own_locks.remove(&ino);
             }
         }
-        self.wake(|w| *w == Wait::Lock(ino));
+        self.wake(|w| matches!(w, Wait::Lock(i, _) if *i == ino));
         Some(())
     }
 

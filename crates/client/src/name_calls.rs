@@ -7,7 +7,6 @@
 use crate::{
     calls::{Done, Pending, Wait},
     client::{Client, Handle, Kind},
-    dot_calls::attr_of,
     input::{Call, CallId, Fh, OpenFlags},
     link::For,
     output::{Answer, Listed, Output},
@@ -23,22 +22,11 @@ const LISTED_MAX: usize = 1024;
 
 impl Client {
     pub(crate) fn lookup(&mut self, id: CallId, p: &mut Pending, dir: Ino, name: &Name, out: &mut Vec<Output>) -> Done {
+        if name.is_dotlock() {
+            return self.lookup_dot(id, p, dir, name, out);
+        }
         let group = Group::of(dir, name);
         let state = self.want_name(id, p, &group, Mode::R, Intent::Read, out)?;
-        if name.is_dotlock() {
-            let Some(dot) = state.dot else {
-                return Some(Err(Errno::ENOENT));
-            };
-            let mut attr = attr_of(&dot);
-            if self.nodes.get(&dot.ino).is_some_and(|n| n.held.is_some()) {
-                // Made by link(2), and the other name is still there: both show the same inode.
-                let known = self.nodes.get(&dot.ino).and_then(|n| n.attr);
-                attr = known.filter(|a| a.nlink > 0).map_or(attr, |a| self.shown(a));
-            } else {
-                self.dot_groups.insert(dot.ino, group);
-            }
-            return Some(Ok(self.entry(attr)));
-        }
         let Some(ino) = state.entry else {
             return Some(Err(Errno::ENOENT));
         };
@@ -47,7 +35,7 @@ impl Client {
     }
 
     /// The kernel learns an inode.
-    fn entry(&mut self, attr: Attr) -> Answer {
+    pub(crate) fn entry(&mut self, attr: Attr) -> Answer {
         self.node(attr.ino).lookups += 1;
         let attr = if self.dot_groups.contains_key(&attr.ino) {
             attr

@@ -2,12 +2,13 @@
 //!
 //! Y1  A lease is given only when nothing is staged under it and no commit is under way (types C3).
 //! Y2  A reader is never kept waiting for a lock session: it gets the committed state (L6, I10).
-//! Y3  A blocking lock waits here until it is free; the lease and the lock table leave in one message.
+//! Y3  A lock in the way of another node's is waited for here: by F_SETLKW until it is free, by others for `LOCK_WAIT`. The
+//!     lease and the lock table leave in one message.
 //! Y4  Whatever is not a lock waits at most `HOLD` for a lock session, then what is staged is committed (L13).
 //!
 //! Not here: the arbiter's side (`brick::arbiter`).
 
-use crate::{client::Client, locks, output::Output};
+use crate::{calls::Wait, client::Client, locks, output::Output};
 use alloc::vec::Vec;
 use mboxfs_types::{
     Errno, Group, Ino, Key, LockKind, Nanos,
@@ -90,9 +91,8 @@ impl Client {
         match asked.recall.intent {
             Intent::Read if own => Now::Once(None),
             Intent::Read if !idle => Now::Give(Some(Mode::R)),
-            // A dotlock is held for milliseconds as a rule: worth waiting for (MAIL.md 8.3).
-            Intent::Excl if own && self.clock.mono < asked.since + limits::DOTLOCK_WAIT => Now::Later,
-            Intent::Excl if own => Now::Once(Some(Errno::EEXIST)),
+            Intent::Excl if own && self.clock.mono < asked.since + limits::LOCK_WAIT => Now::Later,
+            Intent::Excl if own => Now::Once(None),
             _ => Now::Give(None),
         }
     }
@@ -125,7 +125,7 @@ impl Client {
                 kind,
                 wait,
             } if locks::conflict(own, owner, range, kind).is_some() => {
-                if wait {
+                if wait || self.clock.mono < asked.since + limits::LOCK_WAIT {
                     Now::Later
                 } else {
                     Now::Once(Some(Errno::EAGAIN))
@@ -182,6 +182,6 @@ impl Client {
             verdict,
         })));
         // Own processes that waited here for a lock have to ask for the lease again.
-        self.wake(|w| *w == crate::calls::Wait::Lock(ino));
+        self.wake(|w| matches!(w, Wait::Lock(i, _) if *i == ino));
     }
 }

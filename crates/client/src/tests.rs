@@ -8,11 +8,12 @@ use crate::{
 use alloc::{string::ToString, vec, vec::Vec};
 use bytes::Bytes;
 use mboxfs_types::{
-    Attr, BrickId, Errno, HeldLock, Ino, Key, Kind, LockKind, Nanos, Owner, Range, SessionId, Timestamp,
+    Attr, BrickId, Errno, HeldLock, Ino, Key, Kind, LockKind, Name, Nanos, Owner, Range, SessionId, Timestamp,
     call::{
-        Attached, Found, Grant, Granted, Intent, Lease, LeaseRequest, Mode, Query, Recall, Reclaimed, Reply, Request,
-        ToBrick, ToMount, Verdict, View,
+        Attached, Found, Grant, Granted, Intent, Lease, LeaseRequest, Mode, NameState, Query, Recall, Reclaimed, Reply,
+        Request, ToBrick, ToMount, Verdict, View,
     },
+    limits,
 };
 
 const FILE: Ino = Ino(7);
@@ -85,11 +86,52 @@ impl Mount {
     }
 
     fn call(&mut self, call: Call) -> (CallId, Vec<Output>) {
+        self.call_by(Caller::default(), call)
+    }
+
+    fn call_by(&mut self, caller: Caller, call: Call) -> (CallId, Vec<Output>) {
         self.calls += 1;
         let id = CallId(self.calls);
-        let caller = Caller::default();
         let out = self.step(Input::Call { id, caller, call });
         (id, out)
+    }
+
+    /// Time passes; the brick goes on allowing to serve.
+    fn wait(&mut self, time: Nanos) -> Vec<Output> {
+        self.now.mono = self.now.mono + time;
+        let mut out = self.says(ToMount::Pong {
+            sent: self.now.mono,
+            serve: Nanos::from_millis(900),
+        });
+        out.extend(self.step(Input::Tick));
+        out
+    }
+
+    /// The lease on a group of names that `out` asks for is granted in mode W; nothing is there.
+    fn grant_name(&mut self, out: &[Output]) -> Vec<Output> {
+        let request = asked(out).expect("asks for a lease");
+        let Key::Name(group) = request.key.clone() else {
+            panic!("not of a name: {request:?}")
+        };
+        let name = NameState {
+            group,
+            entry: None,
+            dot: None,
+        };
+        let lease = Lease {
+            key: request.key,
+            mode: Mode::W,
+            seq: 1,
+        };
+        let grant = Grant {
+            leases: vec![lease],
+            name: Some(name),
+            ..Grant::default()
+        };
+        self.says(ToMount::Granted(Granted {
+            req: request.req,
+            result: Ok(grant),
+        }))
     }
 
     /// The lease that `out` asks for is granted in mode W with that number.
@@ -177,6 +219,37 @@ fn done(out: &[Output], id: CallId) -> Option<Result<Answer, Errno>> {
         _ => None,
     })
 }
+
+fn answered(out: &[Output]) -> Option<Verdict> {
+    sent(out).find_map(|f| {
+        if let ToBrick::Answer(a) = f {
+            Some(a.verdict.clone())
+        } else {
+            None
+        }
+    })
+}
+
+/// The other node wants a lock on the whole file.
+fn lock_recall(wait: bool) -> ToMount {
+    let session = SessionId {
+        client: [2; 16],
+        nonce: 2,
+    };
+    ToMount::Recall(Recall {
+        id: 9,
+        key: Key::Inode(FILE),
+        seq: 1,
+        intent: Intent::Lock {
+            owner: Owner { session, id: 1 },
+            range: Range::ALL,
+            kind: LockKind::Exclusive,
+            wait,
+        },
+    })
+}
+
+const ALMOST: Nanos = Nanos(limits::LOCK_WAIT.0 - 1);
 
 fn found(id: u64, data: Vec<u8>) -> ToMount {
     ToMount::Found {
@@ -272,45 +345,150 @@ fn a_freed_lock_goes_to_the_node_that_waits() {
     mount.open();
     let (first, out) = mount.call(mount.lock(1, Some(LockKind::Exclusive), true));
     assert_eq!(done(&out, first), Some(Ok(Answer::Empty)));
-    let other = Owner {
-        session: SessionId {
-            client: [2; 16],
-            nonce: 2,
-        },
-        id: 1,
-    };
-    let intent = Intent::Lock {
-        owner: other,
-        range: Range::ALL,
-        kind: LockKind::Exclusive,
-        wait: true,
-    };
-    let recall = Recall {
-        id: 9,
-        key: Key::Inode(FILE),
-        seq: 1,
-        intent,
-    };
-    let out = mount.says(ToMount::Recall(recall));
+    let out = mount.says(lock_recall(true));
     assert_eq!(sent(&out).count(), 0, "Y3: it waits for the lock");
     let (second, out) = mount.call(mount.lock(2, Some(LockKind::Exclusive), true));
     assert_eq!(done(&out, second), None);
     let (unlock, out) = mount.call(mount.lock(1, None, false));
     assert_eq!(done(&out, unlock), Some(Ok(Answer::Empty)));
     assert_eq!(done(&out, second), None, "the other node was first");
-    let given = sent(&out).find_map(|f| {
-        if let ToBrick::Answer(a) = f {
-            Some(a.verdict.clone())
-        } else {
-            None
-        }
-    });
     let locks: Vec<HeldLock> = vec![];
     let give = Verdict::Give {
         keep: None,
         locks,
         dot: None,
     };
-    assert_eq!(given, Some(give));
+    assert_eq!(answered(&out), Some(give));
     assert!(asked(&out).is_some(), "the local waiter asks for the lease again");
+}
+
+/// Postfix sleeps for a second after each EAGAIN, and was starved for 20 s by sessions of a few milliseconds.
+#[test]
+fn a_lock_taken_without_waiting_waits_a_little() {
+    let mut mount = Mount::ready(8);
+    mount.open();
+    mount.call(mount.lock(1, Some(LockKind::Exclusive), true));
+    let (polls, out) = mount.call(mount.lock(2, Some(LockKind::Exclusive), false));
+    assert_eq!(done(&out, polls), None);
+    assert_eq!(done(&mount.wait(ALMOST), polls), None);
+    let (_, out) = mount.call(mount.lock(1, None, false));
+    assert_eq!(done(&out, polls), Some(Ok(Answer::Empty)), "it is free in time");
+
+    let (polls, _) = mount.call(mount.lock(3, Some(LockKind::Shared), false));
+    assert_eq!(done(&mount.wait(ALMOST), polls), None);
+    let out = mount.wait(Nanos(1));
+    assert_eq!(done(&out, polls), Some(Err(Errno::EAGAIN)), "L13");
+}
+
+#[test]
+fn a_lock_taken_on_the_other_node_without_waiting_waits_a_little() {
+    for freed in [true, false] {
+        let mut mount = Mount::ready(8);
+        mount.open();
+        mount.call(mount.lock(1, Some(LockKind::Exclusive), true));
+        assert_eq!(answered(&mount.says(lock_recall(false))), None);
+        assert_eq!(answered(&mount.wait(ALMOST)), None);
+        if freed {
+            let (_, out) = mount.call(mount.lock(1, None, false));
+            assert!(matches!(answered(&out), Some(Verdict::Give { keep: None, .. })));
+        } else {
+            let refused = Verdict::Once {
+                error: Some(Errno::EAGAIN),
+                dot: None,
+            };
+            assert_eq!(answered(&mount.wait(Nanos(1))), Some(refused));
+        }
+    }
+}
+
+/// A dotlock made by the process 100, a child of 50.
+fn with_dotlock() -> (Mount, Name, Call) {
+    let mut mount = Mount::ready(8);
+    let name = Name::new(b"u.lock").expect("a name");
+    let create = Call::Create {
+        dir: Ino::ROOT,
+        name: name.clone(),
+        mode: 0o600,
+        flags: OpenFlags::default(),
+        excl: true,
+    };
+    let (id, out) = mount.call_by(process(100, 50), create);
+    let out = mount.grant_name(&out);
+    assert!(matches!(done(&out, id), Some(Ok(Answer::Created { .. }))), "{out:?}");
+    let lookup = Call::Lookup {
+        dir: Ino::ROOT,
+        name: name.clone(),
+    };
+    (mount, name, lookup)
+}
+
+fn process(pid: u32, ppid: u32) -> Caller {
+    Caller {
+        pid,
+        ppid,
+        ..Caller::default()
+    }
+}
+
+/// The kernel looks a name up before it makes it, and then answers EEXIST by itself: the wait has to be in the lookup.
+#[test]
+fn a_stranger_who_looks_at_a_dotlock_waits_for_its_end() {
+    let (mut mount, name, lookup) = with_dotlock();
+    let (stranger, out) = mount.call_by(process(200, 50), lookup.clone());
+    assert_eq!(done(&out, stranger), None);
+    let unlink = Call::Unlink { dir: Ino::ROOT, name };
+    let (owner, out) = mount.call_by(process(100, 50), unlink);
+    assert_eq!(done(&out, owner), Some(Ok(Answer::Empty)));
+    assert_eq!(done(&out, stranger), Some(Err(Errno::ENOENT)));
+
+    let (mut mount, _, lookup) = with_dotlock();
+    let (stranger, _) = mount.call_by(process(200, 50), lookup);
+    assert_eq!(done(&mount.wait(ALMOST), stranger), None);
+    let out = mount.wait(Nanos(1));
+    assert!(
+        matches!(done(&out, stranger), Some(Ok(Answer::Entry { .. }))),
+        "L13: {out:?}"
+    );
+}
+
+#[test]
+fn an_owner_sees_its_dotlock_at_once() {
+    let (mut mount, _, lookup) = with_dotlock();
+    for owner in [process(100, 50), process(50, 1), process(300, 100)] {
+        let (id, out) = mount.call_by(owner, lookup.clone());
+        assert!(
+            matches!(done(&out, id), Some(Ok(Answer::Entry { .. }))),
+            "{owner:?}: {out:?}"
+        );
+    }
+    mount.step(Input::Gone { pid: 100 });
+    let (helper, out) = mount.call_by(process(400, 50), lookup);
+    assert!(
+        matches!(done(&out, helper), Some(Ok(Answer::Entry { .. }))),
+        "the next lock helper of the same program: {out:?}"
+    );
+}
+
+/// The parent of a Postfix process is `master`, which stays: its dotlock was never taken for orphaned.
+#[test]
+fn a_dotlock_of_a_killed_process_goes_though_its_parent_lives() {
+    let (mut mount, name, lookup) = with_dotlock();
+    let fh = mount.open();
+    mount.step(Input::Gone { pid: 100 });
+    mount.wait(limits::DOTLOCK_ORPHAN);
+    assert_eq!(
+        mount.client.dot_maker(Ino::ROOT, &name),
+        Some(100),
+        "a helper that was done"
+    );
+    let flush = Call::Flush {
+        ino: FILE,
+        fh,
+        owner: 1,
+    };
+    mount.call_by(process(100, crate::file_calls::KILLED), flush);
+    mount.wait(Nanos(1));
+    assert_eq!(mount.client.dot_maker(Ino::ROOT, &name), None);
+    let (id, out) = mount.call_by(process(200, 50), lookup);
+    assert_eq!(done(&out, id), Some(Err(Errno::ENOENT)));
 }

@@ -15,7 +15,7 @@ use mboxfs_client::{
 };
 use mboxfs_rpc::Sender;
 use mboxfs_types::{
-    Errno, Ino, Nanos, Timestamp,
+    Errno, Ino, Name, Nanos, Timestamp,
     call::{ToBrick, ToMount},
     limits,
 };
@@ -140,8 +140,12 @@ impl Driver {
 
     // ---- what the threads around it ask
 
-    pub(crate) fn has_staged(&self, ino: Ino) -> bool {
-        self.lock().client.has_staged(ino)
+    pub(crate) fn end_matters(&self, ino: Ino, pid: u32) -> bool {
+        self.lock().client.end_matters(ino, pid)
+    }
+
+    pub(crate) fn dot_maker(&self, dir: Ino, name: &Name) -> Option<u32> {
+        self.lock().client.dot_maker(dir, name)
     }
 
     /// Calls that wait for a lock, with the thread that waits.

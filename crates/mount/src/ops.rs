@@ -18,7 +18,7 @@ use fuser::{
     ReplyEntry, ReplyIoctl, ReplyLock, ReplyLseek, ReplyOpen, ReplyPoll, ReplyStatfs, ReplyWrite, ReplyXattr, Request,
     TimeOrNow, WriteFlags,
 };
-use mboxfs_client::input::{Call, Caller, Fh, OpenFlags as Flags};
+use mboxfs_client::input::{Call, Caller, Fh, Input, OpenFlags as Flags};
 use mboxfs_types::{Errno, Ino, LockKind, Name, Range, call::SetAttr, limits};
 use std::{ffi::OsStr, os::unix::ffi::OsStrExt, path::Path, time::SystemTime};
 
@@ -58,8 +58,8 @@ impl Ops {
         self.driver.call(caller, call, Reply::new(to));
     }
 
-    /// A call that makes `name`: if that is a dotlock, its owner is the process of the calling thread, and its parent.
-    fn call_to_make(&self, req: &Request, name: &Name, call: Call, to: To) {
+    /// A call on `name` for which it matters, if that is a dotlock, who calls: the thread's process and that one's parent.
+    fn call_on_dot(&self, req: &Request, name: &Name, call: Call, to: To) {
         let family = if name.is_dotlock() {
             process::family(req.pid())
         } else {
@@ -139,15 +139,26 @@ impl Filesystem for Ops {
     fn lookup(&self, req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
         let dir = Ino(parent.0);
         // `.` and `..` are sent for NFS export only, which is not asked for.
-        let call = match name.as_bytes() {
-            b"." => return reply.error(errno(Errno::ESTALE)),
-            b".." => Call::LookupParent { ino: dir },
-            _ => Call::Lookup {
-                dir,
-                name: name!(name, reply),
-            },
-        };
-        self.call(req, call, To::Entry(reply));
+        match name.as_bytes() {
+            b"." => reply.error(errno(Errno::ESTALE)),
+            b".." => self.call(req, Call::LookupParent { ino: dir }, To::Entry(reply)),
+            _ => {
+                let name = name!(name, reply);
+                let call = Call::Lookup {
+                    dir,
+                    name: name.clone(),
+                };
+                match self.driver.dot_maker(dir, &name).filter(|maker| *maker != req.pid()) {
+                    None => self.call(req, call, To::Entry(reply)),
+                    Some(maker) => {
+                        if process::started(maker).is_none() {
+                            self.driver.input(Input::Gone { pid: maker });
+                        }
+                        self.call_on_dot(req, &name, call, To::Entry(reply));
+                    }
+                }
+            }
+        }
     }
 
     fn forget(&self, _req: &Request, ino: INodeNo, count: u64) {
@@ -173,7 +184,7 @@ impl Filesystem for Ops {
             name: name.clone(),
             mode: mode & 0o7777,
         };
-        self.call_to_make(req, &name, call, To::Entry(reply));
+        self.call_on_dot(req, &name, call, To::Entry(reply));
     }
 
     fn mkdir(&self, req: &Request, parent: INodeNo, name: &OsStr, mode: u32, _umask: u32, reply: ReplyEntry) {
@@ -245,7 +256,7 @@ impl Filesystem for Ops {
             dir: Ino(newparent.0),
             name: name.clone(),
         };
-        self.call_to_make(req, &name, call, To::Entry(reply));
+        self.call_on_dot(req, &name, call, To::Entry(reply));
     }
 
     fn create(
@@ -266,7 +277,7 @@ impl Filesystem for Ops {
             flags: flags(bits),
             excl: bits & O_EXCL != 0,
         };
-        self.call_to_make(req, &name, call, To::Create(reply));
+        self.call_on_dot(req, &name, call, To::Create(reply));
     }
 
     // ---- directories
@@ -455,7 +466,7 @@ impl Filesystem for Ops {
     }
 
     fn flush(&self, req: &Request, ino: INodeNo, fh: FileHandle, lock_owner: LockOwner, reply: ReplyEmpty) {
-        let killed = self.driver.has_staged(Ino(ino.0)) && process::killed(req.pid());
+        let killed = self.driver.end_matters(Ino(ino.0), req.pid()) && process::killed(req.pid());
         let ppid = if killed { KILLED } else { 0 };
         let caller = Caller {
             uid: req.uid(),

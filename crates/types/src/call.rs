@@ -378,12 +378,12 @@ pub enum Intent {
         range: Range,
         /// Which kind.
         kind: LockKind,
-        /// Wait until it is free; else EAGAIN.
+        /// Wait until it is free; else `LOCK_WAIT` at most, then EAGAIN.
         wait: bool,
     },
     /// Give up a lock of one's own. Never refused.
     Unlock,
-    /// Make a dotlock.
+    /// Make a dotlock, or look at it.
     Excl,
     /// A change of names or attributes by the brick itself.
     Op,

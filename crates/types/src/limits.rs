@@ -27,8 +27,9 @@ pub const BOOT_WAIT: Nanos = Nanos::from_millis(10_000);
 pub const OP_TIMEOUT: Nanos = Nanos::from_millis(15_000);
 /// Another node's unlocked write waits this long for a lock session to end.
 pub const HOLD: Nanos = Nanos::from_millis(2000);
-/// An `O_EXCL` create of a dotlock that exists waits this long for its release before EEXIST.
-pub const DOTLOCK_WAIT: Nanos = Nanos::from_millis(300);
+/// Who takes a lock without waiting (F_SETLK, LOCK_NB, a dotlock) waits this long for its release before EAGAIN or EEXIST:
+/// mail programs hold locks for milliseconds and sleep for seconds between two tries (MAIL.md 8.3).
+pub const LOCK_WAIT: Nanos = Nanos::from_millis(300);
 /// A dotlock is removed when its maker and that one's parent have been gone for this long.
 pub const DOTLOCK_ORPHAN: Nanos = Nanos::from_millis(2000);
 /// A holder that did not touch a key for this long gives a reader the whole lease.
