@@ -426,10 +426,6 @@ impl Brick {
         }
     }
 
-    pub(crate) fn count_trip(&mut self, session: SessionId) {
-        self.counters.round_trips += u64::from(self.mounts.is_at_peer(session));
-    }
-
     /// Sessions for operators: id, host, attached here?
     pub(crate) fn session_list(&self) -> Vec<(SessionId, String, bool)> {
         let sessions = self.state.sessions.iter();

@@ -18,7 +18,7 @@ use std::{
     io,
     sync::{
         Arc,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicU64, AtomicUsize, Ordering},
         mpsc::{Receiver, RecvTimeoutError, Sender, channel},
     },
     thread::{Builder, JoinHandle},
@@ -103,6 +103,7 @@ pub(crate) struct Disk {
     log: Sender<LogJob>,
     files: Sender<FilesJob>,
     load: Arc<Load>,
+    flushes: Arc<AtomicU64>,
     log_thread: JoinHandle<Log>,
     files_thread: JoinHandle<()>,
     checkpoint_thread: JoinHandle<()>,
@@ -141,11 +142,14 @@ impl Disk {
             checkpointer,
         } = parts;
         let (c1, c2, c3) = (common(), common(), common());
+        let flushes = Arc::new(AtomicU64::new(0));
+        let flushed = Arc::clone(&flushes);
         Ok(Self {
             log_thread: spawn("log", fatal, move || {
                 LogThread {
                     log: store_log,
                     superblock,
+                    flushes: flushed,
                     common: c1,
                 }
                 .run(&log_jobs)
@@ -164,6 +168,7 @@ impl Disk {
             log,
             files,
             load,
+            flushes,
         })
     }
 
@@ -202,6 +207,11 @@ impl Disk {
         Arc::clone(&self.load)
     }
 
+    /// Device flushes of the log since the threads were started.
+    pub(crate) fn flushes(&self) -> u64 {
+        self.flushes.load(Ordering::Relaxed)
+    }
+
     /// Lets the threads finish what they were given and hands the log back. Blocks for as long as that takes.
     ///
     /// Errors: a thread panicked.
@@ -232,6 +242,7 @@ fn spawn<T: Send + 'static>(
 struct LogThread {
     log: Log,
     superblock: SuperblockWriter,
+    flushes: Arc<AtomicU64>,
     common: Common,
 }
 
@@ -280,6 +291,7 @@ impl LogThread {
             .log
             .append(&batch)
             .map_err(|e| ("append to the log", e.to_string()))?;
+        self.flushes.store(self.log.flushes(), Ordering::Relaxed);
         self.common.say(Done::Appended { n });
         self.common.load.done(bytes);
         Ok(())

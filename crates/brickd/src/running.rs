@@ -105,7 +105,10 @@ impl Running {
     }
 
     pub(crate) fn report(&self) -> BrickReport {
-        self.brain.report()
+        BrickReport {
+            flushes: self.disk.flushes(),
+            ..self.brain.report()
+        }
     }
 
     /// Waits for the disk threads; for a thread that may block.

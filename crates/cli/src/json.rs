@@ -85,7 +85,7 @@ fn brick(side: &Side<'_>) -> Value {
             "files_pending": show::pending(report), "last": report.last, "commit": report.commit,
             "peer_durable": report.peer_durable, "mounts": mounts, "inodes": report.inodes,
             "bytes_total": report.space.total, "bytes_free": report.space.free, "round_trips": report.round_trips,
-            "requests": report.requests,
+            "requests": report.requests, "flushes": report.flushes,
         });
         map.extend(more.as_object().cloned().unwrap_or_default());
     }

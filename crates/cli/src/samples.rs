@@ -32,6 +32,7 @@ pub(crate) fn report(brick: BrickId, status: Status) -> BrickReport {
         inodes: 3,
         round_trips: 7,
         requests: 9,
+        flushes: 5,
     }
 }
 

@@ -19,7 +19,7 @@ use alloc::{
     vec::Vec,
 };
 use mboxfs_types::{
-    Dotlock, Group, HeldLock, Ino, Nanos, SessionId,
+    Attr, Dotlock, Group, HeldLock, Ino, Nanos, SessionId,
     call::{LeaseRequest, Query, Request},
 };
 
@@ -69,6 +69,9 @@ pub struct Client {
     pub(crate) next_query: u64,
     pub(crate) recalls: Vec<Asked>,
     pub(crate) cache: Cache,
+    /// Attributes that the kernel may keep (`told`).
+    pub(crate) told: BTreeMap<Ino, Attr>,
+    pub(crate) changed: Vec<Ino>,
     pub(crate) shutdown: bool,
     pub(crate) finished: bool,
 }
@@ -106,6 +109,8 @@ impl Client {
             next_query: 0,
             recalls: Vec::new(),
             cache: Cache::default(),
+            told: BTreeMap::new(),
+            changed: Vec::new(),
             shutdown: false,
             finished: false,
         }
@@ -134,6 +139,7 @@ impl Client {
             Input::Shutdown => self.on_shutdown(out),
         }
         self.settle(out);
+        self.untell(out);
     }
 
     /// Runs what can run, answers recalls that can be answered, until nothing more follows.

@@ -147,6 +147,7 @@ impl Client {
         let Some(staging) = self.nodes.get_mut(&ino).and_then(|n| n.staging.take()) else {
             return;
         };
+        self.changed(ino);
         for fh in staging.writers {
             if let Some(handle) = self.handles.get_mut(&fh) {
                 handle.dead = true;

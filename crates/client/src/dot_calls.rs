@@ -71,7 +71,9 @@ impl Client {
     }
 
     fn remove_dot(&mut self, group: &Group) {
-        self.own_dots.remove(group);
+        if let Some(dot) = self.own_dots.remove(group) {
+            self.changed(dot.ino); // nlink, if it was made by link(2)
+        }
         if let Some(lease) = self.names.get_mut(group) {
             lease.dot = None;
         }

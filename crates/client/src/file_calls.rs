@@ -41,10 +41,13 @@ impl Client {
             return self.foreign_dot_attr(id, p, ino, out);
         }
         let attr = self.want_inode(id, p, ino, Mode::R, Intent::Read, out)?;
-        Some(Ok(Answer::Attr {
-            attr: self.shown(attr),
-            ttl: Nanos(0),
-        }))
+        Some(Ok(self.attr_answer(attr)))
+    }
+
+    fn attr_answer(&mut self, attr: Attr) -> Answer {
+        let attr = self.shown(attr);
+        let ttl = self.tell(&attr);
+        Answer::Attr { attr, ttl }
     }
 
     pub(crate) fn open(
@@ -251,6 +254,7 @@ impl Client {
         staging.write(offset, data);
         staging.mtime = staging.mtime.max(now);
         staging.writers.insert(fh);
+        self.untold(ino);
         if sync {
             p.step = 1;
             return self.wait_commit(p, ino, out).map(|()| Ok(written));
@@ -397,10 +401,11 @@ impl Client {
             return self.truncate(id, p, ino, fh, size, out);
         }
         if let Some(result) = p.reply.take() {
-            return Some(result.and_then(|attrs| Self::subject(&attrs)).map(|attr| Answer::Attr {
-                attr: self.shown(attr),
-                ttl: Nanos(0),
-            }));
+            return Some(
+                result
+                    .and_then(|attrs| Self::subject(&attrs))
+                    .map(|attr| self.attr_answer(attr)),
+            );
         }
         let times_only = set.mode.is_none() && set.uid.is_none() && set.gid.is_none();
         if self.has_staged(ino) {
@@ -411,10 +416,7 @@ impl Client {
                 staging.mtime = set.mtime.unwrap_or(staging.mtime);
                 staging.atime = set.atime.or(staging.atime);
                 staging.times_set = true;
-                return Some(Ok(Answer::Attr {
-                    attr: self.shown(attr),
-                    ttl: Nanos(0),
-                }));
+                return Some(Ok(self.attr_answer(attr)));
             }
             if let Some(Err(errno)) = p.committed.take() {
                 return Some(Err(errno));
@@ -484,10 +486,7 @@ impl Client {
             }
         }
         let attr = self.nodes.get(&ino).and_then(|n| n.attr).unwrap_or(attr);
-        Some(Ok(Answer::Attr {
-            attr: self.shown(attr),
-            ttl: Nanos(0),
-        }))
+        Some(Ok(self.attr_answer(attr)))
     }
 
     // ---- extended attributes, statfs

@@ -184,6 +184,44 @@ pub enum Call {
     },
 }
 
+impl Call {
+    /// What FUSE calls it, in small letters.
+    #[must_use]
+    pub const fn word(&self) -> &'static str {
+        match self {
+            Self::Lookup { .. } | Self::LookupParent { .. } => "lookup",
+            Self::Forget { .. } => "forget",
+            Self::GetAttr { .. } => "getattr",
+            Self::SetAttr { .. } => "setattr",
+            Self::ReadLink { .. } => "readlink",
+            Self::Mkdir { .. } => "mkdir",
+            Self::Symlink { .. } => "symlink",
+            Self::Link { .. } => "link",
+            Self::Unlink { .. } => "unlink",
+            Self::Rmdir { .. } => "rmdir",
+            Self::Rename { .. } => "rename",
+            Self::Open { .. } => "open",
+            Self::Create { .. } => "create",
+            Self::Mknod { .. } => "mknod",
+            Self::Read { .. } => "read",
+            Self::Write { .. } => "write",
+            Self::Flush { .. } => "flush",
+            Self::Release { .. } => "release",
+            Self::Fsync { .. } => "fsync",
+            Self::OpenDir { .. } => "opendir",
+            Self::ReadDir { .. } => "readdir",
+            Self::ReleaseDir { .. } => "releasedir",
+            Self::StatFs => "statfs",
+            Self::SetXattr { .. } => "setxattr",
+            Self::GetXattr { .. } => "getxattr",
+            Self::ListXattr { .. } => "listxattr",
+            Self::RemoveXattr { .. } => "removexattr",
+            Self::GetLock { .. } => "getlk",
+            Self::SetLock { .. } => "setlk",
+        }
+    }
+}
+
 /// How a mount begins.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Config {

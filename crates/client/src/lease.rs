@@ -27,6 +27,8 @@ const LEASE_IDLE: Nanos = Nanos::from_millis(600_000);
 pub(crate) struct Held {
     pub(crate) mode: Mode,
     pub(crate) seq: u64,
+    /// What it was needed for since it was granted.
+    pub(crate) used: Mode,
 }
 
 /// What is known of a group of names.
@@ -78,10 +80,11 @@ impl Client {
     ) -> Option<Attr> {
         let (serve, now) = (self.may_serve(), self.clock.mono);
         if let Some(node) = self.nodes.get_mut(&ino)
-            && node.held.is_some_and(|h| h.mode >= mode)
+            && let Some(held) = node.held.as_mut().filter(|h| h.mode >= mode)
             && let Some(attr) = node.attr
         {
             if serve {
+                held.used = held.used.max(mode);
                 node.touched = now;
                 return Some(attr);
             }
@@ -112,6 +115,7 @@ impl Client {
             && lease.held.mode >= mode
         {
             if serve {
+                lease.held.used = lease.held.used.max(mode);
                 lease.touched = now;
                 return Some(NameState {
                     group: group.clone(),
@@ -163,6 +167,7 @@ impl Client {
             let held = Held {
                 mode: lease.mode,
                 seq: lease.seq,
+                used: Mode::R,
             };
             match &lease.key {
                 Key::Name(group) => {
@@ -200,6 +205,7 @@ impl Client {
                     node.attr = attr;
                     node.locks = locks;
                     node.touched = now;
+                    self.changed(*ino);
                 }
             }
         }
@@ -212,6 +218,7 @@ impl Client {
                 && node.held.is_some()
             {
                 node.attr = Some(*attr);
+                self.changed(attr.ino);
             }
         }
     }
@@ -232,6 +239,9 @@ impl Client {
     pub(crate) fn forget(&mut self, ino: Ino, count: u64) {
         if let Some(node) = self.nodes.get_mut(&ino) {
             node.lookups = node.lookups.saturating_sub(count);
+            if node.lookups == 0 {
+                self.untold(ino);
+            }
         }
         if !self.own_dots.values().any(|d| d.ino == ino) {
             self.dot_groups.remove(&ino);

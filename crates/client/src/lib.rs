@@ -27,5 +27,6 @@ mod recall;
 mod staging;
 #[cfg(test)]
 mod tests;
+mod told;
 
 pub use client::Client;

@@ -319,6 +319,7 @@ impl Client {
                 node.held = Some(crate::lease::Held {
                     mode: l.mode,
                     seq: l.seq,
+                    used: Mode::R,
                 });
                 node.locks = reclaimed
                     .locks
@@ -331,6 +332,7 @@ impl Client {
                 node.attr = None;
                 node.locks.clear();
                 cache.clear(*ino);
+                self.changed.push(*ino);
             }
         }
         self.link.confirmed = true;
@@ -478,6 +480,7 @@ impl Client {
                 node.locks.clear();
             }
             self.cache.clear(ino);
+            self.changed(ino);
         }
         let mut dead = 0;
         for handle in self.handles.values_mut() {

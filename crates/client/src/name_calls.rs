@@ -36,16 +36,17 @@ impl Client {
 
     /// The kernel learns an inode.
     pub(crate) fn entry(&mut self, attr: Attr) -> Answer {
-        self.node(attr.ino).lookups += 1;
-        let attr = if self.dot_groups.contains_key(&attr.ino) {
-            attr
+        let (attr, attr_ttl) = if self.dot_groups.contains_key(&attr.ino) {
+            (attr, Nanos(0))
         } else {
-            self.shown(attr)
+            let attr = self.shown(attr);
+            (attr, self.tell(&attr))
         };
+        self.node(attr.ino).lookups += 1;
         Answer::Entry {
             attr,
             entry_ttl: Nanos(0),
-            attr_ttl: Nanos(0),
+            attr_ttl,
         }
     }
 
@@ -255,6 +256,7 @@ impl Client {
             staging.writers.insert(fh);
         }
         self.node(ino).lookups += 1;
+        self.untold(ino);
         let attr = self.shown(attr);
         Some(Ok(Answer::Created {
             attr,

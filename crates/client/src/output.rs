@@ -30,6 +30,11 @@ pub enum Output {
     Disconnect,
     /// Say this to the brick.
     Send(ToBrick),
+    /// The kernel must forget the attributes of this inode. Carried out before what follows.
+    Invalidate {
+        /// Which.
+        ino: Ino,
+    },
     /// Raise IN_MODIFY for those who watch this file: a truncate to its own size through the mount, from a thread of its
     /// own. The brain ignores it when it comes back as a call.
     Poke {

@@ -5,6 +5,8 @@
 //! Y3  A lock in the way of another node's is waited for here: by F_SETLKW until it is free, by others for `LOCK_WAIT`. The
 //!     lease and the lock table leave in one message.
 //! Y4  Whatever is not a lock waits at most `HOLD` for a lock session, then what is staged is committed (L13).
+//! Y5  A lease that was needed whole goes whole to a reader too, if nothing of it is in use: the other node delivers next, and
+//!     would have to ask twice. One that was only read is shared.
 //!
 //! Not here: the arbiter's side (`brick::arbiter`).
 
@@ -87,10 +89,9 @@ impl Client {
             return Now::Give(None);
         }
         let own = self.own_dots.contains_key(group);
-        let idle = self.clock.mono >= lease.touched + limits::IDLE;
         match asked.recall.intent {
             Intent::Read if own => Now::Once(None),
-            Intent::Read if !idle => Now::Give(Some(Mode::R)),
+            Intent::Read if lease.held.used == Mode::R => Now::Give(Some(Mode::R)), // Y5
             Intent::Excl if own && self.clock.mono < asked.since + limits::LOCK_WAIT => Now::Later,
             Intent::Excl if own => Now::Once(None),
             _ => Now::Give(None),
@@ -118,7 +119,7 @@ impl Client {
             Intent::Read if staged && exclusive => Now::Once(None), // Y2
             Intent::Read if staged => Now::Commit,
             Intent::Read if !own.is_empty() => Now::Once(None),
-            Intent::Read if self.clock.mono < node.touched + limits::IDLE => Now::Give(Some(Mode::R)),
+            Intent::Read if held.used == Mode::R || node.opens > 0 => Now::Give(Some(Mode::R)), // Y5
             Intent::Lock {
                 owner,
                 range,
@@ -172,6 +173,7 @@ impl Client {
                 node.held = None;
                 node.attr = None;
                 self.cache.clear(ino);
+                self.changed(ino);
             }
         }
         let verdict = Verdict::Give { keep, locks, dot: None };

@@ -167,6 +167,7 @@ fn serve(args: &Args) -> Result<(), Failure> {
         mounted.unmount();
         format!("the kernel's handshake: {e}")
     })?;
+    driver.mounted(session.notifier());
     let events = std::thread::Builder::new().name("fuse".into()).spawn(move || {
         if let Err(e) = session.run() {
             tracing::error!("the kernel's stream of requests ended: {e}");

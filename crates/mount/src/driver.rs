@@ -8,6 +8,7 @@
 //! Not here: decoding calls (`ops`), the stream itself (`stream`).
 
 use crate::reply::Reply;
+use fuser::{INodeNo, Notifier};
 use mboxfs_client::{
     Client,
     input::{Call, CallId, Caller, Clock, Config, Input},
@@ -28,7 +29,7 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     path::PathBuf,
     sync::{
-        Mutex, MutexGuard, PoisonError,
+        Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicU32, Ordering},
         mpsc,
     },
@@ -67,6 +68,8 @@ struct Inner {
     client: Client,
     replies: BTreeMap<CallId, Reply>,
     next_call: u64,
+    /// What the kernel asked so far, by kind.
+    counts: BTreeMap<&'static str, u64>,
     /// Number of the stream wanted now.
     stream: u64,
     link: Option<Sender<ToBrick>>,
@@ -87,6 +90,8 @@ pub(crate) struct Driver {
     news: mpsc::Sender<News>,
     /// Thread id of the poke thread; 0 as long as there is none.
     poker: AtomicU32,
+    /// Speaks to the kernel; there from the moment of mounting.
+    notifier: OnceLock<Notifier>,
 }
 
 fn clock() -> Clock {
@@ -114,6 +119,7 @@ impl Driver {
             client: Client::new(config, now),
             replies: BTreeMap::new(),
             next_call: 0,
+            counts: BTreeMap::new(),
             stream: 0,
             link: None,
             due: Some(now.mono),
@@ -128,6 +134,7 @@ impl Driver {
                 pokes,
                 news,
                 poker: AtomicU32::new(0),
+                notifier: OnceLock::new(),
             },
             wishes,
         )
@@ -148,6 +155,17 @@ impl Driver {
         self.lock().client.dot_maker(dir, name)
     }
 
+    /// One that was answered without the brain.
+    pub(crate) fn count(&self, word: &'static str) {
+        *self.lock().counts.entry(word).or_default() += 1;
+    }
+
+    /// What the kernel asked since the mount began: a line `word number` for each kind of request.
+    pub(crate) fn counts(&self) -> String {
+        let inner = self.lock();
+        inner.counts.iter().map(|(word, n)| format!("{word} {n}\n")).collect()
+    }
+
     /// Calls that wait for a lock, with the thread that waits.
     pub(crate) fn waiting(&self) -> Vec<(CallId, u32)> {
         self.lock().client.waiting()
@@ -156,6 +174,10 @@ impl Driver {
     /// Processes whose end the brain wants to know.
     pub(crate) fn watched(&self) -> Vec<u32> {
         self.lock().client.watched()
+    }
+
+    pub(crate) fn mounted(&self, notifier: Notifier) {
+        let _ = self.notifier.set(notifier); // once only
     }
 
     pub(crate) fn poker_is(&self, tid: u32) {
@@ -189,6 +211,7 @@ impl Driver {
         inner.next_call += 1;
         let id = CallId(inner.next_call);
         inner.replies.insert(id, reply);
+        *inner.counts.entry(call.word()).or_default() += 1;
         self.step(inner, Input::Call { id, caller, call });
     }
 
@@ -198,14 +221,10 @@ impl Driver {
             let mut inner = self.lock();
             inner.next_call += 1;
             let id = CallId(inner.next_call);
-            self.step(
-                inner,
-                Input::Call {
-                    id,
-                    caller: Caller::default(),
-                    call: Call::Forget { ino, count },
-                },
-            );
+            let call = Call::Forget { ino, count };
+            *inner.counts.entry(call.word()).or_default() += 1;
+            let caller = Caller::default();
+            self.step(inner, Input::Call { id, caller, call });
         }
     }
 
@@ -298,6 +317,7 @@ impl Driver {
             }
             Output::Connect { address } => self.want(inner, Some(address)),
             Output::Disconnect => self.want(inner, None),
+            Output::Invalidate { ino } => self.invalidate(ino),
             Output::Poke { path } => {
                 let path: PathBuf = path.iter().map(|n| OsStr::from_bytes(n.as_bytes())).collect();
                 // No room: see `poke`.
@@ -307,6 +327,15 @@ impl Driver {
             Output::Ready => self.tell(News::Ready),
             Output::Finished => self.finish(inner),
             Output::Event(event) => log(&event),
+        }
+    }
+
+    /// The attributes alone: that takes no lock in the kernel which a call could hold that waits for this daemon, so it may
+    /// be said here, in order with what follows from it.
+    fn invalidate(&self, ino: Ino) {
+        let Some(notifier) = self.notifier.get() else { return };
+        if let Err(e) = notifier.inval_inode(INodeNo(ino.0), -1, 0) {
+            tracing::warn!("the kernel does not forget what it knows of inode {}: {e}", ino.0);
         }
     }
 

@@ -9,7 +9,7 @@
 use crate::{
     driver::Driver,
     process,
-    reply::{F_RDLCK, F_UNLCK, F_WRLCK, NOT_OFFERED, OFFSET_MAX, Reply, To, errno, timestamp},
+    reply::{F_RDLCK, F_UNLCK, F_WRLCK, NOT_OFFERED, OFFSET_MAX, Reply, To, errno, timestamp, xattr},
 };
 use bytes::Bytes;
 use fuser::{
@@ -33,6 +33,8 @@ const S_IFMT: u32 = 0o170_000;
 const S_IFREG: u32 = 0o100_000;
 const XATTR_CREATE: i32 = 1;
 const XATTR_REPLACE: i32 = 2;
+/// Attribute of every file: how often the kernel asked for what since the mount began. Not listed, not counted.
+const REQUESTS: &[u8] = b"user.mboxfs.requests";
 /// `Caller::ppid` of a FLUSH by a process that a signal kills: agreed with the brain (`client::file_calls::KILLED`).
 const KILLED: u32 = u32::MAX;
 /// Largest WRITE and READ: the brain passes either on in one piece.
@@ -386,7 +388,11 @@ impl Filesystem for Ops {
     }
 
     fn getxattr(&self, req: &Request, ino: INodeNo, name: &OsStr, size: u32, reply: ReplyXattr) {
+        if name.as_bytes() == REQUESTS {
+            return xattr(reply, size, self.driver.counts().as_bytes());
+        }
         if !is_kept(name) {
+            self.driver.count("getxattr");
             return reply.error(errno(Errno::ENODATA)); // security.capability, before each write
         }
         let call = Call::GetXattr {

@@ -202,7 +202,7 @@ fn statfs(to: ReplyStatfs, s: Space) {
 }
 
 /// getxattr(2), listxattr(2): size 0 asks for the length; too little room is ERANGE.
-fn xattr(to: ReplyXattr, size: u32, bytes: &[u8]) {
+pub(crate) fn xattr(to: ReplyXattr, size: u32, bytes: &[u8]) {
     match u32::try_from(bytes.len()) {
         Ok(len) if size == 0 => to.size(len),
         Ok(len) if len <= size => to.data(bytes),

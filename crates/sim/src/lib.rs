@@ -5,5 +5,6 @@
 //! Not here: the real store (later), faults of single sectors, the witness.
 
 pub mod disk;
+mod kernel;
 pub mod mailer;
 pub mod world;

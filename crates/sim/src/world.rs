@@ -6,6 +6,7 @@
 
 use crate::{
     disk::Disk,
+    kernel::Kernel,
     mailer::{Delivery, Next},
 };
 use mboxfs_brick::{
@@ -15,11 +16,11 @@ use mboxfs_brick::{
 };
 use mboxfs_client::{
     Client,
-    input::{CallId, Caller, Clock, Config, Input},
+    input::{Call, CallId, Caller, Clock, Config, Input},
     output::Output,
 };
 use mboxfs_types::{
-    BrickId, GenId, Nanos, Timestamp, VolumeId,
+    BrickId, GenId, Ino, Name, Nanos, Timestamp, VolumeId,
     admin::Status,
     call::{ToBrick, ToMount},
     disk::{DiskOp, Done, Superblock},
@@ -76,6 +77,7 @@ struct Mount {
     /// Stream: number, brick.
     conn: Option<(u64, usize)>,
     conns: u64,
+    kernel: Kernel,
 }
 
 struct Mailer {
@@ -94,6 +96,8 @@ pub struct World {
     nodes: Vec<Node>,
     mounts: Vec<Mount>,
     mailers: Vec<Mailer>,
+    /// Attributes of the kernels that were found to be true: a check that never looked at any would be none.
+    pub kept: usize,
     /// Number of the peer stream, if it is up.
     link: Option<u64>,
     links: u64,
@@ -120,6 +124,7 @@ impl World {
             nodes: Vec::new(),
             mounts: Vec::new(),
             mailers: Vec::new(),
+            kept: 0,
             link: None,
             links: 0,
             cut: false,
@@ -166,6 +171,7 @@ impl World {
                 client: Client::new(config, Clock::default()),
                 conn: None,
                 conns: 0,
+                kernel: Kernel::default(),
             });
         }
         for brick in 0..2 {
@@ -379,6 +385,9 @@ impl World {
             eprintln!("{:9} mount{m} <- {input:?}", self.now / 1000);
         }
         let mut out = Vec::new();
+        if let Input::Call { id, call, .. } = &input {
+            self.mounts[m].kernel.ask(*id, call);
+        }
         self.mounts[m].client.step(clock, input, &mut out);
         for output in out {
             match output {
@@ -386,6 +395,7 @@ impl World {
                     if self.trace {
                         eprintln!("{:9} mount{m} -> {id:?} {result:?}", self.now / 1000);
                     }
+                    self.mounts[m].kernel.answered(Nanos(self.now), id, &result);
                     self.answered(id, result);
                 }
                 Output::Connect { address } => {
@@ -401,6 +411,7 @@ impl World {
                         },
                     );
                 }
+                Output::Invalidate { ino } => self.mounts[m].kernel.forget(ino),
                 Output::Disconnect => self.close(m),
                 Output::Send(frame) => {
                     if let Some((conn, brick)) = self.mounts[m].conn {
@@ -454,6 +465,20 @@ impl World {
         self.call(mailer, next);
     }
 
+    /// Somebody at a mount looks at one of the mailboxes, as Dovecot does in IDLE.
+    fn look_around(&mut self, m: usize) {
+        if self.mailers.is_empty() {
+            return;
+        }
+        let mailer = self.rng.below(self.mailers.len() as u64) as usize;
+        let name = Name::new(self.mailers[mailer].delivery.mailbox.as_bytes()).expect("mailbox names are names");
+        self.next_call += 1;
+        let id = CallId(self.next_call);
+        let call = Call::Lookup { dir: Ino::ROOT, name };
+        let caller = Caller::default();
+        self.mount_step(m, Input::Call { id, caller, call });
+    }
+
     /// Messages handed over so far.
     #[must_use]
     pub const fn handed_over(&self) -> usize {
@@ -486,6 +511,10 @@ impl World {
             let ((time, _), event) = entry.remove_entry();
             self.now = time;
             self.happen(event);
+            for mount in &self.mounts {
+                mount.kernel.check(Nanos(self.now), &mount.client);
+                self.kept += mount.kernel.kept_count(Nanos(self.now));
+            }
         }
         self.now = end;
     }
@@ -522,6 +551,7 @@ impl World {
                 for i in 0..2 {
                     self.brick_step(i, BrickInput::Tick);
                     self.mount_step(i, Input::Tick);
+                    self.look_around(i);
                 }
                 self.at(self.now + 10 * MS, Event::Tick);
             }

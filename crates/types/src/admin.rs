@@ -64,6 +64,8 @@ pub struct BrickReport {
     pub round_trips: u64,
     /// Requests answered, since start.
     pub requests: u64,
+    /// Device flushes that the log waited for, since start.
+    pub flushes: u64,
 }
 
 // ---- peers and the volume

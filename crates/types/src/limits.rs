@@ -32,8 +32,11 @@ pub const HOLD: Nanos = Nanos::from_millis(2000);
 pub const LOCK_WAIT: Nanos = Nanos::from_millis(300);
 /// A dotlock is removed when its maker and that one's parent have been gone for this long.
 pub const DOTLOCK_ORPHAN: Nanos = Nanos::from_millis(2000);
-/// A holder that did not touch a key for this long gives a reader the whole lease.
-pub const IDLE: Nanos = Nanos::from_millis(250);
+
+/// The kernel keeps attributes of a leased inode at most this long unasked ...
+pub const ATTR_TTL: Nanos = Nanos::from_millis(500);
+/// ... and forgets them this long before the right to serve ends: an answer needs time to reach it.
+pub const ATTR_MARGIN: Nanos = Nanos::from_millis(50);
 
 /// Content of a dotlock.
 pub const DOTLOCK_BYTES_MAX: usize = 4 << 10;

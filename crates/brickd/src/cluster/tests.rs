@@ -59,6 +59,7 @@ impl Local for Fake {
             inodes: 1,
             round_trips: 0,
             requests: 0,
+            flushes: 0,
         })
     }
     fn data_dir(&self) -> PathBuf {

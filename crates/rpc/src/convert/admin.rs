@@ -413,6 +413,7 @@ impl From<BrickReport> for w::AdminReport {
             inodes: from.inodes,
             round_trips: from.round_trips,
             requests: from.requests,
+            flushes: from.flushes,
         }
     }
 }
@@ -440,6 +441,7 @@ impl TryFrom<w::AdminReport> for BrickReport {
             inodes: from.inodes,
             round_trips: from.round_trips,
             requests: from.requests,
+            flushes: from.flushes,
         })
     }
 }

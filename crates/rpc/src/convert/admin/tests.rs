@@ -62,6 +62,7 @@ fn report(status: Status) -> BrickReport {
         inodes: 6,
         round_trips: 7,
         requests: 8,
+        flushes: 9,
     }
 }
 
