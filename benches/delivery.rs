@@ -1,0 +1,76 @@
+//! What a delivery costs on mboxfs, on local ext4 and on GlusterFS: `cargo bench --bench delivery [-- --quick]`, as root.
+//!
+//! Promises: the same trace by the same worker on all systems, in rounds that take them in turn; prints times and counts,
+//! asserts none; nothing is left behind. A system that the machine lacks is said so and left out.
+//! Not here: real mail programs (tests/mailers.rs), the log alone (benches/log.rs).
+
+#[allow(dead_code, reason = "the bench uses its own part of the rig")]
+#[path = "../tests/common"]
+mod common {
+    pub(crate) mod host;
+    pub(crate) mod image;
+    pub(crate) mod need;
+    pub(crate) mod pair;
+    pub(crate) mod wait;
+}
+#[path = "delivery/counts.rs"]
+mod counts;
+#[path = "delivery/gluster.rs"]
+mod gluster;
+#[path = "delivery/loads.rs"]
+mod loads;
+#[path = "delivery/table.rs"]
+mod table;
+#[path = "delivery/worker.rs"]
+mod worker;
+
+use std::path::Path;
+use std::time::Duration;
+
+use common::host::Lab;
+use common::need::{Need, have};
+use loads::{LOADS, System};
+
+const NEEDS: &[Need] = &[Need::Root, Need::Netns, Need::Loop, Need::Fuse];
+
+fn main() {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    if let [what, dir] = &args[..]
+        && what == worker::ARGUMENT
+    {
+        return worker::main(Path::new(dir)).expect("deliveries succeed");
+    }
+    if !have("delivery", NEEDS) {
+        return;
+    }
+    let quick = args.iter().any(|arg| arg == "--quick");
+    let (rounds, time) = if quick { (6, 400) } else { (15, 1000) };
+    bench(rounds, Duration::from_millis(time));
+}
+
+fn bench(rounds: usize, time: Duration) {
+    let lab = Lab::new();
+    let mut systems = vec![System::ext4(&lab), System::mboxfs(&lab)];
+    match gluster::missing() {
+        None => systems.push(System::gluster()),
+        Some(program) => println!("no GlusterFS here: {program} is not there"),
+    }
+    let mut results = table::Results::default();
+    for _ in 0..rounds {
+        for load in LOADS {
+            for system in &mut systems {
+                if let Some((sample, counts)) = system.run(load, time) {
+                    results.add(system.name, load, sample, counts);
+                }
+            }
+        }
+    }
+    let names: Vec<&'static str> = systems.iter().map(|system| system.name).collect();
+    let (own, shared) = LOADS.split_at(4);
+    println!("{rounds} rounds of {} ms for each load and system", time.as_millis());
+    results.print_times("A mailbox for each stream", own, &names);
+    results.print_times("One mailbox: the lease moves with each delivery", shared, &names);
+    for name in names {
+        results.print_counts(name, &LOADS);
+    }
+}
