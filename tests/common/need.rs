@@ -15,6 +15,8 @@ pub(crate) enum Need {
     Netns,
     /// `loop`: loop devices and mkfs.ext4.
     Loop,
+    /// `python`: python3, for processes that do one system call at a time and can be killed by pid.
+    Python,
     /// `mailers`: Postfix, Dovecot 2.3 with its LDA, s-nail and python3 as a client.
     Mailers,
 }
@@ -26,6 +28,7 @@ impl Need {
             Self::Fuse => "fuse",
             Self::Netns => "netns",
             Self::Loop => "loop",
+            Self::Python => "python",
             Self::Mailers => "mailers",
         }
     }
@@ -39,6 +42,7 @@ impl Need {
                 absent(&["/usr/bin/unshare", "/usr/bin/nsenter"]).or_else(|| (!namespaces_work()).then(no_namespaces))
             }
             Self::Loop => absent(&["/dev/loop-control", "/usr/sbin/mkfs.ext4"]),
+            Self::Python => absent(&["/usr/bin/python3"]),
             Self::Mailers => absent(&[
                 "/usr/sbin/postfix",
                 "/usr/sbin/dovecot",
