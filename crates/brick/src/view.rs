@@ -568,7 +568,9 @@ impl Brick {
 
     /// A generation began in the log, and the record is committed.
     pub(crate) fn on_new_gen(&mut self, g: GenId, members: Members, primary: BrickId, out: &mut Vec<Output>) {
-        if matches!(self.stand, Stand::Learner { .. }) && members == Members::Both {
+        // What is caught up with may hold older generations of both. This brick became a member of none of them: the one
+        // that counts was begun by the survivor for this catch-up, after the generation that it is alone in.
+        if matches!(self.stand, Stand::Learner { .. }) && members == Members::Both && g.num > self.view.g.num {
             self.view = View { g, v: 0 };
             self.sb.g = g;
             self.sb.v = 0;

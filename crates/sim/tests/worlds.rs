@@ -66,6 +66,32 @@ fn the_peer_stream_breaks_again_and_again() {
     }
 }
 
+/// A brick that comes back reads in its own log how it came back before. It took that old record for the word that it is a
+/// member again, worked with a peer that was still alone, and when that one died both had changed the volume.
+#[test]
+fn a_brick_that_came_back_before_waits_for_the_survivors_word() {
+    for seed in 1..=60 {
+        println!("seed {seed}");
+        let mut world = World::new(seed);
+        let mut rng = Rng::new(seed + 6000);
+        world.run(200);
+        let victim = rng.below(2) as usize;
+        for _ in 0..3 {
+            world.kill(victim);
+            world.run(2_000);
+            deliver(&mut world, &mut rng, 10, 3);
+            world.restart_later(victim, 10);
+            world.run(rng.below(400));
+        }
+        world.kill(1 - victim);
+        world.restart_later(1 - victim, 100);
+        deliver(&mut world, &mut rng, 10, 3);
+        world.settle(90_000);
+        assert_eq!(world.acknowledged.len(), 40);
+        world.audit();
+    }
+}
+
 #[test]
 fn both_bricks_die_at_once() {
     for seed in 1..=40 {
