@@ -31,6 +31,8 @@ pub(crate) struct Letters {
     seed: u64,
     /// Whether writers take ESTALE, EAGAIN and ENOSPC for "later".
     pub(crate) later: bool,
+    /// Whether a writer truncates the mailbox to its old size when a message was refused, as Postfix does.
+    pub(crate) undo: bool,
     /// The largest message, in lines of 60 bytes and more.
     pub(crate) lines: u32,
     /// Part of the messages that are committed by unlocking alone.
@@ -60,6 +62,7 @@ impl Letters {
             ledger: dir.join("ledger"),
             seed,
             later: false,
+            undo: false,
             lines: 200,
             unsynced: 0.0,
             processes: Vec::new(),
@@ -70,7 +73,7 @@ impl Letters {
         let tag = format!("{}{what}{}", host.name(), self.processes.len());
         let mut plan = json!({
             "boxes": self.boxes, "spool": spool, "ledger": self.ledger, "tag": tag, "lines": self.lines,
-            "later": self.later, "unsynced": self.unsynced, "seed": format!("{} {tag}", self.seed),
+            "later": self.later, "undo": self.undo, "unsynced": self.unsynced, "seed": format!("{} {tag}", self.seed),
         });
         if let Some(count) = count {
             plan["count"] = json!(count);
@@ -212,6 +215,16 @@ impl Letters {
                 "{}: locks that nobody removed: {left:?}",
                 node.host.name()
             );
+        }
+    }
+
+    /// What a full disk refused is on neither copy (L11): the writer took it back and will send it again.
+    #[track_caller]
+    pub(crate) fn none_refused_is_there(&self, pair: &Pair) {
+        for (name, promised) in self.promised() {
+            let there = list(&pair.one.host, &pair.one.spool.join(&name));
+            let kept: Vec<_> = there.iter().filter(|i| promised.later.contains(*i)).collect();
+            assert!(kept.is_empty(), "mailbox {name}: refused and there: {kept:?}");
         }
     }
 }

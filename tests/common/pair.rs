@@ -16,6 +16,9 @@ const BRICKD: &str = env!("CARGO_BIN_EXE_brickd");
 const MOUNT: &str = env!("CARGO_BIN_EXE_mount-mboxfs");
 const MBOXFS: &str = env!("CARGO_BIN_EXE_mboxfs");
 
+/// The disk of a brick, unless told otherwise.
+const BRICK_MIB: u64 = 512;
+
 /// Long enough for a brick that boots without its peer (10 s) and everything faster.
 const SERVE_MAX: Duration = Duration::from_secs(40);
 
@@ -26,13 +29,13 @@ pub(crate) struct Node {
     pub(crate) spool: PathBuf,
     brickd: Option<Child>,
     starts: u32,
-    _image: Image,
+    image: Image,
 }
 
 impl Node {
-    fn new(host: &Host) -> Self {
+    fn new(host: &Host, mib: u64) -> Self {
         let brick = host.dir().join("vol0");
-        let image = Image::create(Some(host), &host.dir().join("brick.img"), 512, &brick);
+        let image = Image::create(Some(host), &host.dir().join("brick.img"), mib, &brick);
         let spool = host.dir().join("mail");
         fs::create_dir_all(host.outside(&spool)).expect("the mount point can be made");
         let mut node = Self {
@@ -41,16 +44,31 @@ impl Node {
             spool,
             brickd: None,
             starts: 0,
-            _image: image,
+            image,
         };
         node.start();
         node
     }
 
+    /// What brickd said since it was started last.
+    pub(crate) fn said(&self) -> String {
+        fs::read_to_string(self.log()).unwrap_or_default()
+    }
+
+    fn log(&self) -> PathBuf {
+        self.host.dir().join(format!("brickd{}.log", self.starts))
+    }
+
     /// Starts brickd and waits for its READY.
     pub(crate) fn start(&mut self) {
+        self.spawn();
+        wait_for("brickd says READY", SERVE_MAX, || self.said().contains("READY"));
+    }
+
+    /// Starts brickd and waits for nothing.
+    pub(crate) fn spawn(&mut self) {
         self.starts += 1;
-        let log = self.host.dir().join(format!("brickd{}.log", self.starts));
+        let log = self.log();
         let out = fs::File::create(&log).expect("a log file in an own directory");
         let err = out.try_clone().expect("a second handle");
         let mut command = self.host.command(BRICKD);
@@ -61,9 +79,34 @@ impl Node {
             "0.0.0.0:24009",
         ]);
         self.brickd = Some(command.stdout(out).stderr(err).spawn().expect("nsenter starts"));
-        wait_for("brickd says READY", SERVE_MAX, || {
-            fs::read_to_string(&log).unwrap_or_default().contains("READY")
+    }
+
+    /// The exit code of a brickd that ends by itself.
+    pub(crate) fn exit_code(&mut self) -> Option<i32> {
+        let mut child = self.brickd.take().expect("it was started");
+        let mut status = None;
+        wait_for("brickd ends", SERVE_MAX, || {
+            status = child.try_wait().expect("the daemon is ours");
+            status.is_some()
         });
+        status.and_then(|s| s.code())
+    }
+
+    /// The disk fails and brickd is left to find out.
+    pub(crate) fn fail_disk(&self) {
+        self.image.shutdown();
+    }
+
+    /// The power of the brick's disk goes, and brickd with it. The mount stays: it is the other host's as well as ours.
+    pub(crate) fn power_off(&mut self) {
+        self.image.shutdown();
+        self.kill();
+        self.image.unmount_all();
+    }
+
+    /// The disk is back, with what it would hold after a power cut. brickd is not started yet.
+    pub(crate) fn power_on(&mut self) {
+        self.image.mount(Some(&self.host), &self.brick);
     }
 
     /// SIGKILL, by pid.
@@ -130,7 +173,11 @@ pub(crate) struct Pair {
 impl Pair {
     /// From bare disks to two mounts, with the seed's commands.
     pub(crate) fn start(lab: &Lab) -> Self {
-        let pair = Self::formed(lab);
+        Self::start_on_disks_of(lab, BRICK_MIB)
+    }
+
+    pub(crate) fn start_on_disks_of(lab: &Lab, mib: u64) -> Self {
+        let pair = Self::formed_on_disks_of(lab, mib);
         pair.one.done("volume start gVol0");
         pair.one.mount("h1");
         pair.two.mount("h2");
@@ -143,15 +190,29 @@ impl Pair {
 
     /// The volume exists and is not started.
     pub(crate) fn formed(lab: &Lab) -> Self {
+        Self::formed_on_disks_of(lab, BRICK_MIB)
+    }
+
+    fn formed_on_disks_of(lab: &Lab, mib: u64) -> Self {
         let pair = Self {
-            one: Node::new(&lab.h1),
-            two: Node::new(&lab.h2),
+            one: Node::new(&lab.h1, mib),
+            two: Node::new(&lab.h2, mib),
         };
         pair.one.done("peer probe h2");
         let (a, b) = (path(&pair.one.brick).to_owned(), path(&pair.two.brick).to_owned());
         pair.one
             .done(&format!("volume create gVol0 replica 2 transport tcp h1:{a} h2:{b}"));
         pair
+    }
+
+    /// Nothing is left to heal and both bricks are online, as the operator sees it on either host.
+    pub(crate) fn wait_whole(&self) {
+        self.wait_healed();
+        for node in [&self.one, &self.two] {
+            wait_for("both bricks are online", SERVE_MAX, || {
+                node.cli("volume status gVol0").status.success()
+            });
+        }
     }
 
     pub(crate) fn wait_healed(&self) {
