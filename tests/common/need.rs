@@ -19,6 +19,8 @@ pub(crate) enum Need {
     Python,
     /// `mailers`: Postfix, Dovecot 2.3 with its LDA, s-nail and python3 as a client.
     Mailers,
+    /// `userns`: an ordinary user may mount in a user namespace of his own.
+    Userns,
 }
 
 impl Need {
@@ -30,6 +32,7 @@ impl Need {
             Self::Loop => "loop",
             Self::Python => "python",
             Self::Mailers => "mailers",
+            Self::Userns => "userns",
         }
     }
 
@@ -52,6 +55,7 @@ impl Need {
                 "/usr/bin/s-nail",
                 "/usr/bin/python3",
             ]),
+            Self::Userns => (!user_namespaces_work()).then(|| "unshare -rm was refused to uid 65534".to_owned()),
         }
     }
 }
@@ -89,10 +93,17 @@ fn no_namespaces() -> String {
 }
 
 fn namespaces_work() -> bool {
-    Command::new("unshare")
-        .args([
-            "-m", "-u", "-n", "--", "ip", "link", "add", "probe0", "type", "veth", "peer", "name", "probe1",
-        ])
+    let link = ["ip", "link", "add", "probe0", "type", "veth", "peer", "name", "probe1"];
+    succeeds(Command::new("unshare").args(["-m", "-u", "-n", "--"]).args(link))
+}
+
+fn user_namespaces_work() -> bool {
+    let nobody = ["--reuid=65534", "--regid=65534", "--clear-groups", "--"];
+    succeeds(Command::new("setpriv").args(nobody).args(["unshare", "-rm", "true"]))
+}
+
+fn succeeds(command: &mut Command) -> bool {
+    command
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(Stdio::null())

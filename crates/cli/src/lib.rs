@@ -1,11 +1,12 @@
 //! `mboxfs`, the operator's command: one-shot, or a prompt.
 //!
 //! C1  stdout is data, stderr is talk; a pipe that nobody reads any more is no error.
-//! C2  Exit codes: 0 done, 1 refused or degraded, 2 wrong usage, 3 brickd not reachable.
+//! C2  Exit codes: 0 done, 1 refused or degraded, 2 wrong usage, 3 brickd not reachable; of `demo` also 128 + signal.
 //! C3  What destroys asks first; without a terminal it needs `--yes`, else nothing is done.
 //!
-//! Not here: what the verbs do (`brickd::cluster`), how words are read (`words`), how answers look (`show`, `json`).
+//! Not here: what the verbs do (`brickd::cluster`), the demo (`demo`), how words are read (`words`), how answers look (`show`, `json`).
 
+mod demo;
 mod json;
 #[cfg(test)]
 mod samples;
@@ -80,6 +81,7 @@ fn obey(options: &Options, line: Line) -> u8 {
         Line::Nothing => DONE,
         Line::Help => say(words::HELP, DONE),
         Line::Version => say(concat!("mboxfs ", env!("CARGO_PKG_VERSION")), DONE),
+        Line::Demo => demo::run(),
         Line::Command(command) => run(options, &command),
     }
 }

@@ -22,10 +22,11 @@ usage: mboxfs [--brickd HOST:PORT] [--json] [--yes] [VERB ...]
   volume status [NAME]               what runs
   heal status [NAME]                 what is on one copy only
   volume heal NAME info              the same in gluster's words
+  demo                               two servers on this machine, one of them broken and mended
 
 Without a verb: a prompt (help, quit). --json: for scripts, with each status, info and list.
 --yes: do not ask. --brickd: default 127.0.0.1:24009, or the variable MBOXFS_BRICKD.
-Exit codes: 0 done, 1 refused or degraded, 2 wrong usage, 3 brickd not reachable.";
+Exit codes: 0 done, 1 refused or degraded, 2 wrong usage, 3 brickd not reachable, 130 interrupted.";
 
 /// Verbs, for \"did you mean\".
 const VERBS: &[(&str, &str)] = &[
@@ -45,6 +46,7 @@ const VERBS: &[(&str, &str)] = &[
     ("volume list", ""),
     ("volume heal", "NAME info"),
     ("heal status", "[NAME]"),
+    ("demo", ""),
 ];
 
 /// Edits between what was typed and a verb that was meant, at most.
@@ -80,6 +82,7 @@ pub(crate) enum Line {
     Nothing,
     Help,
     Version,
+    Demo,
     Command(Command),
 }
 
@@ -184,6 +187,7 @@ pub(crate) fn line(mut options: Options, all: &[String]) -> Result<(Options, Lin
         (None, []) => Line::Nothing,
         (None, ["help", ..]) => Line::Help,
         (None, ["version"]) => Line::Version,
+        (None, ["demo"]) => Line::Demo,
         (None, words) => Line::Command(command(words)?),
     };
     Ok((options, line))

@@ -117,6 +117,8 @@ fn flags_stand_anywhere() {
     assert_eq!(parsed("help volume").unwrap().1, Line::Help);
     assert_eq!(parsed("volume --help").unwrap().1, Line::Help);
     assert_eq!(parsed("--version").unwrap().1, Line::Version);
+    assert_eq!(parsed("demo").unwrap().1, Line::Demo);
+    assert!(parsed("demo now").is_err());
 }
 
 #[test]
