@@ -54,6 +54,8 @@ pub(super) struct Stage {
     pub(super) servers: [Server; 2],
     programs: Programs,
     root: Option<TempDir>,
+    /// The server whose brickd `mboxfs` asks.
+    asked: usize,
     /// A command that runs and will end by itself.
     errand: Option<Child>,
 }
@@ -86,6 +88,7 @@ impl Stage {
             servers: [make("server1", ports[0])?, make("server2", ports[1])?],
             programs,
             root: Some(root),
+            asked: 0,
             errand: None,
         })
     }
@@ -149,6 +152,12 @@ impl Stage {
         Ok(())
     }
 
+    /// From now on `mboxfs` asks the brickd of this server.
+    pub(super) fn ask(&mut self, at: usize) {
+        self.asked = at;
+        tell(format!("$ export MBOXFS_BRICKD={}", self.servers[at].address));
+    }
+
     /// Runs `mboxfs` with these words, shows both, and checks the exit code.
     pub(super) async fn mboxfs(&mut self, words: &str, wanted: i32) -> Result<(), Failure> {
         tell(format!("$ mboxfs {words}"));
@@ -194,7 +203,9 @@ impl Stage {
 
     async fn run(&mut self, program: &Path, words: &[&str]) -> Result<(i32, String), Failure> {
         let mut command = Command::new(program);
-        command.args(words).env("MBOXFS_BRICKD", &self.servers[0].address);
+        command
+            .args(words)
+            .env("MBOXFS_BRICKD", &self.servers[self.asked].address);
         command
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
