@@ -21,6 +21,8 @@ pub(crate) enum Need {
     Mailers,
     /// `userns`: an ordinary user may mount in a user namespace of his own.
     Userns,
+    /// `systemd`: the program that checks units.
+    Systemd,
 }
 
 impl Need {
@@ -33,6 +35,7 @@ impl Need {
             Self::Python => "python",
             Self::Mailers => "mailers",
             Self::Userns => "userns",
+            Self::Systemd => "systemd",
         }
     }
 
@@ -55,6 +58,7 @@ impl Need {
                 "/usr/bin/s-nail",
                 "/usr/bin/python3",
             ]),
+            Self::Systemd => absent(&["/usr/bin/systemd-analyze"]),
             Self::Userns => (!user_namespaces_work()).then(|| "unshare -rm was refused to uid 65534".to_owned()),
         }
     }
