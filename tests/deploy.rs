@@ -18,6 +18,7 @@ use common::wait::{START_MAX, holds_within};
 
 const INSTALLED: &[(&str, u32)] = &[
     ("etc/mboxfs/brickd.toml", 0o644),
+    ("sbin/mount.fuse.mboxfs", 0o777),
     ("sbin/mount.mboxfs", 0o755),
     ("usr/local/lib/systemd/system/brickd.service", 0o644),
     ("usr/local/sbin/brickd", 0o755),
@@ -49,7 +50,7 @@ fn install_to(destdir: &Path, more: &[&str]) -> Output {
 
 fn files(dir: &Path, below: &Path, all: &mut Vec<(String, u32)>) {
     for entry in fs::read_dir(dir).expect("an own dir").map(|e| e.expect("an entry")) {
-        let meta = entry.metadata().expect("stat");
+        let meta = entry.metadata().expect("lstat");
         if meta.is_dir() {
             files(&entry.path(), below, all);
         } else {
@@ -81,6 +82,7 @@ fn the_script_installs_what_an_administrator_expects() {
         ("usr/local/sbin/brickd", "brickd"),
         ("usr/local/sbin/mboxfs", "mboxfs"),
         ("sbin/mount.mboxfs", "mount-mboxfs"),
+        ("sbin/mount.fuse.mboxfs", "mount-mboxfs"),
     ] {
         let same =
             fs::read(dir.path().join(installed)).expect("installed") == fs::read(built().join(program)).expect("built");

@@ -23,6 +23,8 @@ pub(crate) enum Need {
     Userns,
     /// `systemd`: the program that checks units.
     Systemd,
+    /// `overlay`: a mount namespace in which overlayfs may be mounted.
+    Overlay,
 }
 
 impl Need {
@@ -36,6 +38,7 @@ impl Need {
             Self::Mailers => "mailers",
             Self::Userns => "userns",
             Self::Systemd => "systemd",
+            Self::Overlay => "overlay",
         }
     }
 
@@ -59,6 +62,7 @@ impl Need {
                 "/usr/bin/python3",
             ]),
             Self::Systemd => absent(&["/usr/bin/systemd-analyze"]),
+            Self::Overlay => (!overlay_works()).then(|| "mounting an overlay on a tmpfs was refused".to_owned()),
             Self::Userns => (!user_namespaces_work()).then(|| "unshare -rm was refused to uid 65534".to_owned()),
         }
     }
@@ -104,6 +108,12 @@ fn namespaces_work() -> bool {
 fn user_namespaces_work() -> bool {
     let nobody = ["--reuid=65534", "--regid=65534", "--clear-groups", "--"];
     succeeds(Command::new("setpriv").args(nobody).args(["unshare", "-rm", "true"]))
+}
+
+fn overlay_works() -> bool {
+    let script = "mount -t tmpfs probe /mnt && mkdir /mnt/l /mnt/u /mnt/w &&
+        mount -t overlay -o lowerdir=/mnt/l,upperdir=/mnt/u,workdir=/mnt/w probe /mnt/l";
+    succeeds(Command::new("unshare").args(["-m", "--", "sh", "-c", script]))
 }
 
 fn succeeds(command: &mut Command) -> bool {
