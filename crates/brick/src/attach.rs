@@ -37,7 +37,7 @@ struct Local {
 
 /// Where a session is, as the primary knows it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Place {
+pub(crate) enum Place {
     Here,
     Peer,
     Nowhere { since: Nanos },
@@ -49,6 +49,8 @@ pub(crate) struct Mounts {
     locals: BTreeMap<MountConn, Local>,
     conns: BTreeMap<SessionId, MountConn>,
     places: BTreeMap<SessionId, Place>,
+    /// Primary: the last attachment of each session that was heard of.
+    attach_nos: BTreeMap<SessionId, u64>,
     /// The view that mounts were told of.
     view: View,
     /// Primary: grace is over.
@@ -94,7 +96,7 @@ impl Brick {
             }
             _ if !self.serving() => {} // it says it again in the next view
             ToBrick::Query { id, query } => self.on_query(conn, id, query, out),
-            frame if self.is_primary() => self.on_session_frame(session, frame, out),
+            frame if self.is_primary() => self.on_session_frame(session, frame, Place::Here, out),
             frame => {
                 if let ToBrick::Request(request) = &frame {
                     let kept = (request.acked, request.op.clone());
@@ -133,7 +135,7 @@ impl Brick {
             },
         );
         if self.is_primary() {
-            self.on_session_frame(session, frame, out);
+            self.on_session_frame(session, frame, Place::Here, out);
         } else {
             out.push(Output::Peer(ToPeer::Relay { session, frame }));
         }
@@ -155,15 +157,27 @@ impl Brick {
         }
     }
 
-    /// Primary: what a mount says, from here or passed on by the backup.
-    pub(crate) fn on_session_frame(&mut self, session: SessionId, frame: ToBrick, out: &mut Vec<Output>) {
-        let at = if self.mounts.conns.contains_key(&session) {
-            Place::Here
-        } else {
-            Place::Peer
-        };
+    /// Primary: what a mount says, from here or passed on by the backup. A mount that moves from one brick to the other is
+    /// attached where it said so last: what it said before at the other brick, and arrives late, has no effect.
+    pub(crate) fn on_session_frame(&mut self, session: SessionId, frame: ToBrick, from: Place, out: &mut Vec<Output>) {
+        if let ToBrick::Attach(attach) = &frame {
+            let last = self.mounts.attach_nos.entry(session).or_default();
+            if attach.attach_no < *last {
+                return;
+            }
+            *last = attach.attach_no;
+            if from == Place::Peer
+                && let Some(old) = self.mounts.conns.remove(&session)
+            {
+                self.mounts.locals.remove(&old);
+                self.looks.forget(old);
+                out.push(Output::DropMount { conn: old });
+            }
+        } else if self.mounts.places.get(&session) != Some(&from) {
+            return;
+        }
         match frame {
-            ToBrick::Attach(attach) => self.on_session_attach(&attach, at, out),
+            ToBrick::Attach(attach) => self.on_session_attach(&attach, from, out),
             ToBrick::Reclaim(reclaim) => self.on_reclaim(session, &reclaim, out),
             ToBrick::Detach { end } => self.on_detach(session, end, out),
             ToBrick::Answer(answer) => {
@@ -197,6 +211,8 @@ impl Brick {
         if self.state.sessions.contains_key(&session) {
             self.arbiter.reattached(session);
             self.tell(session, ToMount::View { view: self.mounts.view }, out);
+        } else if self.coming_sessions().contains(&session) {
+            // Told when its opening is executed (`on_opened`).
         } else if attach.fresh && !self.state.is_expired(session) {
             if self.mounts.changing.insert(session) {
                 let brick = if at == Place::Here { self.me } else { self.me.other() };
@@ -214,6 +230,24 @@ impl Brick {
         }
     }
 
+    /// The sessions that there are when all records of the log are executed. After a crash of both bricks those are most.
+    fn coming_sessions(&self) -> BTreeSet<SessionId> {
+        let mut sessions: BTreeSet<SessionId> = self.state.sessions.keys().copied().collect();
+        for record in &self.log.pending {
+            match &record.body {
+                Body::SessionOpen { session, .. } => {
+                    sessions.retain(|s| s.client != session.client);
+                    sessions.insert(*session);
+                }
+                Body::SessionExpire { session } => {
+                    sessions.remove(session);
+                }
+                _ => {}
+            }
+        }
+        sessions
+    }
+
     /// A session's opening is committed; both bricks get here.
     pub(crate) fn on_opened(&mut self, session: SessionId, out: &mut Vec<Output>) {
         self.mounts.changing.remove(&session);
@@ -227,6 +261,7 @@ impl Brick {
         Self::event(Event::SessionExpired { session }, out);
         self.mounts.changing.remove(&session);
         self.mounts.places.remove(&session);
+        self.mounts.attach_nos.remove(&session);
         self.mounts.awaited.remove(&session);
         self.mounts.reclaimed.remove(&session);
         self.arbiter.remove(session);
@@ -290,9 +325,8 @@ impl Brick {
             }
             return;
         }
-        self.mounts.awaited = self.state.sessions.keys().copied().collect();
+        self.mounts.awaited = self.coming_sessions();
         self.mounts.grace_until = self.clock.mono + limits::GRACE;
-        // Sessions whose opening is in the log and not executed yet are told when it is.
         for attach in here {
             self.on_session_attach(&attach, Place::Here, out);
         }

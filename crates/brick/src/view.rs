@@ -10,6 +10,7 @@
 //! Not here: what the two make of each other's history (`line`), sessions and grace (`attach`).
 
 use crate::{
+    attach::Place,
     brick::Brick,
     line::{self, Decision},
     output::{Event, Output},
@@ -686,7 +687,9 @@ impl Brick {
             ToPeer::Durable { n } => self.on_durable(n, out),
             ToPeer::Commit { n } => self.on_commit(n),
             ToPeer::Goodbye => self.on_goodbye(out),
-            ToPeer::Relay { session, frame } if self.is_primary() => self.on_session_frame(session, frame, out),
+            ToPeer::Relay { session, frame } if self.is_primary() => {
+                self.on_session_frame(session, frame, Place::Peer, out)
+            }
             ToPeer::Lost { session, end } if self.is_primary() => {
                 if end {
                     self.on_detach(session, true, out);

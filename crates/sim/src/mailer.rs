@@ -145,7 +145,15 @@ impl Delivery {
                 self.fh = None;
                 Some(Step::Undot)
             }
-            (Step::Begin | Step::Undot, _) => None,
+            (Step::Undot, answer) => {
+                assert!(
+                    answer.is_ok(),
+                    "L7: the dotlock of {} is gone: {answer:?}",
+                    self.mailbox
+                );
+                None
+            }
+            (Step::Begin, _) => None,
             // Failed on the way: what is open is closed, the dotlock goes.
             _ if self.fh.is_some() => Some(Step::Close),
             _ => Some(Step::Undot),

@@ -465,6 +465,15 @@ impl World {
         self.call(mailer, next);
     }
 
+    /// The stream of a mount to its brick breaks; the brick hears of it some time later, as with TCP.
+    pub fn break_stream(&mut self, m: usize) {
+        if let Some((conn, brick)) = self.mounts[m].conn.take() {
+            let late = self.rng.below(1000) * MS;
+            self.at(self.now + late, Event::MountEnd { brick, conn });
+            self.mount_step(m, Input::Disconnected);
+        }
+    }
+
     /// Somebody at a mount looks at one of the mailboxes, as Dovecot does in IDLE.
     fn look_around(&mut self, m: usize) {
         if self.mailers.is_empty() {
