@@ -214,7 +214,9 @@ impl Server {
 
 /// A line with its numbers and units taken out.
 fn pattern(line: &str) -> String {
-    let words = line.split(' ').filter(|word| !matches!(*word, "ms" | "s"));
+    let words = line
+        .split(' ')
+        .filter(|word| !matches!(word.trim_end_matches([',', ';']), "ms" | "s"));
     words
         .collect::<Vec<_>>()
         .join(" ")
