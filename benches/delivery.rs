@@ -1,7 +1,8 @@
 //! What a delivery costs on mboxfs, on local ext4 and on GlusterFS: `cargo bench --bench delivery [-- --quick]`, as root.
 //!
 //! Promises: the same trace by the same worker on all systems, in rounds that take them in turn; prints times and counts,
-//! asserts none; nothing is left behind. A system that the machine lacks is said so and left out.
+//! asserts none; nothing is left behind. A system that the machine lacks is said so and left out. `-- --profile
+//! STREAMS` delivers on mboxfs alone for two minutes and says which processes to look at with perf or strace.
 //! Not here: real mail programs (tests/mailers.rs), the log alone (benches/log.rs).
 
 #[allow(dead_code, reason = "the bench uses its own part of the rig")]
@@ -29,9 +30,12 @@ use std::time::Duration;
 
 use common::host::Lab;
 use common::need::{Need, have};
-use loads::{LOADS, System};
+use loads::{LOADS, Load, System};
 
 const NEEDS: &[Need] = &[Need::Root, Need::Netns, Need::Loop, Need::Fuse];
+
+/// How long `--profile` delivers.
+const PROFILE_TIME: Duration = Duration::from_secs(120);
 
 fn main() {
     let args: Vec<String> = std::env::args().skip(1).collect();
@@ -43,9 +47,28 @@ fn main() {
     if !have("delivery", NEEDS) {
         return;
     }
+    if let Some(at) = args.iter().position(|arg| arg == "--profile") {
+        let streams = args.get(at + 1).and_then(|word| word.parse().ok());
+        return profile(streams.unwrap_or(1));
+    }
     let quick = args.iter().any(|arg| arg == "--quick");
     let (rounds, time) = if quick { (6, 400) } else { (15, 1000) };
     bench(rounds, Duration::from_millis(time));
+}
+
+fn profile(streams: usize) {
+    let lab = Lab::new();
+    let mut system = System::mboxfs(&lab);
+    for host in lab.hosts() {
+        for pid in host.pids() {
+            let name = std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+            println!("{} {pid} {}", host.name(), name.trim());
+        }
+    }
+    let (sample, _) = system
+        .run(Load::Streams(streams), PROFILE_TIME)
+        .expect("mboxfs takes every load");
+    println!("{} deliveries", sample.nanos.len());
 }
 
 fn bench(rounds: usize, time: Duration) {

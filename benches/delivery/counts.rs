@@ -17,7 +17,7 @@ pub(crate) type Counts = Vec<(String, u64)>;
 pub(crate) struct Counters {
     /// Loop devices under the filesystems, first host first.
     devices: Vec<String>,
-    /// Mount daemons whose event thread reads one FUSE request at a time.
+    /// Mount daemons.
     mounts: Vec<i32>,
 }
 
@@ -47,7 +47,8 @@ impl Counters {
         for (i, device) in self.devices.iter().enumerate() {
             let stat = fs::read_to_string(format!("/sys/block/{device}/stat")).expect("a loop device has counters");
             let fields: Vec<u64> = stat.split_whitespace().filter_map(|word| word.parse().ok()).collect();
-            // Documentation/block/stat.rst: the 5th is write requests, the 16th flush requests.
+            // Documentation/block/stat.rst: the 5th is write requests, the 16th flush requests. A flush of its own, without
+            // data, is counted as both.
             all.push((format!("writes, disk {}", i + 1), fields.get(4).copied().unwrap_or(0)));
             all.push((format!("flushes, disk {}", i + 1), fields.get(15).copied().unwrap_or(0)));
         }
@@ -94,7 +95,8 @@ fn mount_daemon(host: &Host) -> Option<i32> {
     host.pids().into_iter().find(is_it)
 }
 
-/// Reads of the thread that serves /dev/fuse, which are requests: one each, and it reads nothing else.
+/// Writes of the threads that serve /dev/fuse: each request is answered with one, or handed on with one (a wake-up) if the
+/// brick has to be asked. Only FORGET, which has no answer, is not among them. Reads would not do: /proc is read too.
 fn requests(pid: i32) -> Option<u64> {
     let mut all = None;
     for task in fs::read_dir(format!("/proc/{pid}/task")).ok()?.flatten() {
@@ -103,8 +105,8 @@ fn requests(pid: i32) -> Option<u64> {
             continue;
         }
         let io = fs::read_to_string(task.path().join("io")).ok()?;
-        let reads = io.lines().find_map(|line| line.strip_prefix("syscr: "))?;
-        *all.get_or_insert(0) += reads.parse::<u64>().ok()?;
+        let writes = io.lines().find_map(|line| line.strip_prefix("syscw: "))?;
+        *all.get_or_insert(0) += writes.parse::<u64>().ok()?;
     }
     all
 }
