@@ -149,7 +149,13 @@ fn run(paths: &[PathBuf], message: &[u8], time: Duration) -> io::Result<Sample> 
 fn deliver(mailbox: &Path, message: &[u8]) -> io::Result<()> {
     let mut dotlock = mailbox.as_os_str().to_owned();
     dotlock.push(".lock");
-    drop(OpenOptions::new().write(true).create_new(true).mode(0).open(&dotlock)?);
+    drop(
+        OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o000)
+            .open(&dotlock)?,
+    );
     let mut file = OpenOptions::new().append(true).open(mailbox)?;
     fcntl_lock(&file, FlockOperation::LockExclusive)?;
     fstat(&file)?;
