@@ -111,6 +111,15 @@ impl Client {
         if node.committing.is_some() {
             return Now::Later; // Y1: milliseconds
         }
+        // Those who waited for a commit that failed come first: one of them may be the writer that takes its append back,
+        // and would otherwise find the next commit of the same bytes under way, again and again.
+        if self
+            .calls
+            .values()
+            .any(|p| p.wait == Wait::Commit(ino) && p.committed.is_some())
+        {
+            return Now::Later;
+        }
         let staged = node.staging.is_some();
         let own = self.own_locks.get(&ino).map_or(&[][..], Vec::as_slice);
         let exclusive = own.iter().any(|l| l.kind == LockKind::Exclusive);

@@ -11,7 +11,7 @@ use mboxfs_types::{
     Attr, BrickId, Errno, HeldLock, Ino, Key, Kind, LockKind, Name, Nanos, Owner, Range, SessionId, Timestamp,
     call::{
         Attached, Found, Grant, Granted, Intent, Lease, LeaseRequest, Mode, NameState, Query, Recall, Reclaimed, Reply,
-        Request, ToBrick, ToMount, Verdict, View,
+        Request, SetAttr, ToBrick, ToMount, Verdict, View,
     },
     limits,
 };
@@ -491,4 +491,43 @@ fn a_dotlock_of_a_killed_process_goes_though_its_parent_lives() {
     assert_eq!(mount.client.dot_maker(Ino::ROOT, &name), None);
     let (id, out) = mount.call_by(process(200, 50), lookup);
     assert_eq!(done(&out, id), Some(Err(Errno::ENOENT)));
+}
+
+/// On a full disk a writer without a kernel lock never got to take its append back: for the other node that waited, the
+/// same bytes were sent to be refused again and again, and both hung.
+#[test]
+fn a_refused_append_can_be_taken_back_while_the_other_node_waits() {
+    let mut mount = Mount::ready(8);
+    let fh = mount.open();
+    let write = Call::Write {
+        ino: FILE,
+        fh,
+        offset: 8,
+        data: Bytes::from_static(b"too much"),
+    };
+    mount.call(write);
+    let (fsync, out) = mount.call(Call::Fsync { ino: FILE, fh });
+    let commit = requested(&out).expect("commits");
+    let recall = Recall {
+        id: 9,
+        key: Key::Inode(FILE),
+        seq: 1,
+        intent: Intent::Read,
+    };
+    mount.says(ToMount::Recall(recall));
+    let undo = Call::SetAttr {
+        ino: FILE,
+        fh: Some(fh),
+        set: SetAttr::default(),
+        size: Some(8),
+        own: false,
+    };
+    let (undo, _) = mount.call(undo);
+    let out = mount.says(ToMount::Reply(Reply {
+        seq: commit.seq,
+        result: Err(Errno::ENOSPC),
+    }));
+    assert_eq!(done(&out, fsync), Some(Err(Errno::ENOSPC)));
+    assert!(matches!(done(&out, undo), Some(Ok(Answer::Attr { attr, .. })) if attr.size == 8));
+    assert_eq!(requested(&out), None, "what was refused is not sent again");
 }
