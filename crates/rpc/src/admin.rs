@@ -60,12 +60,20 @@ pub fn routes<A: Answers>(answers: A) -> Routes {
     Routes::new(server)
 }
 
+/// A brickd that is there takes a connection within this, however long its answer may take.
+const CONNECT: Duration = Duration::from_secs(5);
+
 /// Asks the brickd at `address` (`host:port`).
 ///
 /// Errors: unreachable, timed out, not an mboxfs port; `Refused` if its answer is invalid.
 pub async fn ask(address: &str, ask: Ask, timeout: Duration) -> Result<Tell, RpcError> {
+    let late = |after| RpcError::TimedOut {
+        address: address.to_owned(),
+        after,
+    };
     let asked = async {
-        let channel = dial::connect(address).await?;
+        let connected = tokio::time::timeout(CONNECT.min(timeout), dial::connect(address)).await;
+        let channel = connected.map_err(|_| late(CONNECT.min(timeout)))??;
         let mut client = wire::admin_client::AdminClient::new(channel)
             .max_decoding_message_size(ADMIN_BYTES_MAX)
             .max_encoding_message_size(ADMIN_BYTES_MAX);
@@ -76,9 +84,5 @@ pub async fn ask(address: &str, ask: Ask, timeout: Duration) -> Result<Tell, Rpc
             why: invalid.to_string(),
         })
     };
-    let late = |_| RpcError::TimedOut {
-        address: address.to_owned(),
-        after: timeout,
-    };
-    tokio::time::timeout(timeout, asked).await.map_err(late)?
+    tokio::time::timeout(timeout, asked).await.map_err(|_| late(timeout))?
 }
