@@ -29,18 +29,34 @@ pub(crate) struct Node {
     pub(crate) spool: PathBuf,
     brickd: Option<Child>,
     starts: u32,
-    image: Image,
+    /// `None`: the brick is a plain directory.
+    image: Option<Image>,
 }
 
 impl Node {
     fn new(host: &Host, mib: u64) -> Self {
         let brick = host.dir().join("vol0");
         let image = Image::create(Some(host), &host.dir().join("brick.img"), mib, &brick);
+        Self::serving(host, &brick, Some(image))
+    }
+
+    /// A brickd on a disk of its own that belongs to nothing yet. Kill it at the end.
+    pub(crate) fn on_disk(host: &Host) -> Self {
+        Self::new(host, BRICK_MIB)
+    }
+
+    /// A brickd on a directory of the machine's own file system. Kill it at the end.
+    pub(crate) fn on_plain_directory(host: &Host, brick: &Path) -> Self {
+        fs::create_dir_all(brick).expect("the brick's directory can be made");
+        Self::serving(host, brick, None)
+    }
+
+    fn serving(host: &Host, brick: &Path, image: Option<Image>) -> Self {
         let spool = host.dir().join("mail");
         fs::create_dir_all(host.outside(&spool)).expect("the mount point can be made");
         let mut node = Self {
             host: host.clone(),
-            brick,
+            brick: brick.to_owned(),
             spool,
             brickd: None,
             starts: 0,
@@ -93,20 +109,25 @@ impl Node {
     }
 
     /// The disk fails and brickd is left to find out.
-    pub(crate) fn fail_disk(&self) {
-        self.image.shutdown();
+    pub(crate) fn fail_disk(&mut self) {
+        self.disk().shutdown();
+    }
+
+    fn disk(&mut self) -> &mut Image {
+        self.image.as_mut().expect("a brick on a disk of its own")
     }
 
     /// The power of the brick's disk goes, and brickd with it. The mount stays: it is the other host's as well as ours.
     pub(crate) fn power_off(&mut self) {
-        self.image.shutdown();
+        self.fail_disk();
         self.kill();
-        self.image.unmount_all();
+        self.disk().unmount_all();
     }
 
     /// The disk is back, with what it would hold after a power cut. brickd is not started yet.
     pub(crate) fn power_on(&mut self) {
-        self.image.mount(Some(&self.host), &self.brick);
+        let (host, brick) = (self.host.clone(), self.brick.clone());
+        self.disk().mount(Some(&host), &brick);
     }
 
     /// SIGKILL, by pid.
