@@ -293,7 +293,7 @@ fn a_record_that_rotted_is_refused() {
 /// Takes all but so many bytes of the brick's disk.
 fn fill(node: &Node, but: u64) -> PathBuf {
     let at = node.in_brick("lost+found/filler");
-    let disk = rustix::fs::statvfs(&node.in_brick("")).expect("statvfs of the brick");
+    let disk = rustix::fs::statvfs(node.in_brick("")).expect("statvfs of the brick");
     let free = disk.f_bfree * disk.f_frsize;
     let file = fs::File::create(&at).expect("a file on the brick's disk");
     rustix::fs::fallocate(&file, rustix::fs::FallocateFlags::empty(), 0, free - but).expect("there is room for that");

@@ -6,7 +6,7 @@
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::{Child, Stdio};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
 use super::host::Host;
@@ -55,10 +55,7 @@ impl Actor {
 
     /// The answer to the last `tell`; `None` if it does not come in time or the actor is dead.
     pub(crate) fn answer(&mut self, within: Duration) -> Option<String> {
-        match self.answers.recv_timeout(within) {
-            Ok(line) => Some(line),
-            Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => None,
-        }
+        self.answers.recv_timeout(within).ok()
     }
 
     /// `ok ...` or `error ERRNO`.
