@@ -210,6 +210,11 @@ impl Brick {
         self.mounts.places.insert(session, at);
         if self.state.sessions.contains_key(&session) {
             self.arbiter.reattached(session);
+            // It will say again what it holds. An answer to what it said before would come between that and the answer to
+            // it, and what it does in between would be forgotten.
+            if self.mounts.reclaimed.remove(&session).is_some() {
+                self.mounts.awaited.insert(session);
+            }
             self.tell(session, ToMount::View { view: self.mounts.view }, out);
         } else if self.coming_sessions().contains(&session) {
             // Told when its opening is executed (`on_opened`).

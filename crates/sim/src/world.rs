@@ -465,9 +465,16 @@ impl World {
         self.call(mailer, next);
     }
 
-    /// The stream of a mount to its brick breaks; the brick hears of it some time later, as with TCP.
+    /// The stream of a mount to its brick breaks; as with TCP, one end hears of it some time after the other.
     pub fn break_stream(&mut self, m: usize) {
-        if let Some((conn, brick)) = self.mounts[m].conn.take() {
+        let Some((conn, brick)) = self.mounts[m].conn else {
+            return;
+        };
+        if self.rng.below(2) == 0 {
+            self.send((2, m, conn), Event::BrickEnd { mount: m, conn });
+            self.brick_step(brick, BrickInput::MountLost { conn: MountConn(conn) });
+        } else {
+            self.mounts[m].conn = None;
             let late = self.rng.below(1000) * MS;
             self.at(self.now + late, Event::MountEnd { brick, conn });
             self.mount_step(m, Input::Disconnected);

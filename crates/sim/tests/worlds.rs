@@ -175,3 +175,32 @@ fn mounts_move_between_bricks_and_keep_what_they_hold() {
         world.audit();
     }
 }
+
+/// A mount whose stream breaks while a view waits for the others must not be told what it held before it says so again.
+#[test]
+fn mounts_come_and_go_while_a_view_begins() {
+    for seed in 1..=150 {
+        println!("seed {seed}");
+        let mut world = World::new(seed);
+        let mut rng = Rng::new(seed + 7000);
+        deliver(&mut world, &mut rng, 15, 2);
+        for _ in 0..4 {
+            if rng.below(2) == 0 {
+                world.kill(0);
+                world.kill(1);
+                world.restart_later(0, rng.below(300));
+                world.restart_later(1, rng.below(300));
+            } else {
+                world.drop_link();
+            }
+            for _ in 0..60 {
+                world.run(rng.below(12));
+                world.break_stream(rng.below(2) as usize);
+                deliver(&mut world, &mut rng, 1, 2);
+            }
+            world.run(2_000);
+        }
+        world.settle(90_000);
+        world.audit();
+    }
+}
