@@ -55,11 +55,11 @@ pub(crate) struct Promised {
 }
 
 impl Letters {
-    /// `dir` is outside the volume and shared by both hosts.
+    /// `dir` is outside the volume and shared by both hosts. Another seed has another ledger.
     pub(crate) fn new(dir: &Path, boxes: &[(&str, &'static str)], seed: u64) -> Self {
         Self {
             boxes: boxes.iter().map(|(name, kind)| ((*name).to_owned(), *kind)).collect(),
-            ledger: dir.join("ledger"),
+            ledger: dir.join(format!("ledger-{seed}")),
             seed,
             later: false,
             undo: false,
