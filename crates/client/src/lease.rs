@@ -59,6 +59,13 @@ pub(crate) struct Node {
     pub(crate) poked: Nanos,
 }
 
+impl Node {
+    /// Leased, and nobody here has it open.
+    pub(crate) const fn is_idle(&self) -> bool {
+        self.held.is_some() && self.opens == 0 && self.staging.is_none() && self.committing.is_none()
+    }
+}
+
 impl Client {
     pub(crate) fn may_serve(&self) -> bool {
         self.link.confirmed && self.clock.mono < self.link.serve_until
@@ -278,11 +285,10 @@ impl Client {
                 out.push(Output::Send(ToBrick::Answer(answer)));
             }
         }
-        let idle = |n: &Node| n.held.is_some() && n.opens == 0 && n.staging.is_none() && n.committing.is_none();
         let inodes: Vec<Ino> = self
             .nodes
             .iter()
-            .filter(|(_, n)| idle(n) && old(n.touched))
+            .filter(|(_, n)| n.is_idle() && old(n.touched))
             .map(|(i, _)| *i)
             .collect();
         for ino in inodes {

@@ -7,10 +7,11 @@
 //! Y4  Whatever is not a lock waits at most `HOLD` for a lock session, then what is staged is committed (L13).
 //! Y5  A lease that was needed whole goes whole to a reader too, if nothing of it is in use: the other node delivers next, and
 //!     would have to ask twice. One that was only read is shared.
+//! Y6  Who is given a name for a dotlock is given the mailbox too, if it is not in use here: it will be locked next.
 //!
 //! Not here: the arbiter's side (`brick::arbiter`).
 
-use crate::{calls::Wait, client::Client, locks, output::Output};
+use crate::{calls::Wait, client::Client, lease::Node, locks, output::Output};
 use alloc::vec::Vec;
 use mboxfs_types::{
     Errno, Group, Ino, Key, LockKind, Nanos,
@@ -56,7 +57,12 @@ impl Client {
             };
             match (now, &recall.key) {
                 (Now::Give(keep), Key::Inode(ino)) => self.give_inode(*ino, recall.id, keep, out),
-                (Now::Give(keep), Key::Name(group)) => self.give_name(&group.clone(), recall.id, keep, out),
+                (Now::Give(keep), Key::Name(group)) => {
+                    if recall.intent == Intent::Excl {
+                        self.give_named(&group.clone(), out);
+                    }
+                    self.give_name(&group.clone(), recall.id, keep, out);
+                }
                 (Now::Once(error), key) => {
                     let dot = match key {
                         Key::Name(group) => self.names.get(group).and_then(|l| l.dot.clone()),
@@ -144,6 +150,17 @@ impl Client {
             Intent::Write | Intent::Op | Intent::Unlock if staged && exclusive && !overdue => Now::Later, // Y4
             _ if staged => Now::Commit,
             _ => Now::Give(None),
+        }
+    }
+
+    /// Y6: unasked, and before the name, so that both leases leave the brick in one answer.
+    fn give_named(&mut self, group: &Group, out: &mut Vec<Output>) {
+        let entry = self.names.get(group).and_then(|lease| lease.entry);
+        if let Some(ino) = entry
+            && self.nodes.get(&ino).is_some_and(Node::is_idle)
+            && !self.own_locks.contains_key(&ino)
+        {
+            self.give_inode(ino, 0, None, out);
         }
     }
 
