@@ -152,6 +152,46 @@ fn names_and_attributes() {
     fs::remove_file(two.seen("carol.lock")).expect("unlock");
 }
 
+/// A spool may hold any number of mailboxes, and an admin lists it. MBOXFS_NAMES sets how many (20000; 100000 take minutes:
+/// changes of one directory happen one after the other).
+#[test]
+fn a_directory_of_many_names() {
+    const THREADS: usize = 32;
+    /// Hard links to one file (`limits::LINKS_MAX` is 32000).
+    const LINKS: usize = 10_000;
+    if !have("a_directory_of_many_names", NEEDS) {
+        return;
+    }
+    let count = std::env::var("MBOXFS_NAMES").map_or(20_000, |text| text.parse().expect("MBOXFS_NAMES is a number"));
+    let lab = Lab::new();
+    let pair = Pair::start(&lab);
+    let dir = pair.one.seen("many");
+    fs::create_dir(&dir).expect("mkdir");
+    for file in 0..=count / LINKS {
+        fs::write(pair.one.seen(&format!("file{file}")), "").expect("write");
+    }
+    std::thread::scope(|scope| {
+        for thread in 0..THREADS {
+            let (dir, one) = (&dir, &pair.one);
+            scope.spawn(move || {
+                for name in (thread..count).step_by(THREADS) {
+                    let file = one.seen(&format!("file{}", name / LINKS));
+                    fs::hard_link(file, dir.join(format!("{name:06}"))).expect("link");
+                }
+            });
+        }
+    });
+    for node in [&pair.one, &pair.two] {
+        let mut names: Vec<_> = fs::read_dir(node.seen("many"))
+            .expect("readdir")
+            .map(|e| e.expect("entry").file_name().into_string().expect("ASCII"))
+            .collect();
+        names.sort_unstable();
+        assert_eq!(names.len(), count, "on {}", node.host.name());
+        assert!(names.iter().enumerate().all(|(i, name)| *name == format!("{i:06}")));
+    }
+}
+
 #[test]
 fn a_killed_brick_loses_nothing() {
     if !have("a_killed_brick_loses_nothing", NEEDS) {

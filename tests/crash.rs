@@ -338,3 +338,42 @@ fn a_full_disk_refuses_on_both_or_neither() {
         assert_eq!(fs::metadata(node.seen("large")).expect("stat").len(), 0, "taken back");
     }
 }
+
+/// Both bricks died of it: the files of what they had promised could not be made.
+#[test]
+fn a_disk_without_inodes_refuses_on_both_or_neither() {
+    if !have("a_disk_without_inodes_refuses_on_both_or_neither", NEEDS) {
+        return;
+    }
+    const MADE_MAX: u32 = 2_000;
+    let pair = Pair::start_on_disks_of(&Lab::new(), 256);
+    let fillers = pair.two.in_brick("lost+found/fillers");
+    fs::create_dir(&fillers).expect("a directory on the brick's disk");
+    let left = || rustix::fs::statvfs(&fillers).expect("statvfs of the brick").f_ffree;
+    for i in 0.. {
+        if left() <= 700 {
+            break;
+        }
+        fs::File::create(fillers.join(i.to_string())).expect("an empty file on the brick's disk");
+    }
+    let make = |node: &Node, i: u32| std::os::unix::fs::symlink("x", node.seen(&format!("made{i}")));
+    let refused = (0..MADE_MAX).find_map(|i| make(&pair.one, i).err().map(|e| (i, e)));
+    let (made, error) = refused.expect("no inodes are left at some time");
+    assert_eq!(
+        error.raw_os_error(),
+        Some(rustix::io::Errno::NOSPC.raw_os_error()),
+        "L9"
+    );
+    assert!(make(&pair.two, made).is_err(), "neither takes it");
+    for node in [&pair.one, &pair.two] {
+        node.done("volume status gVol0"); // both live
+        let names = fs::read_dir(node.seen("")).expect("readdir");
+        let seen = names.filter(|e| {
+            e.as_ref()
+                .is_ok_and(|e| e.file_name().to_string_lossy().starts_with("made"))
+        });
+        assert_eq!(seen.count(), made as usize, "on {}", node.host.name());
+    }
+    fs::remove_dir_all(&fillers).expect("the fillers are ours");
+    wait_for("there is room again", FLOWS_MAX, || make(&pair.two, made).is_ok());
+}

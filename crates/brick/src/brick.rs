@@ -92,7 +92,35 @@ pub struct Brick {
     pub(crate) counters: Counters,
     pub(crate) space: Space,
     pub(crate) peer_space: Option<Space>,
+    pub(crate) spent: Spent,
     pub(crate) stopping: bool,
+}
+
+/// What was admitted and may not be in what the disks last told of their room (L11): since the word before the last one,
+/// because what was admitted shortly before the last was not in the files yet.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(crate) struct Spent {
+    now: (u64, u64),
+    before: (u64, u64),
+}
+
+impl Spent {
+    pub(crate) const fn admit(&mut self, bytes: u64, inodes: u64) {
+        self.now = (self.now.0 + bytes, self.now.1 + inodes);
+    }
+
+    const fn told(&mut self) {
+        self.before = self.now;
+        self.now = (0, 0);
+    }
+
+    const fn bytes(&self) -> u64 {
+        self.now.0 + self.before.0
+    }
+
+    const fn inodes(&self) -> u64 {
+        self.now.1 + self.before.1
+    }
 }
 
 impl Brick {
@@ -148,10 +176,11 @@ impl Brick {
             space: Space {
                 total: 0,
                 free: u64::MAX,
-                inodes: 0,
-                inodes_free: 0,
+                inodes: u64::MAX,
+                inodes_free: u64::MAX,
             },
             peer_space: None,
+            spent: Spent::default(),
             stopping: false,
         };
         brick.boot(out);
@@ -182,7 +211,10 @@ impl Brick {
             Done::Answer { ticket, result } => self.on_look(ticket, result, out),
             Done::Checkpoint { n } => self.on_checkpoint(n, out),
             Done::Log { from, records } => self.on_log_read(from, records, out),
-            Done::Space(space) => self.space = space,
+            Done::Space(space) => {
+                self.space = space;
+                self.spent.told();
+            }
         }
     }
 
@@ -273,11 +305,16 @@ impl Brick {
     /// Room on both bricks.
     pub(crate) fn room(&self) -> Space {
         let peer = self.peer_space.filter(|_| matches!(self.stand, Stand::Normal));
-        peer.map_or(self.space, |p| Space {
+        let p = peer.unwrap_or(self.space);
+        Space {
             total: self.space.total.min(p.total),
-            free: self.space.free.min(p.free),
+            free: self.space.free.min(p.free).saturating_sub(self.spent.bytes()),
             inodes: self.space.inodes.min(p.inodes),
-            inodes_free: self.space.inodes_free.min(p.inodes_free),
-        })
+            inodes_free: self
+                .space
+                .inodes_free
+                .min(p.inodes_free)
+                .saturating_sub(self.spent.inodes()),
+        }
     }
 }

@@ -82,7 +82,7 @@ impl Brick {
     }
 
     /// Refusals that need no record: nothing was changed, on either brick (L11).
-    fn admit(&self, session: SessionId, op: &Op, out: &mut Vec<Output>) -> Result<(), Errno> {
+    fn admit(&mut self, session: SessionId, op: &Op, out: &mut Vec<Output>) -> Result<(), Errno> {
         if let Op::Commit { ino, .. } | Op::Stage { ino, .. } = op
             && !self.arbiter.may_write(session, *ino)
         {
@@ -95,11 +95,16 @@ impl Brick {
             Op::Create { .. } | Op::Mkdir { .. } | Op::Symlink { .. } | Op::Put { .. } => 4096,
             _ => 0,
         };
-        if need > self.room().free {
-            Err(Errno::ENOSPC)
-        } else {
-            Ok(())
+        let inodes = u64::from(matches!(
+            op,
+            Op::Create { .. } | Op::Mkdir { .. } | Op::Symlink { .. } | Op::Put { .. }
+        ));
+        let room = self.room();
+        if need > room.free || inodes > room.inodes_free {
+            return Err(Errno::ENOSPC);
         }
+        self.spent.admit(need, inodes);
+        Ok(())
     }
 
     /// Does what has become possible for leases and changes.

@@ -2,6 +2,7 @@
 //!
 //! E1  Nothing is answered from a lease unless the link is confirmed and the brick's word to serve still holds (L3).
 //! E2  A node's lock table is complete only under W; own locks are true always (types C2).
+//! E3  What is held without need ends with the view.
 //!
 //! Not here: giving leases back (`recall`).
 
@@ -17,10 +18,19 @@ use alloc::vec::Vec;
 use mboxfs_types::{
     Attr, Dotlock, Group, HeldLock, Ino, Key, Nanos,
     call::{Answer, Grant, Intent, LeaseRequest, Mode, NameState, ToBrick, Verdict},
+    limits,
 };
 
 /// Leases that were not used for this long are given back unasked.
 const LEASE_IDLE: Nanos = Nanos::from_millis(600_000);
+/// And this long if there are more than `LEASES_MAX`.
+const LEASE_IDLE_OF_MANY: Nanos = Nanos::from_millis(1_000);
+/// How often that is looked at.
+const SHED_EVERY: Nanos = Nanos::from_millis(10_000);
+/// So many of each kind are given back at once: each is a message, and a stream holds 4096.
+const SHED_MAX: usize = 500;
+/// Then the next ones.
+const SHED_AGAIN: Nanos = Nanos::from_millis(100);
 
 /// A lease with its grant's number.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -255,20 +265,42 @@ impl Client {
         }
     }
 
+    /// E3. Leases are claimed anew in each view: only what locks, dotlocks and staged bytes depend on, or a mount that has
+    /// looked at a hundred thousand mailboxes would claim as many, in one message. The others are asked for when needed.
+    pub(crate) fn drop_unneeded(&mut self) {
+        let dots = &self.own_dots;
+        self.names.retain(|group, _| dots.contains_key(group));
+        let mut dropped: Vec<Ino> = Vec::new();
+        for (ino, node) in &mut self.nodes {
+            let needed = node.staging.is_some() || node.committing.is_some() || self.own_locks.contains_key(ino);
+            if node.held.is_some() && !needed {
+                node.held = None;
+                node.attr = None;
+                node.locks.clear();
+                dropped.push(*ino);
+            }
+        }
+        for ino in dropped {
+            self.cache.clear(ino);
+            self.changed(ino);
+        }
+    }
+
     /// Gives back, a few times a minute, what nobody used for long.
     pub(crate) fn shed_leases(&mut self, out: &mut Vec<Output>) {
         let now = self.clock.mono;
         if now < self.link.shed_at || !self.link.confirmed {
             return;
         }
-        self.link.shed_at = now + Nanos::from_millis(10_000);
-        let old = |touched: Nanos| now >= touched + LEASE_IDLE;
-        let names: Vec<Group> = self
-            .names
-            .iter()
-            .filter(|(_, l)| l.dot.is_none() && old(l.touched))
-            .map(|(g, _)| g.clone())
-            .collect();
+        let many = self.names.len() + self.nodes.len() > limits::LEASES_MAX;
+        let idle = if many { LEASE_IDLE_OF_MANY } else { LEASE_IDLE };
+        let old = |touched: Nanos| now >= touched + idle;
+        let old_names = self.names.iter().filter(|(_, l)| l.dot.is_none() && old(l.touched));
+        let names: Vec<Group> = old_names.map(|(g, _)| g.clone()).take(SHED_MAX).collect();
+        let old_nodes = self.nodes.iter().filter(|(_, n)| n.is_idle() && old(n.touched));
+        let inodes: Vec<Ino> = old_nodes.map(|(i, _)| *i).take(SHED_MAX).collect();
+        let more = names.len() == SHED_MAX || inodes.len() == SHED_MAX;
+        self.link.shed_at = now + if more { SHED_AGAIN } else { SHED_EVERY };
         for group in names {
             if let Some(lease) = self.names.remove(&group) {
                 let verdict = Verdict::Give {
@@ -285,12 +317,6 @@ impl Client {
                 out.push(Output::Send(ToBrick::Answer(answer)));
             }
         }
-        let inodes: Vec<Ino> = self
-            .nodes
-            .iter()
-            .filter(|(_, n)| n.is_idle() && old(n.touched))
-            .map(|(i, _)| *i)
-            .collect();
         for ino in inodes {
             if !self.own_locks.contains_key(&ino) {
                 self.give_inode(ino, 0, None, out);

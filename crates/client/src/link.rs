@@ -278,6 +278,7 @@ impl Client {
             self.link.home_wait = HOME;
         }
         self.link.home_at = self.clock.mono + self.link.home_wait;
+        self.drop_unneeded();
         let mut leases: Vec<(Key, Mode)> = Vec::new();
         leases.extend(self.names.iter().map(|(g, l)| (Key::Name(g.clone()), l.held.mode)));
         leases.extend(

@@ -531,3 +531,29 @@ fn a_refused_append_can_be_taken_back_while_the_other_node_waits() {
     assert!(matches!(done(&out, undo), Some(Ok(Answer::Attr { attr, .. })) if attr.size == 8));
     assert_eq!(requested(&out), None, "what was refused is not sent again");
 }
+
+/// A mount that had looked at tens of thousands of mailboxes claimed them all in one message, too long for the stream.
+#[test]
+fn a_view_is_told_of_what_is_needed_only() {
+    let claimed = |out: &[Output]| {
+        sent(out).find_map(|f| {
+            if let ToBrick::Reclaim(r) = f {
+                Some(r.leases.clone())
+            } else {
+                None
+            }
+        })
+    };
+    let mut mount = Mount::ready(8);
+    mount.open();
+    let out = mount.says(ToMount::View { view: View::default() });
+    assert_eq!(claimed(&out), Some(vec![]), "nobody needs the lease");
+    mount.says(ToMount::Reclaimed(Reclaimed::default()));
+    mount.wait(Nanos(1));
+
+    let (lock, out) = mount.call(mount.lock(1, Some(LockKind::Shared), true));
+    let out = mount.grant(&out, 2);
+    assert_eq!(done(&out, lock), Some(Ok(Answer::Empty)));
+    let out = mount.says(ToMount::View { view: View::default() });
+    assert_eq!(claimed(&out), Some(vec![(Key::Inode(FILE), Mode::W)]));
+}

@@ -198,7 +198,7 @@ impl Files {
                 .saturating_mul(fs.f_frsize)
                 .saturating_sub(limits::RESERVE_BYTES),
             inodes: fs.f_files,
-            inodes_free: fs.f_favail,
+            inodes_free: fs.f_favail.saturating_sub(limits::RESERVE_INODES),
         })
     }
 

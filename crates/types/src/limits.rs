@@ -38,6 +38,9 @@ pub const ATTR_TTL: Nanos = Nanos::from_millis(500);
 /// ... and forgets them this long before the right to serve ends: an answer needs time to reach it.
 pub const ATTR_MARGIN: Nanos = Nanos::from_millis(50);
 
+/// A mount that holds more leases gives those back that were not used for a second; it never refuses to hold one.
+pub const LEASES_MAX: usize = 20_000;
+
 /// Content of a dotlock.
 pub const DOTLOCK_BYTES_MAX: usize = 4 << 10;
 /// Bytes in one extent of a commit, and in one read.
@@ -62,6 +65,8 @@ pub const LINKS_MAX: u32 = 32_000;
 pub const LOG_DEBT_BYTES_MAX: u64 = 4 << 30;
 /// Free bytes that a brick keeps for expunge and heal; below them writes get ENOSPC.
 pub const RESERVE_BYTES: u64 = 16 << 20;
+/// Free inodes that a brick keeps for its own files; below them new files get ENOSPC.
+pub const RESERVE_INODES: u64 = 256;
 
 // 5 % clock drift each way must not let a brick serve after its peer has gone on alone.
 const _: () = assert!(SERVE.0 * 105 < PROMISE.0 * 95);
