@@ -11,7 +11,7 @@ use crate::{
     cache::BLOCK,
     calls::{Done, Pending, Wait},
     client::{Client, Handle, Kind},
-    input::{CallId, Fh, OpenFlags},
+    input::{CallId, Fh, KILLED, OpenFlags},
     link::For,
     output::{Answer, Event, Output},
     staging::Staging,
@@ -28,9 +28,6 @@ use mboxfs_types::{
 /// no answer in the other.
 const BLOCK_ASKED: u8 = 1;
 const ONCE_ASKED: u8 = 2;
-
-/// The caller of a FLUSH was killed by a signal: said by the driver in `Caller::ppid`.
-pub(crate) const KILLED: u32 = u32::MAX;
 
 impl Client {
     pub(crate) fn get_attr(&mut self, id: CallId, p: &mut Pending, ino: Ino, out: &mut Vec<Output>) -> Done {

@@ -33,9 +33,12 @@ pub struct Caller {
     pub gid: u32,
     /// Thread or process, in the pid namespace of the mount daemon; 0 if unknown.
     pub pid: u32,
-    /// Its parent, 0 if unknown. Only looked up for calls that may make a dotlock.
+    /// Its parent, 0 if unknown. Only looked up for calls on dotlocks. Of a FLUSH: [`KILLED`] or 0.
     pub ppid: u32,
 }
+
+/// `Caller::ppid` of a FLUSH by a process that a signal kills.
+pub const KILLED: u32 = u32::MAX;
 
 /// How a file is opened.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]

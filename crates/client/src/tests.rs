@@ -2,10 +2,10 @@
 
 use crate::{
     Client,
-    input::{Call, CallId, Caller, Clock, Config, Fh, Input, OpenFlags},
+    input::{Call, CallId, Caller, Clock, Config, Fh, Input, KILLED, OpenFlags},
     output::{Answer, Output},
 };
-use alloc::{string::ToString, vec, vec::Vec};
+use alloc::{format, string::ToString, vec, vec::Vec};
 use bytes::Bytes;
 use mboxfs_types::{
     Attr, BrickId, Errno, HeldLock, Ino, Key, Kind, LockKind, Name, Nanos, Owner, Range, SessionId, Timestamp,
@@ -377,7 +377,7 @@ fn a_lock_taken_without_waiting_waits_a_little() {
     let (polls, _) = mount.call(mount.lock(3, Some(LockKind::Shared), false));
     assert_eq!(done(&mount.wait(ALMOST), polls), None);
     let out = mount.wait(Nanos(1));
-    assert_eq!(done(&out, polls), Some(Err(Errno::EAGAIN)), "L13");
+    assert_eq!(done(&out, polls), Some(Err(Errno::EAGAIN)), "Y3, L13");
 }
 
 #[test]
@@ -486,7 +486,7 @@ fn a_dotlock_of_a_killed_process_goes_though_its_parent_lives() {
         fh,
         owner: 1,
     };
-    mount.call_by(process(100, crate::file_calls::KILLED), flush);
+    mount.call_by(process(100, KILLED), flush);
     mount.wait(Nanos(1));
     assert_eq!(mount.client.dot_maker(Ino::ROOT, &name), None);
     let (id, out) = mount.call_by(process(200, 50), lookup);
@@ -547,7 +547,7 @@ fn a_view_is_told_of_what_is_needed_only() {
     let mut mount = Mount::ready(8);
     mount.open();
     let out = mount.says(ToMount::View { view: View::default() });
-    assert_eq!(claimed(&out), Some(vec![]), "nobody needs the lease");
+    assert_eq!(claimed(&out), Some(vec![]), "E3: nobody needs the lease");
     mount.says(ToMount::Reclaimed(Reclaimed::default()));
     mount.wait(Nanos(1));
 
@@ -556,4 +556,74 @@ fn a_view_is_told_of_what_is_needed_only() {
     assert_eq!(done(&out, lock), Some(Ok(Answer::Empty)));
     let out = mount.says(ToMount::View { view: View::default() });
     assert_eq!(claimed(&out), Some(vec![(Key::Inode(FILE), Mode::W)]));
+}
+
+/// What the kernel is told it may keep of the attributes of the file.
+fn told(mount: &mut Mount) -> Nanos {
+    let (id, mut out) = mount.call(Call::GetAttr { ino: FILE });
+    if asked(&out).is_some() {
+        out = mount.grant(&out, 1);
+    }
+    match done(&out, id) {
+        Some(Ok(Answer::Attr { ttl, .. })) => ttl,
+        other => panic!("getattr: {other:?}"),
+    }
+}
+
+#[test]
+fn the_kernel_keeps_attributes_no_longer_than_this_mount_may_serve() {
+    let mut mount = Mount::ready(8);
+    mount.open();
+    assert_eq!(
+        told(&mut mount),
+        Nanos(0),
+        "T3: an inode that the kernel never looked up"
+    );
+    mount.client.node(FILE).lookups = 1;
+    // The brick's word is good for 900 ms; the kernel's knowledge ends 50 ms before it.
+    for (passed, ttl) in [(0, 450), (400, 450), (300, 150), (151, 0)] {
+        mount.now.mono = mount.now.mono + Nanos::from_millis(passed);
+        mount.step(Input::Tick);
+        assert_eq!(told(&mut mount), Nanos::from_millis(ttl), "T1 after {passed} ms more");
+    }
+}
+
+#[test]
+fn attributes_that_end_with_the_lease_are_forgotten_before_it_leaves() {
+    let mut mount = Mount::ready(8);
+    mount.open();
+    mount.client.node(FILE).lookups = 1;
+    assert_ne!(told(&mut mount), Nanos(0));
+    let recall = Recall {
+        id: 9,
+        key: Key::Inode(FILE),
+        seq: 1,
+        intent: Intent::Op,
+    };
+    let out = mount.says(ToMount::Recall(recall));
+    let forgotten = out.iter().position(|o| *o == Output::Invalidate { ino: FILE });
+    let given = out.iter().position(|o| matches!(o, Output::Send(ToBrick::Answer(_))));
+    assert!(forgotten.is_some() && forgotten < given, "T2: {out:?}");
+}
+
+/// A stream holds 4096 messages: who gave back more at once lost it, and its session with it.
+#[test]
+fn leases_that_nobody_used_for_long_are_given_back_a_few_at_a_time() {
+    const COUNT: usize = 5_000;
+    let mut mount = Mount::ready(8);
+    for i in 0..COUNT {
+        let name = Name::new(format!("box{i}").as_bytes()).expect("a name");
+        let (id, out) = mount.call(Call::Lookup { dir: Ino::ROOT, name });
+        let out = mount.grant_name(&out);
+        assert_eq!(done(&out, id), Some(Err(Errno::ENOENT)));
+    }
+    let given = |out: &[Output]| sent(out).filter(|f| matches!(f, ToBrick::Answer(_))).count();
+    assert_eq!(given(&mount.wait(Nanos::from_millis(10_000))), 0, "used a moment ago");
+    let mut left = COUNT;
+    let mut first = given(&mount.wait(Nanos::from_millis(600_000)));
+    while left > 0 {
+        assert!(first > 0 && first <= 1_000, "{first} at once, {left} left");
+        left -= first;
+        first = given(&mount.wait(Nanos::from_millis(100)));
+    }
 }

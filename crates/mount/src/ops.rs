@@ -18,7 +18,7 @@ use fuser::{
     ReplyEntry, ReplyIoctl, ReplyLock, ReplyLseek, ReplyOpen, ReplyPoll, ReplyStatfs, ReplyWrite, ReplyXattr, Request,
     TimeOrNow, WriteFlags,
 };
-use mboxfs_client::input::{Call, Caller, Fh, Input, OpenFlags as Flags};
+use mboxfs_client::input::{Call, Caller, Fh, Input, KILLED, OpenFlags as Flags};
 use mboxfs_types::{Errno, Ino, LockKind, Name, Range, call::SetAttr, limits};
 use std::{ffi::OsStr, os::unix::ffi::OsStrExt, path::Path, time::SystemTime};
 
@@ -35,8 +35,6 @@ const XATTR_CREATE: i32 = 1;
 const XATTR_REPLACE: i32 = 2;
 /// Attribute of every file: how often the kernel asked for what since the mount began. Not listed, not counted.
 const REQUESTS: &[u8] = b"user.mboxfs.requests";
-/// `Caller::ppid` of a FLUSH by a process that a signal kills: agreed with the brain (`client::file_calls::KILLED`).
-const KILLED: u32 = u32::MAX;
 /// Largest WRITE and READ: the brain passes either on in one piece.
 const IO_BYTES_MAX: u32 = limits::EXTENT_BYTES_MAX as u32;
 
@@ -150,7 +148,9 @@ impl Filesystem for Ops {
                     dir,
                     name: name.clone(),
                 };
-                match self.driver.dot_maker(dir, &name).filter(|maker| *maker != req.pid()) {
+                // Whose a dotlock is costs a look at /proc: only where one is in somebody else's way.
+                let maker = name.is_dotlock().then(|| self.driver.dot_maker(dir, &name)).flatten();
+                match maker.filter(|maker| *maker != req.pid()) {
                     None => self.call(req, call, To::Entry(reply)),
                     Some(maker) => {
                         if process::started(maker).is_none() {
