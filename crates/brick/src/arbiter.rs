@@ -335,6 +335,13 @@ impl Arbiter {
         names: &impl Names,
         ready: &mut Vec<Ready>,
     ) -> Option<Waiter> {
+        if let Want::Lease { req, key, mode, .. } = &waiter.want
+            && self.holds(waiter.session, key, *mode)
+        {
+            let (session, req) = (waiter.session, *req);
+            ready.push(Ready::Held { session, req }); // A7
+            return None;
+        }
         let (keys, mode, intent): (BTreeSet<Key>, Mode, Intent) = match &waiter.want {
             Want::Change(request) => (names.keys(request), Mode::W, Intent::Op),
             Want::Lease { key, mode, intent, .. } => {
@@ -411,7 +418,6 @@ impl Arbiter {
                 }
                 Ready::Change { session, request, keys }
             }
-            Want::Lease { req, ref key, mode, .. } if self.holds(session, key, mode) => Ready::Held { session, req },
             Want::Lease { req, key, mode, .. } => {
                 let mut error = None;
                 let mut leases = Vec::new();

@@ -150,10 +150,8 @@ impl Brick {
         if self.is_primary() {
             self.on_lost(local.session, Place::Here);
         } else if self.serving() {
-            out.push(Output::Peer(ToPeer::Lost {
-                session: local.session,
-                end: false,
-            }));
+            let session = local.session;
+            out.push(Output::Peer(ToPeer::Lost { session }));
         }
     }
 
@@ -232,6 +230,8 @@ impl Brick {
             }
         } else {
             self.tell(session, ToMount::Attached(Attached::Expired), out);
+            self.mounts.places.remove(&session);
+            self.mounts.attach_nos.remove(&session);
         }
     }
 
@@ -283,7 +283,7 @@ impl Brick {
         self.tell_local(&ToMount::SessionGone { session }, None, out);
     }
 
-    pub(crate) fn on_detach(&mut self, session: SessionId, end: bool, out: &mut Vec<Output>) {
+    fn on_detach(&mut self, session: SessionId, end: bool, out: &mut Vec<Output>) {
         if end && self.state.sessions.contains_key(&session) {
             if self.mounts.changing.insert(session) {
                 self.number(Body::SessionExpire { session }, out);

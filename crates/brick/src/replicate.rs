@@ -89,16 +89,17 @@ impl Brick {
             Self::event(Event::Fenced { session }, out);
             return Err(Errno::ESTALE); // R4
         }
+        let makes = matches!(
+            op,
+            Op::Create { .. } | Op::Mkdir { .. } | Op::Symlink { .. } | Op::Put { .. }
+        );
         let need = match op {
             Op::Stage { extents, .. } => extents.iter().map(|e| e.data.len() as u64).sum(),
             Op::Commit { ino, size, .. } => size.saturating_sub(self.state.inode(*ino).map_or(0, |i| i.size)),
-            Op::Create { .. } | Op::Mkdir { .. } | Op::Symlink { .. } | Op::Put { .. } => 4096,
+            _ if makes => 4096,
             _ => 0,
         };
-        let inodes = u64::from(matches!(
-            op,
-            Op::Create { .. } | Op::Mkdir { .. } | Op::Symlink { .. } | Op::Put { .. }
-        ));
+        let inodes = u64::from(makes);
         let room = self.room();
         if need > room.free || inodes > room.inodes_free {
             return Err(Errno::ENOSPC);

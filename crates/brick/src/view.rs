@@ -690,13 +690,7 @@ impl Brick {
             ToPeer::Relay { session, frame } if self.is_primary() => {
                 self.on_session_frame(session, frame, Place::Peer, out)
             }
-            ToPeer::Lost { session, end } if self.is_primary() => {
-                if end {
-                    self.on_detach(session, true, out);
-                } else {
-                    self.on_lost_at_peer(session);
-                }
-            }
+            ToPeer::Lost { session } if self.is_primary() => self.on_lost_at_peer(session),
             ToPeer::Deliver { session, frame } if self.stand == Stand::Normal => self.deliver(session, frame, out),
             // Of a view that has ended on this side.
             ToPeer::Relay { .. } | ToPeer::Lost { .. } | ToPeer::Deliver { .. } => {}

@@ -424,7 +424,8 @@ pub struct NameState {
     pub dot: Option<Dotlock>,
 }
 
-/// Answer to a [`LeaseRequest`]. State of a key that is not among `leases` is valid for one answer only.
+/// Answer to a [`LeaseRequest`]. State of a key that is not among `leases` is valid for one answer only; neither leases nor
+/// state: the session holds the lease already, or has just given it back.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Granted {
     /// `LeaseRequest::req`.

@@ -60,8 +60,6 @@ pub enum ToPeer {
     Lost {
         /// The mount.
         session: SessionId,
-        /// It said that it ends.
-        end: bool,
     },
     /// I stop on purpose; go on without me at once.
     Goodbye,

@@ -46,9 +46,8 @@ impl Frame for ToPeer {
                 session: Some(session.into()),
                 frame: Some(frame.into()),
             }),
-            Self::Lost { session, end } => WireFrame::Lost(w::Lost {
+            Self::Lost { session } => WireFrame::Lost(w::Lost {
                 session: Some(session.into()),
-                end,
             }),
             Self::Goodbye => WireFrame::Goodbye(w::Nothing {}),
         };
@@ -195,7 +194,6 @@ impl TryFrom<w::ToPeer> for ToPeer {
             },
             WireFrame::Lost(lost) => Self::Lost {
                 session: base::session(lost.session)?,
-                end: lost.end,
             },
             WireFrame::Goodbye(_) => Self::Goodbye,
         })

@@ -556,7 +556,7 @@ pub(crate) fn to_peer() -> impl Strategy<Value = ToPeer> {
         any::<u64>().prop_map(|n| ToPeer::Commit { n }),
         (session(), to_brick()).prop_map(|(session, frame)| ToPeer::Relay { session, frame }),
         (session(), to_mount()).prop_map(|(session, frame)| ToPeer::Deliver { session, frame }),
-        (session(), any::<bool>()).prop_map(|(session, end)| ToPeer::Lost { session, end }),
+        session().prop_map(|session| ToPeer::Lost { session }),
         Just(ToPeer::Goodbye),
     ]
 }
