@@ -179,7 +179,7 @@ fn a_delivery_where_the_other_node_used_the_mailbox_last() {
         assert_eq!(
             trips,
             2 * N,
-            "round trips for {N} deliveries of {mailer} that took turns"
+            "Y5, Y6: round trips for {N} deliveries of {mailer} that took turns"
         );
     }
 }

@@ -58,7 +58,7 @@ impl Kernel {
         }
     }
 
-    /// L3: what the kernel would answer by itself is what the mount would answer.
+    /// L3, T1, T2 (`client::told`): what the kernel would answer by itself is what the mount would answer.
     ///
     /// # Panics
     /// If not.
@@ -69,7 +69,7 @@ impl Kernel {
             assert_eq!(
                 true_one.as_ref().map(key),
                 Some(key(attr)),
-                "L3: the kernel keeps {ino} until {until:?}, it is {now:?}"
+                "L3, T2: the kernel keeps {ino} until {until:?}, it is {now:?}"
             );
         }
     }
