@@ -163,6 +163,7 @@ mod tests {
             history: Vec::new(),
             fork: None,
             diverged: None,
+            giving_up: None,
         }
     }
 

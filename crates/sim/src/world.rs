@@ -149,6 +149,7 @@ impl World {
                 history: Vec::new(),
                 fork: None,
                 diverged: None,
+                giving_up: None,
             };
             let disk = Disk {
                 superblock: Some(superblock),

@@ -41,6 +41,7 @@ impl Alone {
             history: Vec::new(),
             fork: None,
             diverged: None,
+            giving_up: None,
         };
         let mut disk = Disk::default();
         disk.superblock = Some(superblock);

@@ -56,6 +56,7 @@ pub fn format_medium<M: Medium>(medium: &M, uuid: BrickUuid, options: &Options) 
         history: Vec::new(),
         fork: None,
         diverged: None,
+        giving_up: None,
     };
     Log::format(medium, uuid, options.segment_bytes)
         .and_then(|()| SuperblockWriter::format(medium, &superblock))

@@ -77,6 +77,13 @@ pub enum Look {
         /// Of.
         ino: Ino,
     },
+    /// Which messages a file holds: `Seen::Data` of an index as `mbox` encodes it.
+    Index {
+        /// The file.
+        ino: Ino,
+        /// As it was at the fork, when it had this size; else as it is.
+        base: Option<u64>,
+    },
 }
 
 /// What the disk says.
@@ -221,6 +228,21 @@ pub enum Effect {
         /// Which inode.
         ino: Ino,
     },
+    /// What `ino` holds in these ranges belongs to the fork point: keep it, durably, before it is overwritten. What was kept
+    /// before stays as it was kept (D2).
+    Keep {
+        /// The file.
+        ino: Ino,
+        /// First byte and end (exclusive) of each, within the file.
+        ranges: Vec<(u64, u64)>,
+    },
+    /// Put back what was kept of `ino`.
+    Revert {
+        /// The file.
+        ino: Ino,
+    },
+    /// Nothing that was kept is needed any more.
+    Forget,
 }
 
 /// A brick's own memory of who it is and where it stands; written a few times per failover, never per operation.
@@ -250,6 +272,8 @@ pub struct Superblock {
     pub fork: Option<u64>,
     /// Set when both sides changed the volume while apart: position of the last common record. Cleared by a merge.
     pub diverged: Option<u64>,
+    /// Everything above this position is being given up: the files go back to it, then the log does.
+    pub giving_up: Option<u64>,
 }
 
 /// A stretch of the log numbered under one generation and view.

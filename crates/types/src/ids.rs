@@ -83,6 +83,14 @@ pub struct SessionId {
     pub nonce: u64,
 }
 
+impl SessionId {
+    /// The primary itself, when it merges or repairs. No mount has this id: theirs are drawn at random.
+    pub const HEAL: Self = Self {
+        client: [0; 16],
+        nonce: 0,
+    };
+}
+
 /// One request of one session; executed at most once, whichever brick it reaches and however often.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
 pub struct OpId {

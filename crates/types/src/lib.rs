@@ -15,6 +15,7 @@ pub mod call;
 pub mod codec;
 pub mod disk;
 pub mod error;
+pub mod heal;
 pub mod ids;
 pub mod limits;
 pub mod lock;

@@ -8,13 +8,15 @@
 //! Not here: bytes on the wire (`rpc`).
 
 use crate::{
-    BrickId, Ino, Nanos, SessionId, Tag, Timestamp, VolumeId,
+    BrickId, Errno, Ino, Nanos, SessionId, Tag, Timestamp, VolumeId,
     call::{Space, ToBrick, ToMount, View},
     disk::Epoch,
+    heal::Ask,
     ids::BrickUuid,
     record::{Members, Record},
 };
 use alloc::vec::Vec;
+use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 /// What a brick says to the other on the ordered stream.
@@ -63,6 +65,24 @@ pub enum ToPeer {
     },
     /// I stop on purpose; go on without me at once.
     Goodbye,
+    /// From the one who merges.
+    Ask {
+        /// Its number for the answer.
+        ticket: u64,
+        /// What.
+        ask: Ask,
+    },
+    /// An answer, in parts.
+    Part {
+        /// As asked.
+        ticket: u64,
+        /// The next bytes, or why there are none.
+        data: Result<Bytes, Errno>,
+        /// There are no more.
+        last: bool,
+    },
+    /// All that you changed is here too: give up your line of history and learn mine.
+    Merged,
 }
 
 /// A numbered record on its way to the backup. The body of an operation that the backup itself relayed is not sent back.
@@ -114,6 +134,8 @@ pub struct Hello {
     pub fresh: bool,
     /// I have recorded that both of us changed the volume while apart.
     pub diverged: bool,
+    /// I have merged some of your line into mine already.
+    pub merging: bool,
 }
 
 /// Heartbeat question.

@@ -5,7 +5,7 @@
 //! Not here: framing and checksums (`store`), execution (`brick`).
 
 use crate::{BrickId, GenId, Ino, OpId, SessionId, Tag, Timestamp, call::Op};
-use alloc::string::String;
+use alloc::{string::String, vec::Vec};
 use serde::{Deserialize, Serialize};
 
 /// One numbered entry of the log.
@@ -56,13 +56,22 @@ pub enum Body {
         /// The change.
         op: Op,
     },
+    /// What the other line of history did to one object, merged into this one.
+    Merge {
+        /// The object there
+        theirs: Ino,
+        /// and which version of it: what was merged is not merged again. None: more records of this merge follow.
+        version: Option<u64>,
+        /// What that comes to here; what one of them makes gets the record's inode number.
+        ops: Vec<Op>,
+    },
 }
 
 impl Body {
     /// Does this record change what users see? A line without such records has not diverged.
     #[must_use]
     pub const fn is_bookkeeping(&self) -> bool {
-        !matches!(self, Self::Op { .. })
+        !matches!(self, Self::Op { .. } | Self::Merge { .. })
     }
 }
 
