@@ -9,6 +9,8 @@
 use crate::{
     arbiter::Arbiter,
     attach::Mounts,
+    fork::Fork,
+    heal::Heal,
     input::{Clock, Input, Recovered},
     line,
     output::{Event, Output},
@@ -94,6 +96,10 @@ pub struct Brick {
     pub(crate) peer_space: Option<Space>,
     pub(crate) spent: Spent,
     pub(crate) stopping: bool,
+    /// Alone: the moment at which it was left alone.
+    pub(crate) fork: Option<Fork>,
+    /// Merging what the peer has.
+    pub(crate) heal: Option<Heal>,
 }
 
 /// What was admitted and may not be in what the disks last told of their room (L11): since the word before the last one,
@@ -182,6 +188,8 @@ impl Brick {
             peer_space: None,
             spent: Spent::default(),
             stopping: false,
+            fork: None,
+            heal: None,
         };
         brick.boot(out);
         Ok(brick)
@@ -237,6 +245,10 @@ impl Brick {
 
     pub(crate) fn on_checkpoint(&mut self, n: u64, out: &mut Vec<Output>) {
         self.log.checkpointing = false;
+        if self.stand == Stand::GivingUp && !self.stopping {
+            // U3
+            return out.push(Output::Reload { keep: n });
+        }
         if self.may_checkpoint() {
             // The peer may still lack what it has not reported durable.
             let below = n.min(self.peer.durable) + 1;

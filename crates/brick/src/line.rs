@@ -4,6 +4,7 @@
 //! V2  A committed record is never dropped: records above the common point are dropped only by a side that cannot have
 //!     committed them alone, or whose records above it changed nothing that users see.
 //! V3  If both sides changed the volume while apart nothing is dropped: they have diverged.
+//! V4  Of two that diverged both name the same one as the leader of the merge.
 //!
 //! Pure functions. Not here: carrying a decision out (`view`).
 
@@ -66,12 +67,11 @@ pub(crate) fn decide(x: &Hello, y: &Hello) -> Decision {
     }
     let (a, b) = if x.brick == BrickId::A { (x, y) } else { (y, x) };
     let common = common(a, b);
-    if a.diverged || b.diverged {
-        return Decision::Diverged { common };
-    }
     match (a.members, b.members) {
-        (Members::Both, Members::Both) => rejoin(a, b, common),
+        // Also when they had diverged: one of them has given its line up.
         (Members::Only(p), Members::Only(q)) if p == q => Decision::Learn { source: p, common },
+        _ if a.diverged || b.diverged => Decision::Diverged { common },
+        (Members::Both, Members::Both) => rejoin(a, b, common),
         (Members::Only(BrickId::A), Members::Only(_)) => apart(a, b, common),
         (Members::Only(BrickId::B), Members::Only(_)) => {
             Decision::Refuse("each brick takes the other one for the survivor".into())
@@ -95,6 +95,13 @@ fn misfit(x: &Hello, y: &Hello) -> Option<String> {
         return Some("the peer says that it is this very brick".into());
     }
     None
+}
+
+/// V4: who goes on and merges, of two that diverged: who began to already, else who has more to lose, else Brick1.
+pub(crate) fn leader(x: &Hello, y: &Hello, common: u64) -> BrickId {
+    let (a, b) = if x.brick == BrickId::A { (x, y) } else { (y, x) };
+    let weight = |h: &Hello| (h.merging, h.last.saturating_sub(common));
+    if weight(a) >= weight(b) { a.brick } else { b.brick }
 }
 
 fn rejoin(a: &Hello, b: &Hello, common: u64) -> Decision {

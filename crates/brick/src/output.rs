@@ -82,6 +82,27 @@ pub enum Event {
         /// Records there after it.
         there: u64,
     },
+    /// The peer has merged all of this brick's line of history; it is dropped.
+    GivesUp {
+        /// Records in it.
+        records: u64,
+    },
+    /// Part of what the peer has is merged.
+    Merged {
+        /// Objects that the peer changed.
+        objects: u64,
+        /// Of them, mailboxes changed on both sides.
+        mailboxes: u64,
+        /// Of them, files that are no mailbox and were changed on both sides: one copy is in `.mboxfs-conflict`.
+        conflicts: u64,
+    },
+    /// Merging stopped; it begins again when the peer comes back.
+    MergeFailed {
+        /// Which object.
+        path: String,
+        /// Why.
+        why: &'static str,
+    },
     /// The peer has everything again.
     Healed {
         /// Records that it got.

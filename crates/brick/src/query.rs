@@ -11,6 +11,7 @@ use alloc::{
     collections::{BTreeMap, VecDeque},
     vec::Vec,
 };
+use bytes::Bytes;
 use mboxfs_types::{
     Errno, SessionId,
     call::{Found, Query, ToBrick, ToMount},
@@ -18,17 +19,34 @@ use mboxfs_types::{
     peer::ToPeer,
 };
 
+/// Who waits for a look.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Asker {
+    /// A mount, with its own number for it.
+    Mount { conn: MountConn, id: u64 },
+    /// The brick that merges, with its number.
+    Peer { ticket: u64 },
+    /// The merge here.
+    Heal,
+}
+
 /// Looks under way, and listings that wait for the log.
 #[derive(Debug, Default)]
 pub(crate) struct Looks {
     next_ticket: u64,
-    tickets: BTreeMap<u64, (MountConn, u64)>,
+    tickets: BTreeMap<u64, Asker>,
     barriers: VecDeque<(u64, SessionId, u64, Query)>,
 }
 
 impl Looks {
     pub(crate) fn forget(&mut self, conn: MountConn) {
-        self.tickets.retain(|_, (c, _)| *c != conn);
+        self.tickets
+            .retain(|_, asker| !matches!(asker, Asker::Mount { conn: c, .. } if *c == conn));
+    }
+
+    /// The other brick, or the merge, does not wait any more.
+    pub(crate) fn forget_bricks(&mut self) {
+        self.tickets.retain(|_, asker| matches!(asker, Asker::Mount { .. }));
     }
 
     pub(crate) fn clear_barriers(&mut self) {
@@ -63,15 +81,29 @@ impl Brick {
                 return;
             }
         };
+        self.look(Asker::Mount { conn, id }, look, out);
+    }
+
+    pub(crate) fn look(&mut self, asker: Asker, look: Look, out: &mut Vec<Output>) {
         self.looks.next_ticket += 1;
         let ticket = self.looks.next_ticket;
-        self.looks.tickets.insert(ticket, (conn, id));
+        self.looks.tickets.insert(ticket, asker);
         out.push(Output::Disk(DiskOp::Look { ticket, look }));
     }
 
     pub(crate) fn on_look(&mut self, ticket: u64, result: Result<Seen, Errno>, out: &mut Vec<Output>) {
-        let Some((conn, id)) = self.looks.tickets.remove(&ticket) else {
-            return;
+        let (conn, id) = match self.looks.tickets.remove(&ticket) {
+            Some(Asker::Mount { conn, id }) => (conn, id),
+            Some(Asker::Peer { ticket }) => {
+                let data = result.map(data_of);
+                return out.push(Output::Peer(ToPeer::Part {
+                    ticket,
+                    data,
+                    last: true,
+                }));
+            }
+            Some(Asker::Heal) => return self.on_own_look(result.map(data_of), out),
+            None => return,
         };
         let result = result.map(|seen| match seen {
             Seen::Data(data) => Found::Data(data),
@@ -115,5 +147,13 @@ impl Brick {
             },
             _ => Err(Errno::EINVAL),
         }
+    }
+}
+
+/// Bytes that were asked for; a look for bytes never finds names.
+fn data_of(seen: Seen) -> Bytes {
+    match seen {
+        Seen::Data(data) => data,
+        Seen::Names(_) => Bytes::new(),
     }
 }

@@ -132,6 +132,9 @@ impl Brick {
                         let result = Ok(Grant::default());
                         self.tell(session, ToMount::Granted(Granted { req, result }), out);
                     }
+                    Ready::Change { session, request, keys } if session == SessionId::HEAL => {
+                        self.on_heal_ready(request, keys, out);
+                    }
                     Ready::Change { session, request, keys } => {
                         let id = OpId {
                             session,
@@ -189,6 +192,11 @@ impl Brick {
 
     /// R1.
     pub(crate) fn number(&mut self, body: Body, out: &mut Vec<Output>) {
+        self.number_as(body, None, out);
+    }
+
+    /// With a number of one's own for what it makes. Returns the record's position.
+    pub(crate) fn number_as(&mut self, body: Body, ino: Option<Ino>, out: &mut Vec<Output>) -> u64 {
         assert!(self.is_primary(), "R2: only the primary numbers");
         let n = self.log.last + 1;
         self.next_ino += 1;
@@ -199,7 +207,7 @@ impl Brick {
                 v: self.view.v,
             },
             time: self.stamp(),
-            ino: Ino::new(self.me, self.sb.inc, self.next_ino),
+            ino: ino.unwrap_or_else(|| Ino::new(self.me, self.sb.inc, self.next_ino)),
             body,
         };
         self.log.last = n;
@@ -218,6 +226,7 @@ impl Brick {
             out.push(Output::Peer(ToPeer::Append { entry }));
         }
         self.log.pending.push_back(record);
+        n
     }
 
     // ---- backup
@@ -291,6 +300,7 @@ impl Brick {
     /// Executes what is committed, in order (B3).
     pub(crate) fn advance(&mut self, out: &mut Vec<Output>) {
         self.try_rejoin(out);
+        self.catch_fork();
         let commit = self.commit_index();
         if self.state.applied >= commit {
             return;
@@ -298,8 +308,10 @@ impl Brick {
         while self.log.pending.front().is_some_and(|r| r.tag.n <= commit) {
             if let Some(record) = self.log.pending.pop_front() {
                 self.execute(&record, out);
+                self.catch_fork();
             }
         }
+        self.answer_ask(out);
         if self.is_primary() && !matches!(self.stand, crate::view::Stand::Normal) && self.peer_is_learning() {
             out.push(Output::Peer(ToPeer::Commit {
                 n: self.state.applied.min(self.committed_alone()),
@@ -336,6 +348,10 @@ impl Brick {
             opened,
             ended,
         } = outcome;
+        let effects = match &mut self.fork {
+            Some(fork) => fork.guard(effects),
+            None => effects,
+        };
         if !effects.is_empty() {
             out.push(Output::Disk(DiskOp::Apply(effects)));
         }
@@ -357,6 +373,9 @@ impl Brick {
     fn finish(&mut self, id: OpId, result: Result<Vec<Attr>, Errno>, changed: Option<Ino>, out: &mut Vec<Output>) {
         if let Some(keys) = self.busy.remove(&id) {
             self.arbiter.executed(&keys);
+        }
+        if id.session == SessionId::HEAL {
+            return self.on_heal_done(id.seq, result, changed, out);
         }
         if let Some(ino) = changed.filter(|_| result.is_ok())
             && let Some(path) = self.state.path(ino)
@@ -395,15 +414,14 @@ impl Brick {
 
 /// Bytes of content that a record carries.
 fn size_of_changes(record: &Record) -> usize {
+    let of = |op: &Op| match op {
+        Op::Commit { extents, .. } | Op::Stage { extents, .. } => extents.iter().map(|e| e.data.len()).sum(),
+        Op::Put { content, .. } => content.len(),
+        _ => 0,
+    };
     match &record.body {
-        Body::Op {
-            op: Op::Commit { extents, .. } | Op::Stage { extents, .. },
-            ..
-        } => extents.iter().map(|e| e.data.len()).sum(),
-        Body::Op {
-            op: Op::Put { content, .. },
-            ..
-        } => content.len(),
+        Body::Op { op, .. } => of(op),
+        Body::Merge { ops, .. } => ops.iter().map(of).sum(),
         _ => 0,
     }
 }

@@ -50,6 +50,9 @@ pub(crate) struct State {
     pub(crate) sessions: BTreeMap<SessionId, Session>,
     expired: Vec<SessionId>,
     staged: BTreeMap<(SessionId, Ino), Vec<Extent>>,
+    /// Objects of the other line of history that were merged into this one, and which version of each. Until that line is
+    /// given up.
+    pub(crate) merged: BTreeMap<Ino, u64>,
 }
 
 /// What is known of a request before it is numbered.
@@ -75,7 +78,12 @@ impl State {
             sessions: BTreeMap::new(),
             expired: Vec::new(),
             staged: BTreeMap::new(),
+            merged: BTreeMap::new(),
         }
+    }
+
+    pub(crate) fn inodes(&self) -> impl Iterator<Item = (&Ino, &Inode)> {
+        self.inodes.iter()
     }
 
     pub(crate) fn inode(&self, ino: Ino) -> Result<&Inode, Errno> {

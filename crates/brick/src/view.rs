@@ -20,7 +20,8 @@ use mboxfs_types::{
     BrickId, GenId, Nanos,
     admin::Status,
     call::View,
-    disk::DiskOp,
+    disk::{DiskOp, Effect},
+    heal::Ask,
     limits,
     peer::{Beat, Hello, Ping, Pong, ToPeer},
     record::{Body, Members, Record},
@@ -37,6 +38,10 @@ pub(crate) enum Stand {
     Solo { catch_up: Option<CatchUp> },
     /// Gets from the survivor what it lacks; `commit` is the survivor's word.
     Learner { commit: u64 },
+    /// Both went on alone; the other one merges what this one has. `asked`: not answered yet.
+    Yielding { asked: Option<(u64, Ask)> },
+    /// All of it is there: this line of history is being dropped.
+    GivingUp,
     /// Both are members and know it; logs are being made equal.
     Rejoining(Rejoin),
     /// Both work.
@@ -110,6 +115,9 @@ impl Brick {
             };
             self.stand = Stand::waiting(alone_at);
         }
+        if let Some(at) = self.sb.giving_up {
+            self.resume_giving_up(at, out);
+        }
         self.write_superblock(out);
     }
 
@@ -121,7 +129,8 @@ impl Brick {
             Stand::GoingSolo | Stand::Rejoining(_) => Status::Suspect,
             Stand::Solo { .. } if self.sb.diverged.is_some() => Status::Diverged,
             Stand::Solo { .. } => Status::Solo,
-            Stand::Learner { .. } => Status::Learner,
+            Stand::Yielding { .. } => Status::Diverged,
+            Stand::Learner { .. } | Stand::GivingUp => Status::Learner,
             Stand::Normal => Status::Normal,
         }
     }
@@ -167,7 +176,7 @@ impl Brick {
         }
     }
 
-    fn hello(&self) -> Hello {
+    pub(crate) fn hello(&self) -> Hello {
         let changed = self
             .log
             .pending
@@ -189,6 +198,7 @@ impl Brick {
             last_change: changed.unwrap_or(self.state.last_change),
             fresh: !self.peer.met,
             diverged: self.sb.diverged.is_some(),
+            merging: !self.state.merged.is_empty(),
         }
     }
 
@@ -220,8 +230,11 @@ impl Brick {
                 self.go_solo("the peer went away while it was joining", out);
             }
             Stand::Solo { .. } => self.stand = Stand::Solo { catch_up: None },
-            Stand::Waiting { .. } | Stand::GoingSolo => {}
+            Stand::Yielding { .. } => self.yield_in_vain(out),
+            Stand::Waiting { .. } | Stand::GoingSolo | Stand::GivingUp => {}
         }
+        self.heal = None;
+        self.looks.forget_bricks();
     }
 
     fn suspect(&mut self, alone_at: Nanos, why: &'static str, out: &mut Vec<Output>) {
@@ -234,8 +247,8 @@ impl Brick {
 
     pub(crate) fn on_hello(&mut self, theirs: Hello, out: &mut Vec<Output>) {
         let decision = line::decide(&self.hello(), &theirs);
-        if self.stand == Stand::GoingSolo {
-            // Decided already; meet again when it is written down.
+        if matches!(self.stand, Stand::GoingSolo | Stand::GivingUp) {
+            // Decided already; meet again when it is written down, or done.
             out.push(Output::DropPeer);
             self.peer.up = false;
             return;
@@ -258,21 +271,6 @@ impl Brick {
             } => {
                 self.rejoin(view, primary, source, common, &theirs, out);
             }
-        }
-    }
-
-    fn on_diverged(&mut self, common: u64, theirs: &Hello, out: &mut Vec<Output>) {
-        if self.sb.diverged.is_none() {
-            self.sb.diverged = Some(common);
-            self.write_superblock(out);
-            Self::event(
-                Event::Diverged {
-                    common,
-                    here: self.log.last - common,
-                    there: theirs.last.saturating_sub(common),
-                },
-                out,
-            );
         }
     }
 
@@ -393,6 +391,7 @@ impl Brick {
         self.peer.lapse_at = self.clock.mono + limits::SERVE;
         self.peer.next_ping = self.clock.mono;
         self.debt = crate::brick::Debt::default();
+        self.end_fork(out);
         self.set_stand(Stand::Normal, why, out);
         self.begin_view(out);
         self.ping(out);
@@ -416,6 +415,9 @@ impl Brick {
         self.sb.v = 0;
         if self.sb.members != Members::Only(self.me) || self.sb.fork.is_none() {
             self.sb.fork = Some(self.state.applied);
+            self.fork = None;
+            out.push(Output::Disk(DiskOp::Apply(alloc::vec![Effect::Forget]))); // of an older fork
+            self.catch_fork();
         }
         self.sb.members = Members::Only(self.me);
         self.sb.primary = self.me;
@@ -449,6 +451,7 @@ impl Brick {
                 );
                 self.begin_view(out);
             }
+            Stand::GivingUp => self.put_back(out),
             Stand::Rejoining(r) => r.written = true,
             Stand::Solo { catch_up: Some(c) } if c.promoting => {
                 let records = self.log.last + 1 - c.began;
@@ -485,6 +488,7 @@ impl Brick {
         self.stand = Stand::Solo {
             catch_up: Some(catch_up),
         };
+        self.sb.diverged = None; // written with the next superblock; until then its peer says that it learns
         if common < self.log.last {
             out.push(Output::Disk(DiskOp::ReadLog { from: common + 1 }));
         } else {
@@ -592,7 +596,7 @@ impl Brick {
                 let both = self.log.durable.min(self.peer.durable);
                 both.max(self.log.durable.min(joint - 1))
             }
-            Stand::Solo { .. } => self.log.durable,
+            Stand::Solo { .. } | Stand::Yielding { .. } => self.log.durable,
             Stand::Learner { commit } => self.log.durable.min(*commit),
             _ => self.state.applied,
         }
@@ -687,6 +691,9 @@ impl Brick {
             ToPeer::Durable { n } => self.on_durable(n, out),
             ToPeer::Commit { n } => self.on_commit(n),
             ToPeer::Goodbye => self.on_goodbye(out),
+            ToPeer::Ask { ticket, ask } => self.on_ask(ticket, ask, out),
+            ToPeer::Part { ticket, data, last } => self.on_part(ticket, data, last, out),
+            ToPeer::Merged => self.on_merged(out),
             ToPeer::Relay { session, frame } if self.is_primary() => {
                 self.on_session_frame(session, frame, Place::Peer, out)
             }

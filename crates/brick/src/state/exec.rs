@@ -10,7 +10,7 @@ use mboxfs_types::{
     call::{Extent, Op, SetAttr},
     disk::Effect,
     limits,
-    record::{Body, Record},
+    record::{Body, Members, Record},
 };
 
 /// What the execution of a record came to.
@@ -56,7 +56,11 @@ impl State {
         }
         let mut out = Outcome::default();
         match &record.body {
-            Body::NewGen { .. } => {}
+            Body::NewGen { members, .. } => {
+                if *members == Members::Both {
+                    self.merged.clear(); // the other line was given up
+                }
+            }
             Body::SessionOpen { session, brick, host } => {
                 let older: Vec<SessionId> = self
                     .sessions
@@ -80,6 +84,7 @@ impl State {
             }
             Body::SessionExpire { session } => self.expire(*session, &mut out),
             Body::Op { id, acked, op } => self.execute_op(record, *id, *acked, op, &mut out),
+            Body::Merge { theirs, version, ops } => self.merge(record, *theirs, *version, ops, &mut out),
         }
         out
     }
@@ -102,6 +107,25 @@ impl State {
                 session.replies = session.replies.split_off(&session.acked);
                 result
             }
+        };
+        out.reply = Some((id, result));
+    }
+
+    /// All operations of a merge, up to one that cannot be done: then it counts as not merged.
+    fn merge(&mut self, record: &Record, theirs: Ino, version: Option<u64>, ops: &[Op], out: &mut Outcome) {
+        let context = Context {
+            session: SessionId::HEAL,
+            tag: record.tag,
+            time: record.time,
+            ino: record.ino,
+        };
+        let result = ops.iter().try_fold(vec![], |_, op| self.run(context, op, out));
+        if let (Some(version), Ok(_)) = (version, &result) {
+            self.merged.insert(theirs, version);
+        }
+        let id = OpId {
+            session: SessionId::HEAL,
+            seq: record.tag.n,
         };
         out.reply = Some((id, result));
     }

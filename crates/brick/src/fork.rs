@@ -1,0 +1,306 @@
+//! What a brick that is alone keeps of the moment when it was left alone: the fork.
+//!
+//! K1  Everything as of the fork can be put back: the state is here, overwritten bytes are kept by the disk before they go
+//!     (`Effect::Keep`), and no inode of the fork is freed before the fork ends.
+//! K2  Appends cost nothing: only what lies below the size at the fork is kept.
+//! K3  A restart finds the same fork again: no checkpoint is taken while alone, so the log leads from a snapshot at or
+//!     before the fork to the present.
+//!
+//! Not here: who gives up which line (`give_up`), how two are merged (`heal`).
+
+use crate::state::{Data, Inode, State};
+use alloc::{
+    collections::{BTreeMap, BTreeSet},
+    vec,
+    vec::Vec,
+};
+use mboxfs_types::{
+    Ino, Kind, Name, Tag,
+    disk::Effect,
+    heal::{Change, Node},
+};
+
+/// All names of all inodes.
+type Names = BTreeMap<Ino, Vec<(Ino, Name)>>;
+
+/// See above.
+#[derive(Debug)]
+pub(crate) struct Fork {
+    /// As of the fork.
+    base: State,
+    /// Files written since: how often, and up to where they are as at the fork.
+    written: BTreeMap<Ino, Written>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Written {
+    commits: u32,
+    intact: u64,
+}
+
+impl Fork {
+    /// The fork is where `state` is now.
+    pub(crate) fn new(state: &State) -> Self {
+        Self {
+            base: state.clone(),
+            written: BTreeMap::new(),
+        }
+    }
+
+    /// The last record before it.
+    pub(crate) const fn at(&self) -> u64 {
+        self.base.applied
+    }
+
+    /// The state before it.
+    pub(crate) const fn base(&self) -> &State {
+        &self.base
+    }
+
+    /// Size of a file at the fork, if it was there.
+    pub(crate) fn size_of(&self, ino: Ino) -> Option<u64> {
+        self.file(ino).map(|inode| inode.size)
+    }
+
+    fn file(&self, ino: Ino) -> Option<&Inode> {
+        self.base.inode(ino).ok().filter(|i| i.kind() == Kind::File)
+    }
+
+    /// K1: what a record after the fork does to the disk.
+    pub(crate) fn guard(&mut self, effects: Vec<Effect>) -> Vec<Effect> {
+        let mut guarded = Vec::with_capacity(effects.len());
+        for effect in effects {
+            match &effect {
+                Effect::Free { ino } if self.base.inode(*ino).is_ok() => continue,
+                Effect::Write {
+                    ino,
+                    cut,
+                    extents,
+                    size,
+                    ..
+                } => {
+                    let old = self.size_of(*ino).unwrap_or(0);
+                    let ranges = overwritten(
+                        old,
+                        (*cut).min(*size),
+                        extents.iter().map(|e| (e.offset, e.offset + e.data.len() as u64)),
+                    );
+                    let intact = ranges.first().map_or(old, |r| r.0);
+                    let entry = self.written.entry(*ino).or_insert(Written {
+                        commits: 0,
+                        intact: old,
+                    });
+                    entry.commits = entry.commits.saturating_add(1);
+                    entry.intact = entry.intact.min(intact);
+                    if !ranges.is_empty() {
+                        guarded.push(Effect::Keep { ino: *ino, ranges });
+                    }
+                }
+                _ => {}
+            }
+            guarded.push(effect);
+        }
+        guarded
+    }
+
+    /// Everything that is not now as it was, in ascending order of inodes.
+    pub(crate) fn changes(&self, now: &State) -> Vec<Change> {
+        let (names_then, names_now) = (names(&self.base), names(now));
+        let mut changes = Vec::new();
+        for ino in all_inodes(&self.base, now) {
+            let base = node(&self.base, ino, &names_then);
+            let now = node(now, ino, &names_now);
+            let same = match (&base, &now) {
+                (Some(b), Some(n)) => is_same(b, n),
+                (None, None) => true,
+                _ => false,
+            };
+            if same {
+                continue;
+            }
+            let written = self.written.get(&ino);
+            changes.push(Change {
+                ino,
+                intact: written.map_or(base.as_ref().map_or(0, |b| b.attr.size), |w| w.intact),
+                commits: written.map_or(0, |w| w.commits),
+                base,
+                now,
+            });
+        }
+        changes
+    }
+
+    /// Inodes that were freed since, as far as the state goes: their space is free when the fork ends.
+    pub(crate) fn freed(&self, now: &State) -> Vec<Effect> {
+        let gone = |ino: &Ino| now.inode(*ino).is_err();
+        let files = self.base.inodes().filter(|(_, i)| i.kind() != Kind::Dir);
+        files
+            .map(|(ino, _)| *ino)
+            .filter(gone)
+            .map(|ino| Effect::Free { ino })
+            .collect()
+    }
+
+    /// What makes files that are as of `now`, or anywhere between it and the fork, as they were at the fork (K1).
+    pub(crate) fn undo(&self, now: &State) -> Vec<Effect> {
+        let (then, late) = (names(&self.base), names(now));
+        let none = Vec::new();
+        let of = |names: &Names, ino: Ino| names.get(&ino).unwrap_or(&none).clone();
+        let mut out = Vec::new();
+        for (ino, inode) in by_depth(&self.base) {
+            if let Some((dir, name)) = of(&then, ino).into_iter().next() {
+                out.push(make(ino, inode, dir, name));
+            }
+        }
+        // Names that were not: first away, so that nothing is in the way of those that were.
+        for (ino, inode) in now.inodes().filter(|(_, i)| i.kind() != Kind::Dir) {
+            let old = of(&then, *ino);
+            let new = of(&late, *ino).into_iter().filter(|n| !old.contains(n));
+            out.extend(new.map(|(dir, name)| Effect::Unlink { ino: *ino, dir, name }));
+            if self.base.inode(*ino).is_err() && inode.kind() != Kind::Dir {
+                out.push(Effect::Free { ino: *ino });
+            }
+        }
+        for (ino, _) in self.base.inodes().filter(|(_, i)| i.kind() == Kind::Dir) {
+            if let Some((dir, name)) = of(&then, *ino).into_iter().next() {
+                out.push(Effect::MoveDir { ino: *ino, dir, name });
+            }
+        }
+        for (ino, inode) in self.base.inodes().filter(|(_, i)| i.kind() != Kind::Dir) {
+            let (old, new) = (of(&then, *ino), of(&late, *ino));
+            let lost = old.into_iter().filter(|n| !new.contains(n));
+            out.extend(lost.map(|(dir, name)| Effect::Link { ino: *ino, dir, name }));
+            if inode.kind() == Kind::File && self.written.contains_key(ino) {
+                out.push(Effect::Revert { ino: *ino });
+                out.push(resize(*ino, inode));
+            }
+        }
+        let new_dirs = by_depth(now).into_iter().rev();
+        out.extend(
+            new_dirs
+                .filter(|(ino, _)| self.base.inode(*ino).is_err())
+                .map(|(ino, _)| Effect::RemoveDir { ino }),
+        );
+        let changed = self.changes(now);
+        for ino in changed.iter().map(|c| c.ino).chain(self.written.keys().copied()) {
+            if let Ok(inode) = self.base.inode(ino) {
+                out.push(set_attr(ino, inode));
+            }
+        }
+        out
+    }
+}
+
+/// What lies below `old` and is cut or overwritten: ascending, without overlap.
+fn overwritten(old: u64, cut: u64, extents: impl Iterator<Item = (u64, u64)>) -> Vec<(u64, u64)> {
+    let mut ranges: Vec<(u64, u64)> = extents.chain([(cut, old)]).map(|(a, b)| (a, b.min(old))).collect();
+    ranges.retain(|(a, b)| a < b);
+    ranges.sort_unstable();
+    let mut merged: Vec<(u64, u64)> = Vec::new();
+    for (a, b) in ranges {
+        match merged.last_mut() {
+            Some(last) if a <= last.1 => last.1 = last.1.max(b),
+            _ => merged.push((a, b)),
+        }
+    }
+    merged
+}
+
+fn names(state: &State) -> Names {
+    let mut names = Names::new();
+    for (dir, inode) in state.inodes() {
+        if let Data::Dir { entries, .. } = &inode.data {
+            for (name, ino) in entries {
+                names.entry(*ino).or_default().push((*dir, name.clone()));
+            }
+        }
+    }
+    names
+}
+
+fn all_inodes(a: &State, b: &State) -> BTreeSet<Ino> {
+    a.inodes().chain(b.inodes()).map(|(ino, _)| *ino).collect()
+}
+
+/// None: it is not there, or has no name any more.
+fn node(state: &State, ino: Ino, names: &Names) -> Option<Node> {
+    let inode = state.inode(ino).ok()?;
+    if inode.orphan.is_some() {
+        return None;
+    }
+    let target = match &inode.data {
+        Data::Symlink { target } => target.clone(),
+        _ => vec![],
+    };
+    Some(Node {
+        attr: inode.attr(ino),
+        names: names.get(&ino).cloned().unwrap_or_default(),
+        target,
+    })
+}
+
+/// Times of directories and times of access are no changes.
+fn is_same(a: &Node, b: &Node) -> bool {
+    let who = |n: &Node| (n.attr.mode, n.attr.uid, n.attr.gid, n.attr.version);
+    let mtime = |n: &Node| (n.kind() != Kind::Dir).then_some(n.attr.mtime);
+    who(a) == who(b) && a.names == b.names && mtime(a) == mtime(b)
+}
+
+/// Directories but the root, parents before children.
+fn by_depth(state: &State) -> Vec<(Ino, &Inode)> {
+    let mut found = Vec::new();
+    let mut at = vec![Ino::ROOT];
+    while let Some(dir) = at.pop() {
+        let Ok(entries) = state.inode(dir).and_then(Inode::entries) else {
+            continue;
+        };
+        for ino in entries.values() {
+            if let Ok(inode) = state.inode(*ino)
+                && inode.kind() == Kind::Dir
+            {
+                found.push((*ino, inode));
+                at.push(*ino);
+            }
+        }
+    }
+    found
+}
+
+fn make(ino: Ino, inode: &Inode, dir: Ino, name: Name) -> Effect {
+    Effect::Make {
+        ino,
+        kind: inode.kind(),
+        mode: inode.mode,
+        uid: inode.uid,
+        gid: inode.gid,
+        target: vec![],
+        dir,
+        name,
+    }
+}
+
+fn resize(ino: Ino, inode: &Inode) -> Effect {
+    Effect::Write {
+        ino,
+        cut: inode.size,
+        extents: vec![],
+        size: inode.size,
+        mtime: inode.mtime,
+        atime: inode.atime,
+        stamp: Tag {
+            n: inode.version,
+            ..Tag::default()
+        },
+    }
+}
+
+const fn set_attr(ino: Ino, inode: &Inode) -> Effect {
+    Effect::SetAttr {
+        ino,
+        mode: inode.mode,
+        uid: inode.uid,
+        gid: inode.gid,
+        atime: inode.atime,
+        mtime: inode.mtime,
+    }
+}

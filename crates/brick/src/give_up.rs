@@ -1,0 +1,185 @@
+//! The brick whose line of history is given up, after both went on alone and changed the volume.
+//!
+//! U1  It yields: serves nobody, changes nothing, and answers what the other one asks, until all of it is merged there.
+//!     Whatever ends the conversation before that leaves it with all that it has; it goes on alone again.
+//! U2  It gives up its line only on the other's word that everything is there, durably. That decision is written down
+//!     first; from then on nothing but its completion follows, also after a crash.
+//! U3  Files go back to the fork and a snapshot of the fork is durable before the log above it is dropped.
+//!
+//! Not here: what is put back (`fork`), merging (`heal`), what comes next: it learns like any brick that was away (`view`).
+
+use crate::{
+    brick::Brick,
+    fork::Fork,
+    line,
+    output::{Event, Output},
+    query::Asker,
+    view::Stand,
+};
+use alloc::vec::Vec;
+use bytes::Bytes;
+use mboxfs_types::{
+    BrickId, Errno, codec,
+    disk::{DiskOp, Look},
+    heal::Ask,
+    limits,
+    peer::{Hello, ToPeer},
+    record::Members,
+};
+
+impl Brick {
+    /// Both changed the volume while apart. One goes on and merges, the other one yields.
+    pub(crate) fn on_diverged(&mut self, common: u64, theirs: &Hello, out: &mut Vec<Output>) {
+        if self.sb.diverged.is_none() {
+            self.sb.diverged = Some(common);
+            self.write_superblock(out);
+            Self::event(
+                Event::Diverged {
+                    common,
+                    here: self.log.last - common,
+                    there: theirs.last.saturating_sub(common),
+                },
+                out,
+            );
+        }
+        let apart = theirs.members == Members::Only(theirs.brick) && self.sb.members == Members::Only(self.me);
+        if !apart || self.sb.fork.is_none_or(|fork| fork > common) {
+            return; // not from one common point: an operator has to say which one counts
+        }
+        if line::leader(&self.hello(), theirs, common) != self.me {
+            self.yield_to(out);
+        } else if matches!(self.stand, Stand::Solo { .. }) {
+            self.begin_merge(out);
+        }
+    }
+
+    /// U1.
+    fn yield_to(&mut self, out: &mut Vec<Output>) {
+        self.drop_mounts(out);
+        self.set_stand(Stand::Yielding { asked: None }, "its peer merges what it has", out);
+    }
+
+    /// The leader asks. Answered when everything that this brick ever acknowledged is executed (H1).
+    pub(crate) fn on_ask(&mut self, ticket: u64, ask: Ask, out: &mut Vec<Output>) {
+        if let Stand::Yielding { asked } = &mut self.stand {
+            *asked = Some((ticket, ask));
+            self.answer_ask(out);
+        }
+    }
+
+    pub(crate) fn answer_ask(&mut self, out: &mut Vec<Output>) {
+        let Stand::Yielding { asked } = &mut self.stand else {
+            return;
+        };
+        if self.state.applied < self.log.last {
+            return;
+        }
+        let Some((ticket, ask)) = asked.take() else {
+            return;
+        };
+        let look = match ask {
+            Ask::Changes => {
+                let data = self.fork.as_ref().map(|f| codec::encode(&f.changes(&self.state)));
+                let data = data.map(Bytes::from).ok_or(Errno::ESTALE);
+                return out.push(Output::Peer(ToPeer::Part {
+                    ticket,
+                    data,
+                    last: true,
+                }));
+            }
+            Ask::Index { ino, base: false } => Look::Index { ino, base: None },
+            Ask::Index { ino, base: true } => Look::Index {
+                ino,
+                base: Some(self.fork.as_ref().and_then(|f| f.size_of(ino)).unwrap_or(0)),
+            },
+            Ask::Read { ino, offset, len } => Look::Read { ino, offset, len },
+        };
+        self.look(Asker::Peer { ticket }, look, out);
+    }
+
+    /// U2: the leader has everything.
+    pub(crate) fn on_merged(&mut self, out: &mut Vec<Output>) {
+        let (Stand::Yielding { .. }, Some(fork), Some(theirs)) = (&self.stand, &self.fork, &self.peer.hello) else {
+            return;
+        };
+        let at = fork.at();
+        let leader: BrickId = theirs.brick;
+        self.view = theirs.view;
+        self.sb.g = theirs.view.g;
+        self.sb.v = theirs.view.v;
+        self.sb.members = Members::Only(leader);
+        self.sb.primary = leader;
+        self.sb.diverged = None;
+        self.sb.giving_up = Some(at);
+        self.write_superblock(out);
+        Self::event(
+            Event::GivesUp {
+                records: self.log.last - at,
+            },
+            out,
+        );
+        self.set_stand(Stand::GivingUp, "all it has is merged", out);
+    }
+
+    /// U3: it is written down.
+    pub(crate) fn put_back(&mut self, out: &mut Vec<Output>) {
+        let Some(fork) = &self.fork else { return };
+        out.push(Output::Disk(DiskOp::Apply(fork.undo(&self.state))));
+        self.log.checkpointing = true;
+        out.push(Output::Disk(DiskOp::Checkpoint {
+            n: fork.at(),
+            snapshot: codec::encode(fork.base()).into(),
+        }));
+    }
+
+    /// At start, if a line was being given up: goes on with that, or ends it.
+    pub(crate) fn resume_giving_up(&mut self, at: u64, out: &mut Vec<Output>) {
+        if self.log.last > at {
+            self.catch_fork();
+            while let Some(record) = self.log.pending.pop_front() {
+                let effects = self.state.execute(&record).effects;
+                let late = record.tag.n > at;
+                let effects = match &mut self.fork {
+                    Some(fork) if late => {
+                        fork.guard(effects);
+                        continue;
+                    }
+                    _ => effects,
+                };
+                out.push(Output::Disk(DiskOp::Apply(effects)));
+                self.catch_fork();
+            }
+            self.stand = Stand::GivingUp;
+            self.put_back(out);
+            return;
+        }
+        self.sb.giving_up = None;
+        self.sb.fork = None;
+        out.push(Output::Disk(DiskOp::Apply(alloc::vec![
+            mboxfs_types::disk::Effect::Forget
+        ])));
+        self.write_superblock(out);
+    }
+
+    /// The fork is here: from the next record on it is guarded.
+    pub(crate) fn catch_fork(&mut self) {
+        if self.sb.fork == Some(self.state.applied) && self.fork.is_none() {
+            self.fork = Some(Fork::new(&self.state));
+        }
+    }
+
+    /// Both are together again: nothing of the fork is needed any more.
+    pub(crate) fn end_fork(&mut self, out: &mut Vec<Output>) {
+        if let Some(fork) = self.fork.take() {
+            let mut effects = fork.freed(&self.state);
+            effects.push(mboxfs_types::disk::Effect::Forget);
+            out.push(Output::Disk(DiskOp::Apply(effects)));
+        }
+    }
+
+    /// The leader is gone before it was done: on alone, with all that there is (U1).
+    pub(crate) fn yield_in_vain(&mut self, out: &mut Vec<Output>) {
+        let alone_at = self.clock.mono + limits::PROMISE;
+        self.set_stand(Stand::waiting(alone_at), "the peer went away while it merged", out);
+    }
+}

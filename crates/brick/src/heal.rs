@@ -1,0 +1,477 @@
+//! Merging: what a brick that diverged has changed is brought into the line of history of the one that goes on.
+//!
+//! Z1  One object after the other, each as ordinary records of this line: mail flows meanwhile, and a crash leaves whole
+//!     objects. Nothing of the other line is dropped before all of it is here (`give_up`).
+//! Z2  What to do next with an object is decided from the state as it is, again after each step (`decide`): whatever
+//!     mounts did in between, and however often a merge was begun before, it comes to the same.
+//! Z3  A mailbox is changed only if it still is the version that the merge was computed from (L1, L6).
+//! Z4  An object whose present version was merged already is not merged again: what was expunged here since does not
+//!     return.
+//!
+//! Not here: which messages survive (`mbox`), the other side (`give_up`).
+
+mod decide;
+mod gather;
+mod mailbox;
+
+use crate::{
+    brick::Brick,
+    output::{Event, Output},
+    query::Asker,
+};
+use alloc::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    string::{String, ToString},
+    vec,
+    vec::Vec,
+};
+use bytes::Bytes;
+use decide::{Both, Next};
+use gather::Gather;
+use mboxfs_types::{
+    Attr, Errno, Ino, Key, OpId, SessionId,
+    call::{Op, Request},
+    codec,
+    disk::Look,
+    heal::{Ask, Change},
+    limits,
+    peer::ToPeer,
+    record::Body,
+};
+
+/// Bytes of one answer: the index of a mailbox with a million messages.
+const ANSWER_BYTES_MAX: usize = 256 << 20;
+/// Steps that one object may take: enough for every name and attribute, and for mounts that keep changing it.
+const TRIES_MAX: u32 = 1000;
+
+/// A merge under way.
+#[derive(Debug)]
+pub(crate) struct Heal {
+    /// Last record that both lines share.
+    common: u64,
+    /// Of the last question.
+    ticket: u64,
+    answer: Vec<u8>,
+    todo: VecDeque<Change>,
+    /// How often the front of `todo` was looked at.
+    tries: u32,
+    /// Objects put off since something was done.
+    put_off: usize,
+    /// Objects of the other line that are another inode here: made on both sides under one name.
+    alias: BTreeMap<Ino, Ino>,
+    step: Step,
+    request: u64,
+    pub(crate) total: usize,
+    mailboxes: u64,
+    conflicts: u64,
+}
+
+/// What is waited for.
+#[derive(Debug)]
+enum Step {
+    /// The list of changes.
+    List,
+    /// An operation that waits for leases. `expect`: an inode that has to have this version then.
+    Leases {
+        ino: Option<Ino>,
+        version: Option<u64>,
+        expect: Option<(Ino, u64)>,
+        then: Option<Gather>,
+    },
+    /// A record, with this position.
+    Record { n: u64, then: Option<Gather> },
+    /// Indexes of a mailbox changed on both sides.
+    Indexes(Indexes),
+    /// Bytes.
+    Bytes(Gather),
+}
+
+#[derive(Debug)]
+struct Indexes {
+    both: Both,
+    ours: Option<Bytes>,
+    theirs: Option<Bytes>,
+    base: Option<Bytes>,
+}
+
+impl Heal {
+    /// Objects that are dealt with.
+    pub(crate) fn done(&self) -> usize {
+        self.total - self.todo.len()
+    }
+}
+
+impl Brick {
+    /// This brick goes on; its peer yields and answers.
+    pub(crate) fn begin_merge(&mut self, out: &mut Vec<Output>) {
+        let common = self.sb.diverged.unwrap_or_default();
+        self.heal = Some(Heal {
+            common,
+            ticket: 0,
+            answer: Vec::new(),
+            todo: VecDeque::new(),
+            tries: 0,
+            put_off: 0,
+            alias: BTreeMap::new(),
+            step: Step::List,
+            request: 0,
+            total: 0,
+            mailboxes: 0,
+            conflicts: 0,
+        });
+        self.ask(Ask::Changes, out);
+    }
+
+    fn ask(&mut self, ask: Ask, out: &mut Vec<Output>) {
+        if let Some(heal) = &mut self.heal {
+            heal.ticket += 1;
+            heal.answer.clear();
+            let ticket = heal.ticket;
+            out.push(Output::Peer(ToPeer::Ask { ticket, ask }));
+        }
+    }
+
+    /// The peer answers, in parts.
+    pub(crate) fn on_part(&mut self, ticket: u64, data: Result<Bytes, Errno>, last: bool, out: &mut Vec<Output>) {
+        let Some(heal) = self.heal.as_mut().filter(|h| h.ticket == ticket) else {
+            return;
+        };
+        match data {
+            Ok(data) if heal.answer.len() + data.len() <= ANSWER_BYTES_MAX => heal.answer.extend_from_slice(&data),
+            Ok(_) => return self.stop_merge("an answer is too long", out),
+            Err(_) => return self.stop_merge("the peer cannot read it", out),
+        }
+        if last {
+            let answer = Bytes::from(core::mem::take(&mut heal.answer));
+            self.on_answer(answer, true, out);
+        }
+    }
+
+    /// The own disk answers.
+    pub(crate) fn on_own_look(&mut self, data: Result<Bytes, Errno>, out: &mut Vec<Output>) {
+        match data {
+            Ok(data) => self.on_answer(data, false, out),
+            Err(_) => self.stop_merge("it cannot be read here", out),
+        }
+    }
+
+    fn on_answer(&mut self, data: Bytes, from_peer: bool, out: &mut Vec<Output>) {
+        let Some(heal) = &mut self.heal else { return };
+        match &mut heal.step {
+            Step::List => {
+                let Ok(list) = codec::decode::<Vec<Change>>(&data) else {
+                    return self.stop_merge("the list of changes is malformed", out);
+                };
+                heal.total = list.len();
+                heal.todo = decide::in_order(list);
+                self.next_object(out);
+            }
+            Step::Indexes(i) => {
+                if !from_peer {
+                    i.ours = Some(data);
+                } else if i.theirs.is_none() && !i.both.gone {
+                    i.theirs = Some(data);
+                } else {
+                    i.base = Some(data);
+                }
+                self.gather_indexes(out);
+            }
+            Step::Bytes(gather) => {
+                if !gather.take(data) {
+                    return self.stop_merge("it is shorter than it was said to be", out);
+                }
+                self.gather_bytes(out);
+            }
+            Step::Leases { .. } | Step::Record { .. } => {}
+        }
+    }
+
+    /// Nothing is lost by this: both lines stay as they are. The next meeting of the two begins anew.
+    fn stop_merge(&mut self, why: &'static str, out: &mut Vec<Output>) {
+        let Some(heal) = self.heal.take() else { return };
+        let path = heal.todo.front().map_or_else(String::new, |c| self.path_of(c));
+        Self::event(Event::MergeFailed { path, why }, out);
+        self.arbiter.remove(SessionId::HEAL);
+        self.looks.forget_bricks();
+    }
+
+    fn path_of(&self, change: &Change) -> String {
+        let name = change
+            .now
+            .as_ref()
+            .or(change.base.as_ref())
+            .and_then(|n| n.names.first());
+        name.map_or_else(String::new, |(_, name)| name.to_string())
+    }
+
+    // ---- one object
+
+    /// Z2.
+    fn next_object(&mut self, out: &mut Vec<Output>) {
+        loop {
+            let Some(heal) = &mut self.heal else { return };
+            let Some(change) = heal.todo.front() else {
+                return self.end_merge(out);
+            };
+            heal.tries += 1;
+            if heal.tries > TRIES_MAX {
+                return self.stop_merge("it keeps changing", out);
+            }
+            let next = decide::next(
+                &self.state,
+                change,
+                &heal.alias,
+                heal.common,
+                heal.put_off > heal.todo.len(),
+            );
+            match next {
+                Next::Done => {
+                    heal.todo.pop_front();
+                    (heal.tries, heal.put_off) = (0, 0);
+                }
+                Next::Alias(ino) => {
+                    heal.alias.insert(change.ino, ino);
+                }
+                Next::Later => {
+                    heal.todo.rotate_left(1);
+                    heal.put_off += 1;
+                    heal.tries = 0;
+                }
+                Next::Conflict(op, ino) => {
+                    heal.conflicts += u64::from(matches!(op, Op::Create { .. }));
+                    return self.request(op, ino, None, None, None, out);
+                }
+                Next::Op(op, ino) => return self.request(op, ino, None, None, None, out),
+                Next::Mark(version) => return self.mark(version, out),
+                Next::Take(take) => {
+                    heal.step = Step::Bytes(Gather::new(take));
+                    return self.gather_bytes(out);
+                }
+                Next::Both(both) => {
+                    heal.step = Step::Indexes(Indexes {
+                        ours: None,
+                        theirs: both.gone.then(Bytes::new),
+                        base: (!both.base).then(Bytes::new),
+                        both,
+                    });
+                    let look = Look::Index {
+                        ino: both.into,
+                        base: None,
+                    };
+                    return self.look(Asker::Heal, look, out);
+                }
+            }
+        }
+    }
+
+    fn end_merge(&mut self, out: &mut Vec<Output>) {
+        let Some(heal) = self.heal.take() else { return };
+        Self::event(
+            Event::Merged {
+                objects: heal.total as u64,
+                mailboxes: heal.mailboxes,
+                conflicts: heal.conflicts,
+            },
+            out,
+        );
+        out.push(Output::Peer(ToPeer::Merged));
+    }
+
+    // ---- records
+
+    /// Waits for all mounts to be out of the way, like any change.
+    fn request(
+        &mut self,
+        op: Op,
+        ino: Option<Ino>,
+        version: Option<u64>,
+        expect: Option<(Ino, u64)>,
+        then: Option<Gather>,
+        out: &mut Vec<Output>,
+    ) {
+        let Some(heal) = &mut self.heal else { return };
+        heal.request += 1;
+        heal.put_off = 0;
+        let request = Request {
+            seq: heal.request,
+            acked: heal.request,
+            op,
+        };
+        heal.step = Step::Leases {
+            ino,
+            version,
+            expect,
+            then,
+        };
+        self.arbiter
+            .want(SessionId::HEAL, crate::arbiter::Want::Change(request));
+        self.pump(out);
+    }
+
+    /// All are out of the way: the keys are busy until the record is executed.
+    pub(crate) fn on_heal_ready(&mut self, request: Request, keys: BTreeSet<Key>, out: &mut Vec<Output>) {
+        let front = self.heal.as_ref().and_then(|h| h.todo.front()).map(|c| c.ino);
+        let wanted = self.heal.as_mut().filter(|h| h.request == request.seq);
+        let (Some(theirs), Some(heal)) = (front, wanted) else {
+            return self.arbiter.executed(&keys);
+        };
+        let Step::Leases {
+            ino,
+            version,
+            expect,
+            then,
+        } = core::mem::replace(&mut heal.step, Step::List)
+        else {
+            return self.arbiter.executed(&keys);
+        };
+        if expect.is_some_and(|(ino, v)| self.state.inode(ino).map(|i| i.version) != Ok(v)) {
+            self.arbiter.executed(&keys);
+            return self.next_object(out); // Z3
+        }
+        let body = Body::Merge {
+            theirs,
+            version,
+            ops: vec![request.op],
+        };
+        let n = self.number_as(body, ino, out);
+        let id = OpId {
+            session: SessionId::HEAL,
+            seq: n,
+        };
+        self.busy.insert(id, keys);
+        if let Some(heal) = &mut self.heal {
+            heal.step = Step::Record { n, then };
+        }
+    }
+
+    /// Z4, when nothing else has to be done.
+    fn mark(&mut self, version: u64, out: &mut Vec<Output>) {
+        let Some(theirs) = self.heal.as_ref().and_then(|h| h.todo.front()).map(|c| c.ino) else {
+            return;
+        };
+        let body = Body::Merge {
+            theirs,
+            version: Some(version),
+            ops: Vec::new(),
+        };
+        let n = self.number_as(body, None, out);
+        if let Some(heal) = &mut self.heal {
+            heal.step = Step::Record { n, then: None };
+        }
+    }
+
+    /// A record of a merge was executed.
+    pub(crate) fn on_heal_done(
+        &mut self,
+        n: u64,
+        result: Result<Vec<Attr>, Errno>,
+        changed: Option<Ino>,
+        out: &mut Vec<Output>,
+    ) {
+        if let Some(ino) = changed.filter(|_| result.is_ok())
+            && let Some(path) = self.state.path(ino)
+        {
+            self.tell_local(&mboxfs_types::call::ToMount::Changed { ino, path }, None, out);
+        }
+        let Some(heal) = self.heal.as_mut() else { return };
+        let Step::Record { n: mine, then } = &mut heal.step else {
+            return;
+        };
+        if *mine != n {
+            return;
+        }
+        match then.take().filter(|_| result.is_ok()) {
+            Some(gather) => {
+                heal.step = Step::Bytes(gather);
+                self.gather_bytes(out);
+            }
+            None => self.next_object(out), // Z2, also when it could not be done
+        }
+    }
+
+    // ---- content
+
+    fn gather_indexes(&mut self, out: &mut Vec<Output>) {
+        let Some(heal) = &mut self.heal else { return };
+        let Some(change) = heal.todo.front() else { return };
+        let Step::Indexes(i) = &heal.step else { return };
+        let (ino, both) = (change.ino, i.both);
+        if i.theirs.is_none() {
+            return self.ask(Ask::Index { ino, base: false }, out);
+        }
+        if i.base.is_none() {
+            return self.ask(Ask::Index { ino, base: true }, out);
+        }
+        let (Some(ours), Some(theirs), Some(base)) = (&i.ours, &i.theirs, &i.base) else {
+            return;
+        };
+        let base = both.base.then_some(base);
+        match mailbox::merge(base, ours, (!both.gone).then_some(theirs), change, self.me) {
+            mailbox::Merged::Plan(plan) => {
+                heal.mailboxes += 1;
+                let take = decide::take_plan(&self.state, change, both, plan, self.clock.real);
+                heal.step = Step::Bytes(Gather::new(take));
+                self.gather_bytes(out);
+            }
+            mailbox::Merged::NoMailbox => self.conflict(both, out),
+            mailbox::Merged::Malformed => self.stop_merge("an index is malformed", out),
+        }
+    }
+
+    /// No mailbox, changed on both sides: the later one stays, the other one is kept in `.mboxfs-conflict`.
+    fn conflict(&mut self, both: Both, out: &mut Vec<Output>) {
+        let Some(change) = self.heal.as_ref().and_then(|h| h.todo.front()) else {
+            return;
+        };
+        let next = decide::conflict(&self.state, change, both, self.me.other());
+        match next {
+            Next::Conflict(op, ino) => {
+                if let Some(heal) = &mut self.heal {
+                    heal.conflicts += u64::from(matches!(op, Op::Create { .. }));
+                }
+                self.request(op, ino, None, None, None, out);
+            }
+            Next::Take(take) => {
+                if let Some(heal) = &mut self.heal {
+                    heal.step = Step::Bytes(Gather::new(take));
+                }
+                self.gather_bytes(out);
+            }
+            Next::Mark(version) => self.mark(version, out),
+            _ => self.next_object(out),
+        }
+    }
+
+    fn gather_bytes(&mut self, out: &mut Vec<Output>) {
+        let room = self.room().free;
+        let Some(heal) = &mut self.heal else { return };
+        let Some(ino) = heal.todo.front().map(|c| c.ino) else {
+            return;
+        };
+        let step = core::mem::replace(&mut heal.step, Step::List);
+        let Step::Bytes(mut gather) = step else {
+            heal.step = step;
+            return;
+        };
+        if gather.needs() > room {
+            return self.stop_merge("no space left on the bricks", out);
+        }
+        match gather.next() {
+            gather::Wants::Ours { ino, offset, len } => {
+                heal.step = Step::Bytes(gather);
+                self.look(Asker::Heal, Look::Read { ino, offset, len }, out);
+            }
+            gather::Wants::Theirs { offset, len } => {
+                heal.step = Step::Bytes(gather);
+                self.ask(Ask::Read { ino, offset, len }, out);
+            }
+            gather::Wants::Stage(op) => self.request(op, None, None, None, Some(gather), out),
+            gather::Wants::Commit(op) => {
+                let (expect, version) = (gather.expect(), gather.version());
+                self.request(op, None, version, Some(expect), None, out);
+            }
+        }
+    }
+}
+
+const _: () = assert!(limits::EXTENT_BYTES_MAX <= ANSWER_BYTES_MAX);

@@ -1,0 +1,473 @@
+//! What to do next with one object that the other line of history changed.
+//!
+//! Pure: a function of the state here and of what was changed there. Rules: what only one side changed is taken from that
+//! side; directories are united; a change wins over a removal; a name that both gave to different things stays with the
+//! one here, and the other one gets a name of its own; content of files that are no mailboxes: the later one stays, the
+//! other one is kept in `.mboxfs-conflict` (MAIL.md 6.9).
+//!
+//! Not here: mailboxes changed on both sides (`mailbox`), bytes (`gather`).
+
+use super::{
+    gather::{From, Piece, Take},
+    mailbox::Part,
+};
+use crate::state::{Data, Inode, State};
+use alloc::{
+    collections::{BTreeMap, VecDeque},
+    format, vec,
+    vec::Vec,
+};
+use mboxfs_types::{
+    Attr, BrickId, Ino, Kind, Name, Timestamp,
+    call::{Op, SetAttr},
+    heal::{Change, Node},
+};
+
+/// Directory of what lost, in the root of the volume.
+const CONFLICT_DIR: &[u8] = b".mboxfs-conflict";
+/// Version of what is gone.
+const GONE: u64 = u64::MAX;
+
+/// The next step.
+#[derive(Debug)]
+pub(super) enum Next {
+    /// Nothing is left to do.
+    Done,
+    /// Here it is this inode; look again.
+    Alias(Ino),
+    /// Something else has to be done first.
+    Later,
+    /// Do this; what it makes gets this number.
+    Op(Op, Option<Ino>),
+    /// As `Op`, for a name or content that both sides gave.
+    Conflict(Op, Option<Ino>),
+    /// Remember that this version is merged.
+    Mark(u64),
+    /// Take content.
+    Take(Take),
+    /// Content was changed on both sides.
+    Both(Both),
+}
+
+/// Content that was changed on both sides.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Both {
+    /// The file here
+    pub(super) into: Ino,
+    /// and its version.
+    pub(super) version: u64,
+    /// It was there at the fork.
+    pub(super) base: bool,
+    /// It was removed there.
+    pub(super) gone: bool,
+}
+
+/// Directories that are there, then files, then what is gone.
+pub(super) fn in_order(mut list: Vec<Change>) -> VecDeque<Change> {
+    let class = |c: &Change| match &c.now {
+        Some(n) if n.kind() == Kind::Dir => 0,
+        Some(_) => 1,
+        None if c.base.as_ref().is_some_and(|b| b.kind() != Kind::Dir) => 2,
+        None => 3,
+    };
+    list.sort_by_key(class); // stable: inodes ascend within a class
+    list.into()
+}
+
+/// `stuck`: nothing could be done in a whole round; what has no directory goes to the conflict directory.
+pub(super) fn next(state: &State, c: &Change, alias: &BTreeMap<Ino, Ino>, common: u64, stuck: bool) -> Next {
+    let look = Look {
+        state,
+        alias,
+        common,
+        stuck,
+    };
+    match &c.now {
+        Some(now) => look.next_there(c, now),
+        None => look.next_gone(c),
+    }
+}
+
+struct Look<'a> {
+    state: &'a State,
+    alias: &'a BTreeMap<Ino, Ino>,
+    common: u64,
+    stuck: bool,
+}
+
+impl Look<'_> {
+    /// The inode here, if it has a name.
+    fn here(&self, ino: Ino) -> Option<&Inode> {
+        self.state.inode(ino).ok().filter(|i| i.orphan.is_none())
+    }
+
+    /// The directory here that is `dir` there.
+    fn dir(&self, dir: Ino) -> Result<Ino, Next> {
+        let dir = self.alias.get(&dir).copied().unwrap_or(dir);
+        match self.here(dir) {
+            Some(inode) if inode.kind() == Kind::Dir => Ok(dir),
+            _ if self.stuck => conflict_dir(self.state),
+            _ => Err(Next::Later),
+        }
+    }
+
+    fn next_there(&self, c: &Change, now: &Node) -> Next {
+        let ino = self.alias.get(&c.ino).copied().unwrap_or(c.ino);
+        let Some(inode) = self.here(ino) else {
+            return self.make(c, now).unwrap_or_else(|next| next);
+        };
+        if ino != c.ino {
+            return self.content(c, now, ino, inode);
+        }
+        if let Some(base) = &c.base {
+            if let Some(next) = self.names(ino, base, now) {
+                return next;
+            }
+            if let Some(set) = attrs(&base.attr, &now.attr, &inode.attr(ino)) {
+                return Next::Op(Op::SetAttr { ino, set }, None);
+            }
+        }
+        self.content(c, now, ino, inode)
+    }
+
+    /// It is not here: made there since, or removed here.
+    fn make(&self, c: &Change, now: &Node) -> Result<Next, Next> {
+        if let Some(base) = &c.base
+            && (now.kind() != Kind::File || base.attr.version == now.attr.version)
+        {
+            return Ok(Next::Done); // removed here; there only its name or its attributes changed
+        }
+        let Some((dir, name)) = now.names.first() else {
+            return Ok(Next::Done);
+        };
+        let dir = self.dir(*dir)?;
+        let taken = self.state.lookup(dir, name).ok().flatten();
+        let Some(taken) = taken else {
+            return Ok(Next::Op(creation(now, dir, name.clone()), Some(c.ino)));
+        };
+        let other = self.state.inode(taken).map_err(|_| Next::Done)?;
+        match (now.kind(), &other.data) {
+            (Kind::Dir, Data::Dir { .. }) | (Kind::File, Data::File) => Ok(Next::Alias(taken)),
+            (Kind::Symlink, Data::Symlink { target }) if *target == now.target => Ok(Next::Done),
+            _ => {
+                let name = free_name(self.state, dir, name);
+                Ok(Next::Conflict(creation(now, dir, name), Some(c.ino)))
+            }
+        }
+    }
+
+    /// Names that it was given or that were taken from it there.
+    fn names(&self, ino: Ino, base: &Node, now: &Node) -> Option<Next> {
+        let is_here = |(dir, name): &&(Ino, Name)| self.state.lookup(*dir, name) == Ok(Some(ino));
+        let lost = base.names.iter().filter(|n| !now.names.contains(n)).find(is_here);
+        let added = now
+            .names
+            .iter()
+            .filter(|n| !base.names.contains(n))
+            .find_map(|(dir, name)| {
+                let dir = match self.dir(*dir) {
+                    Ok(dir) => dir,
+                    Err(next) => return Some(Err(next)),
+                };
+                match self.state.lookup(dir, name) {
+                    Ok(None) => Some(Ok((dir, name.clone()))),
+                    _ => None, // taken, by itself or by something else, which stays
+                }
+            });
+        match (lost, added) {
+            (_, Some(Err(next))) => Some(next),
+            (Some((dir, name)), Some(Ok((to_dir, to_name)))) => Some(Next::Op(
+                Op::Rename {
+                    dir: *dir,
+                    name: name.clone(),
+                    to_dir,
+                    to_name,
+                    noreplace: true,
+                },
+                None,
+            )),
+            (None, Some(Ok((dir, name)))) if now.kind() != Kind::Dir => (self.here(ino)?.nlink
+                < base.attr.nlink.max(now.attr.nlink))
+            .then_some(Next::Op(Op::Link { ino, dir, name }, None)),
+            (Some((dir, name)), None) if self.here(ino)?.nlink > 1 && now.kind() != Kind::Dir => Some(Next::Op(
+                Op::Unlink {
+                    dir: *dir,
+                    name: name.clone(),
+                },
+                None,
+            )),
+            _ => None,
+        }
+    }
+
+    fn content(&self, c: &Change, now: &Node, into: Ino, inode: &Inode) -> Next {
+        let changed = c.base.as_ref().is_none_or(|b| b.attr.version != now.attr.version);
+        let merged = self.state.merged.get(&c.ino) == Some(&now.attr.version);
+        let shared = inode.version == now.attr.version && inode.version <= self.common && into == c.ino;
+        if now.kind() != Kind::File || !changed || merged || shared {
+            return Next::Done;
+        }
+        let own = into == c.ino;
+        let untouched = own && c.base.as_ref().is_some_and(|b| b.attr.version == inode.version);
+        let new = own && c.base.is_none() && inode.version == 0;
+        if untouched || new {
+            let from = if new {
+                0
+            } else {
+                c.intact.min(now.attr.size).min(inode.size)
+            };
+            let mtime = if new {
+                now.attr.mtime
+            } else {
+                after(inode.mtime.max(now.attr.mtime))
+            };
+            return Next::Take(Take {
+                into,
+                expect: inode.version,
+                cut: from,
+                size: now.attr.size,
+                mtime,
+                pieces: whole(from, now.attr.size - from, From::Theirs),
+                version: Some(now.attr.version),
+            });
+        }
+        if now.attr.size == 0 && c.base.is_none() {
+            return Next::Mark(now.attr.version);
+        }
+        Next::Both(Both {
+            into,
+            version: inode.version,
+            base: own && c.base.is_some(),
+            gone: false,
+        })
+    }
+
+    /// It was removed there.
+    fn next_gone(&self, c: &Change) -> Next {
+        let (Some(base), Some(inode)) = (&c.base, self.here(c.ino)) else {
+            return Next::Done;
+        };
+        let name = base
+            .names
+            .iter()
+            .find(|(dir, name)| self.state.lookup(*dir, name) == Ok(Some(c.ino)));
+        let Some((dir, name)) = name.cloned() else {
+            return Next::Done; // renamed here
+        };
+        let merged = self.state.merged.get(&c.ino) == Some(&GONE);
+        match &inode.data {
+            Data::Dir { entries, .. } if entries.is_empty() => Next::Op(Op::Rmdir { dir, name }, None),
+            Data::Dir { .. } if self.stuck => Next::Done,
+            Data::Dir { .. } => Next::Later,
+            Data::Symlink { .. } => Next::Op(Op::Unlink { dir, name }, None),
+            Data::File if inode.version == base.attr.version || (merged && inode.size == 0) => {
+                Next::Op(Op::Unlink { dir, name }, None)
+            }
+            Data::File if merged => Next::Done,
+            Data::File => Next::Both(Both {
+                into: c.ino,
+                version: inode.version,
+                base: true,
+                gone: true,
+            }),
+        }
+    }
+}
+
+/// Attributes that only the other side changed.
+fn attrs(base: &Attr, theirs: &Attr, ours: &Attr) -> Option<SetAttr> {
+    fn pick<T: PartialEq + Copy>(base: T, theirs: T, ours: T) -> Option<T> {
+        (theirs != base && ours == base).then_some(theirs)
+    }
+    let is_dir = base.kind == Kind::Dir;
+    let only_times = base.version == theirs.version && base.version == ours.version && !is_dir;
+    let set = SetAttr {
+        mode: pick(base.mode, theirs.mode, ours.mode),
+        uid: pick(base.uid, theirs.uid, ours.uid),
+        gid: pick(base.gid, theirs.gid, ours.gid),
+        atime: None,
+        mtime: only_times.then(|| pick(base.mtime, theirs.mtime, ours.mtime)).flatten(),
+    };
+    (set != SetAttr::default()).then_some(set)
+}
+
+fn creation(now: &Node, dir: Ino, name: Name) -> Op {
+    let (mode, uid, gid) = (now.attr.mode, now.attr.uid, now.attr.gid);
+    match now.kind() {
+        Kind::Dir => Op::Mkdir {
+            dir,
+            name,
+            mode,
+            uid,
+            gid,
+        },
+        Kind::Symlink => Op::Symlink {
+            dir,
+            name,
+            target: now.target.clone(),
+            uid,
+            gid,
+        },
+        Kind::File => Op::Create {
+            dir,
+            name,
+            mode,
+            uid,
+            gid,
+            excl: true,
+        },
+    }
+}
+
+fn name_of(bytes: &[u8]) -> Name {
+    // Our own suffixes are short: what is cut off a long name leaves room for them.
+    Name::new(bytes).unwrap_or_else(|_| Name::new(b"unnamed").expect("a plain name"))
+}
+
+fn with_suffix(name: &Name, suffix: &str) -> Name {
+    let keep = name.as_bytes().len().min(255 - suffix.len());
+    let mut bytes = name.as_bytes()[..keep].to_vec();
+    bytes.extend_from_slice(suffix.as_bytes());
+    name_of(&bytes)
+}
+
+fn free_name(state: &State, dir: Ino, name: &Name) -> Name {
+    let mut n = 1;
+    loop {
+        let candidate = with_suffix(name, &format!(".mboxfs-conflict.{n}"));
+        if !matches!(state.lookup(dir, &candidate), Ok(Some(_))) {
+            return candidate;
+        }
+        n += 1;
+    }
+}
+
+/// The conflict directory, or how to make it.
+fn conflict_dir(state: &State) -> Result<Ino, Next> {
+    let name = name_of(CONFLICT_DIR);
+    if let Ok(Some(dir)) = state.lookup(Ino::ROOT, &name) {
+        return Ok(dir);
+    }
+    let op = Op::Mkdir {
+        dir: Ino::ROOT,
+        name,
+        mode: 0o700,
+        uid: 0,
+        gid: 0,
+    };
+    Err(Next::Conflict(op, None))
+}
+
+/// The next step for a file that is no mailbox. `peer`: whose the other line is.
+pub(super) fn conflict(state: &State, c: &Change, both: Both, peer: BrickId) -> Next {
+    let Ok(ours) = state.inode(both.into) else {
+        return Next::Done;
+    };
+    let Some(now) = &c.now else {
+        return Next::Mark(GONE); // changed here: that wins
+    };
+    let later = now.attr.mtime > ours.mtime;
+    let (brick, version, size) = if later {
+        (peer.other(), ours.version, ours.size)
+    } else {
+        (peer, now.attr.version, now.attr.size)
+    };
+    let dir = match conflict_dir(state) {
+        Ok(dir) => dir,
+        Err(next) => return next,
+    };
+    let known = now.names.first().map_or_else(|| name_of(b"unnamed"), |n| n.1.clone());
+    let name = with_suffix(&known, &format!(".Brick{}.{version}", brick.index() + 1));
+    let kept = match state.lookup(dir, &name) {
+        Ok(Some(kept)) => kept,
+        _ => {
+            let (uid, gid) = (ours.uid, ours.gid);
+            let op = Op::Create {
+                dir,
+                name,
+                mode: 0o600,
+                uid,
+                gid,
+                excl: true,
+            };
+            return Next::Conflict(op, None);
+        }
+    };
+    let there = state.inode(kept).map_or((0, 0), |i| (i.size, i.version));
+    if there.0 != size {
+        let from = if later { From::Ours(both.into) } else { From::Theirs };
+        return Next::Take(Take {
+            into: kept,
+            expect: there.1,
+            cut: 0,
+            size,
+            mtime: if later { ours.mtime } else { now.attr.mtime },
+            pieces: whole(0, size, from),
+            version: None,
+        });
+    }
+    if !later {
+        return Next::Mark(now.attr.version);
+    }
+    Next::Take(Take {
+        into: both.into,
+        expect: both.version,
+        cut: 0,
+        size: now.attr.size,
+        mtime: after(now.attr.mtime),
+        pieces: whole(0, now.attr.size, From::Theirs),
+        version: Some(now.attr.version),
+    })
+}
+
+fn whole(offset: u64, len: u64, from: From) -> Vec<Piece> {
+    if len == 0 {
+        return vec![];
+    }
+    vec![Piece {
+        at: offset,
+        offset,
+        len,
+        from,
+    }]
+}
+
+/// The merged mailbox: what stands in its place already is not written again.
+pub(super) fn take_plan(state: &State, c: &Change, both: Both, plan: Vec<Part>, now: Timestamp) -> Take {
+    let mut at = 0;
+    let mut pieces = Vec::new();
+    for part in plan {
+        let (from, offset, len) = match part {
+            Part::Ours { offset, len } => (From::Ours(both.into), offset, len),
+            Part::Theirs { offset, len } => (From::Theirs, offset, len),
+            Part::Bytes(bytes) => {
+                let len = bytes.len() as u64;
+                (From::Bytes(bytes.into()), 0, len)
+            }
+        };
+        let in_place = matches!(from, From::Ours(_)) && offset == at;
+        if !in_place && len > 0 {
+            pieces.push(Piece { at, offset, len, from });
+        }
+        at += len;
+    }
+    let ours = state.inode(both.into).map_or(now, |i| i.mtime);
+    let theirs = c.now.as_ref().map_or(ours, Node::mtime);
+    Take {
+        into: both.into,
+        expect: both.version,
+        cut: u64::MAX,
+        size: at,
+        mtime: after(now.max(ours).max(theirs)),
+        pieces,
+        version: Some(c.now.as_ref().map_or(GONE, |n| n.attr.version)),
+    }
+}
+
+/// A whole second later than any of both sides, so that every reader notices (MAIL.md 6.11).
+const fn after(time: Timestamp) -> Timestamp {
+    Timestamp {
+        secs: time.secs + 1 + (time.nanos > 0) as i64,
+        nanos: 0,
+    }
+}

@@ -1,0 +1,178 @@
+//! The bytes of one file's new content: asked for piece by piece, staged, committed.
+//!
+//! Promises: no more than one record's bytes are held; readers see the old content until the commit (L6).
+//! Not here: which pieces (`decide`, `mailbox`).
+
+use alloc::{collections::VecDeque, vec::Vec};
+use bytes::Bytes;
+use mboxfs_types::{
+    Ino, Timestamp,
+    call::{Extent, Op},
+    limits,
+};
+
+/// Bytes asked for at once.
+const CHUNK_BYTES: u64 = 256 << 10;
+
+/// New content of a file.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct Take {
+    /// The file here
+    pub(super) into: Ino,
+    /// and the version that this was worked out from.
+    pub(super) expect: u64,
+    /// As in `Op::Commit`.
+    pub(super) cut: u64,
+    /// As in `Op::Commit`.
+    pub(super) size: u64,
+    /// As in `Op::Commit`.
+    pub(super) mtime: Timestamp,
+    /// Ascending.
+    pub(super) pieces: Vec<Piece>,
+    /// The version there that is merged with it.
+    pub(super) version: Option<u64>,
+}
+
+/// Bytes that come from somewhere.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct Piece {
+    /// Where they go.
+    pub(super) at: u64,
+    /// Where they are.
+    pub(super) offset: u64,
+    /// How many.
+    pub(super) len: u64,
+    /// In which file.
+    pub(super) from: From,
+}
+
+/// See `Piece`.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) enum From {
+    /// A file here.
+    Ours(Ino),
+    /// The file there.
+    Theirs,
+    /// These.
+    Bytes(Bytes),
+}
+
+/// What is needed next.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) enum Wants {
+    Ours { ino: Ino, offset: u64, len: u32 },
+    Theirs { offset: u64, len: u32 },
+    Stage(Op),
+    Commit(Op),
+}
+
+/// See above.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct Gather {
+    take: Take,
+    todo: VecDeque<Piece>,
+    extents: Vec<Extent>,
+    bytes: usize,
+    staged: bool,
+    wanted: u64,
+}
+
+impl Gather {
+    pub(super) fn new(mut take: Take) -> Self {
+        let todo = core::mem::take(&mut take.pieces).into();
+        Self {
+            take,
+            todo,
+            extents: Vec::new(),
+            bytes: 0,
+            staged: false,
+            wanted: 0,
+        }
+    }
+
+    /// The file and the version that it must still have.
+    pub(super) const fn expect(&self) -> (Ino, u64) {
+        (self.take.into, self.take.expect)
+    }
+
+    pub(super) const fn version(&self) -> Option<u64> {
+        self.take.version
+    }
+
+    /// Bytes still to be written.
+    pub(super) fn needs(&self) -> u64 {
+        self.todo.iter().map(|p| p.len).sum()
+    }
+
+    pub(super) fn next(&mut self) -> Wants {
+        while let Some(piece) = self.todo.front() {
+            let room = limits::RECORD_BYTES_MAX - self.bytes;
+            if room < limits::EXTENT_HEAD_BYTES + 1 {
+                return Wants::Stage(self.stage());
+            }
+            let room = (room - limits::EXTENT_HEAD_BYTES) as u64;
+            let len = piece.len.min(CHUNK_BYTES).min(room);
+            self.wanted = len;
+            let offset = piece.offset;
+            let short = len as u32; // at most CHUNK_BYTES
+            match &piece.from {
+                From::Ours(ino) => {
+                    return Wants::Ours {
+                        ino: *ino,
+                        offset,
+                        len: short,
+                    };
+                }
+                From::Theirs => return Wants::Theirs { offset, len: short },
+                From::Bytes(bytes) => {
+                    let start = offset as usize; // within bytes in memory
+                    let data = bytes.slice(start..start + len as usize);
+                    self.take(data);
+                }
+            }
+        }
+        Wants::Commit(self.commit())
+    }
+
+    /// The bytes that were wanted. False: there are fewer than the file was said to have.
+    pub(super) fn take(&mut self, data: Bytes) -> bool {
+        let Some(piece) = self.todo.front_mut() else {
+            return false;
+        };
+        let len = data.len() as u64;
+        if len != self.wanted {
+            return false;
+        }
+        self.bytes += data.len() + limits::EXTENT_HEAD_BYTES;
+        self.extents.push(Extent { offset: piece.at, data });
+        piece.at += len;
+        piece.offset += len;
+        piece.len -= len;
+        if piece.len == 0 {
+            self.todo.pop_front();
+        }
+        true
+    }
+
+    fn stage(&mut self) -> Op {
+        self.bytes = 0;
+        let first = !core::mem::replace(&mut self.staged, true);
+        Op::Stage {
+            ino: self.take.into,
+            first,
+            extents: core::mem::take(&mut self.extents),
+        }
+    }
+
+    fn commit(&mut self) -> Op {
+        Op::Commit {
+            ino: self.take.into,
+            staged: self.staged,
+            cut: self.take.cut,
+            extents: core::mem::take(&mut self.extents),
+            size: self.take.size,
+            mtime: self.take.mtime,
+            atime: None,
+        }
+    }
+}
