@@ -10,6 +10,7 @@ use mboxfs_types::call::{
     Answer, Attached, Extent, Found, Grant, Intent, Op, Query, Reclaim, Reclaimed, Request, SetAttr, ToBrick, ToMount,
     Verdict, View,
 };
+use mboxfs_types::heal::Ask;
 use mboxfs_types::peer::{Beat, Entry, Hello, ToPeer};
 use mboxfs_types::record::{Body, Record};
 use mboxfs_types::{Attr, Dotlock, GenId, Group, HeldLock, Ino, Key, Range, Tag, Timestamp, limits};
@@ -22,8 +23,15 @@ const VALUE_BYTES_MAX: usize = 64 << 10;
 const XATTR_NAME_BYTES_MAX: usize = 255;
 /// Addresses in an answer to attach.
 const ADDRESSES_MAX: usize = 16;
+/// Changes in one record of a merge.
+const MERGE_OPS_MAX: usize = 64;
+/// Bytes of payload in one record of a merge: a full commit, and small changes that go with it.
+const MERGE_BYTES_MAX: usize = limits::RECORD_BYTES_MAX + (64 << 10);
+/// Bytes of one change beside its payload: numbers, and two names.
+const OP_HEAD_BYTES_MAX: usize = 1 << 10;
 
 const _: () = assert!(VALUE_BYTES_MAX >= limits::VALUE_BYTES_MAX);
+const _: () = assert!(MERGE_BYTES_MAX + MERGE_OPS_MAX * OP_HEAD_BYTES_MAX < limits::MESSAGE_BYTES_MAX);
 
 /// Does the value keep its promises?
 pub(crate) trait Check {
@@ -237,13 +245,15 @@ impl Check for Reclaimed {
     }
 }
 
+fn read(offset: u64, len: u32) -> Result<(), Invalid> {
+    require(len as usize <= limits::EXTENT_BYTES_MAX, "read too long")?;
+    require(offset.checked_add(u64::from(len)).is_some(), "read beyond all offsets")
+}
+
 impl Check for Query {
     fn check(&self) -> Result<(), Invalid> {
         match self {
-            Self::Read { offset, len, .. } => {
-                require(*len as usize <= limits::EXTENT_BYTES_MAX, "read too long")?;
-                require(offset.checked_add(u64::from(*len)).is_some(), "read beyond all offsets")
-            }
+            Self::Read { offset, len, .. } => read(*offset, *len),
             Self::GetXattr { name, .. } => xattr_name(name),
             Self::ReadDir { .. }
             | Self::ReadLink { .. }
@@ -340,6 +350,21 @@ impl Check for Record {
                 require(*acked <= id.seq, "request acknowledges itself")?;
                 op.check()
             }
+            Body::Merge { ops, .. } => {
+                require(ops.len() <= MERGE_OPS_MAX, "too many changes in a merge")?;
+                let bytes: usize = ops.iter().map(op::weight).sum();
+                require(bytes <= MERGE_BYTES_MAX, "merge too large")?;
+                ops.check()
+            }
+        }
+    }
+}
+
+impl Check for Ask {
+    fn check(&self) -> Result<(), Invalid> {
+        match self {
+            Self::Read { offset, len, .. } => read(*offset, *len),
+            Self::Changes | Self::Index { .. } => Ok(()),
         }
     }
 }
@@ -382,7 +407,9 @@ impl Check for ToPeer {
             Self::Append { entry } => entry.check(),
             Self::Relay { frame, .. } => frame.check(),
             Self::Deliver { frame, .. } => frame.check(),
-            Self::Durable { .. } | Self::Commit { .. } | Self::Lost { .. } | Self::Goodbye => Ok(()),
+            Self::Ask { ask, .. } => ask.check(),
+            Self::Part { data, last, .. } => require(data.is_ok() || *last, "answer goes on after an error"),
+            Self::Durable { .. } | Self::Commit { .. } | Self::Lost { .. } | Self::Goodbye | Self::Merged => Ok(()),
         }
     }
 }

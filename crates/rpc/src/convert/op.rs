@@ -138,6 +138,7 @@ pub(crate) fn weight(op: &Op) -> usize {
         Op::Stage { extents, .. } | Op::Commit { extents, .. } => extents.iter().map(|extent| extent.data.len()).sum(),
         Op::Put { content, .. } => content.len(),
         Op::SetXattr { value, .. } => value.len(),
+        Op::Symlink { target, .. } => target.len(),
         _ => 0,
     }
 }

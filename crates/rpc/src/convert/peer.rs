@@ -1,7 +1,7 @@
 //! The conversation between the bricks.
 //!
 //! Promises: log records travel as the bytes of the log with a CRC-32 (law L12); both are checked, and the record in them
-//! too, before anyone sees it.
+//! too, before anyone sees it. So do the parts of an answer to [`Ask`]. A long batch or answer is split on the way out.
 //! Not here: what mounts and bricks say to each other through the peer (`call`, `reply`).
 
 use super::{Frame, Invalid, base, check::Check, list, need, op, try_list};
@@ -9,13 +9,17 @@ use crate::{link::BeatHello, wire as w};
 use bytes::Bytes;
 use mboxfs_types::call::{ToBrick, ToMount};
 use mboxfs_types::disk::Epoch;
+use mboxfs_types::heal::Ask;
 use mboxfs_types::ids::BrickUuid;
 use mboxfs_types::peer::{Beat, Entry, Hello, Ping, Pong, ToPeer};
 use mboxfs_types::record::{Body, Members, Record};
-use mboxfs_types::{Ino, Nanos, VolumeId, codec, limits};
+use mboxfs_types::{Errno, Ino, Nanos, VolumeId, codec, limits};
 use std::collections::VecDeque;
 use w::to_peer::Frame as WireFrame;
-use w::{append::Entry as WireEntry, beat::Frame as WireBeat, members::Members as WireMembers};
+use w::{
+    append::Entry as WireEntry, ask::Ask as WireAsk, beat::Frame as WireBeat, members::Members as WireMembers,
+    part::Data as WireData,
+};
 
 /// Room in a message for what is not record bytes.
 const SUFFIX_BYTES_MAX: usize = limits::MESSAGE_BYTES_MAX - (64 << 10);
@@ -30,6 +34,10 @@ impl Frame for ToPeer {
         let frame = match self {
             Self::Suffix { records } => {
                 split_suffix(records, out);
+                return Ok(());
+            }
+            Self::Part { ticket, data, last } => {
+                split_part(ticket, data, last, out);
                 return Ok(());
             }
             Self::Hello(hello) => WireFrame::Hello(hello.into()),
@@ -50,6 +58,11 @@ impl Frame for ToPeer {
                 session: Some(session.into()),
             }),
             Self::Goodbye => WireFrame::Goodbye(w::Nothing {}),
+            Self::Ask { ticket, ask } => WireFrame::Ask(w::Ask {
+                ticket,
+                ask: Some(ask.into()),
+            }),
+            Self::Merged => WireFrame::Merged(w::Nothing {}),
         };
         out.push_back(w::ToPeer { frame: Some(frame) });
         Ok(())
@@ -69,6 +82,7 @@ impl Frame for ToPeer {
             } => record_weight(record),
             Self::Relay { frame, .. } => frame.weight(),
             Self::Deliver { frame, .. } => frame.weight(),
+            Self::Part { data: Ok(bytes), .. } => bytes.len(),
             _ => 0,
         }
     }
@@ -147,6 +161,7 @@ impl TryFrom<w::Beat> for BeatHello {
 fn record_weight(record: &Record) -> usize {
     match &record.body {
         Body::Op { op, .. } => op::weight(op),
+        Body::Merge { ops, .. } => ops.iter().map(op::weight).sum(),
         _ => 0,
     }
 }
@@ -169,6 +184,31 @@ fn split_suffix(records: Vec<Record>, out: &mut VecDeque<w::ToPeer>) {
         batch.push(sealed);
     }
     out.push_back(message(batch));
+}
+
+/// An answer may be longer than a message may be; only the final message is the last part.
+fn split_part(ticket: u64, data: Result<Bytes, Errno>, last: bool, out: &mut VecDeque<w::ToPeer>) {
+    let mut push = |data, crc, last| {
+        let frame = Some(WireFrame::Part(w::Part {
+            ticket,
+            data: Some(data),
+            last,
+            crc,
+        }));
+        out.push_back(w::ToPeer { frame });
+    };
+    let mut rest = match data {
+        Ok(bytes) => bytes,
+        Err(errno) => return push(WireData::Error(base::errno_number(errno)), 0, last),
+    };
+    loop {
+        let piece = rest.split_to(rest.len().min(limits::EXTENT_BYTES_MAX));
+        let crc = crc32fast::hash(&piece);
+        push(WireData::Bytes(piece), crc, last && rest.is_empty());
+        if rest.is_empty() {
+            return;
+        }
+    }
 }
 
 impl TryFrom<w::ToPeer> for ToPeer {
@@ -196,6 +236,12 @@ impl TryFrom<w::ToPeer> for ToPeer {
                 session: base::session(lost.session)?,
             },
             WireFrame::Goodbye(_) => Self::Goodbye,
+            WireFrame::Ask(ask) => Self::Ask {
+                ticket: ask.ticket,
+                ask: need(ask.ask, "nothing asked")?.into(),
+            },
+            WireFrame::Part(part) => part.try_into()?,
+            WireFrame::Merged(_) => Self::Merged,
         })
     }
 }
@@ -259,6 +305,60 @@ impl TryFrom<w::Append> for Entry {
     }
 }
 
+impl From<Ask> for WireAsk {
+    fn from(from: Ask) -> Self {
+        match from {
+            Ask::Changes => Self::Changes(w::Nothing {}),
+            Ask::Index { ino, base } => Self::Index(w::AskIndex { ino: ino.0, base }),
+            Ask::Read { ino, offset, len } => Self::Read(w::AskRead {
+                ino: ino.0,
+                offset,
+                len,
+            }),
+        }
+    }
+}
+
+impl From<WireAsk> for Ask {
+    fn from(from: WireAsk) -> Self {
+        match from {
+            WireAsk::Changes(_) => Self::Changes,
+            WireAsk::Index(index) => Self::Index {
+                ino: Ino(index.ino),
+                base: index.base,
+            },
+            WireAsk::Read(read) => Self::Read {
+                ino: Ino(read.ino),
+                offset: read.offset,
+                len: read.len,
+            },
+        }
+    }
+}
+
+impl TryFrom<w::Part> for ToPeer {
+    type Error = Invalid;
+    fn try_from(from: w::Part) -> Result<Self, Invalid> {
+        let data = match need(from.data, "empty part")? {
+            WireData::Bytes(bytes) if bytes.len() > limits::EXTENT_BYTES_MAX => {
+                return Err(Invalid { what: "part too long" });
+            }
+            WireData::Bytes(bytes) if crc32fast::hash(&bytes) != from.crc => {
+                return Err(Invalid {
+                    what: "checksum of a part",
+                });
+            }
+            WireData::Bytes(bytes) => Ok(bytes),
+            WireData::Error(number) => Err(base::errno(number)?),
+        };
+        Ok(Self::Part {
+            ticket: from.ticket,
+            data,
+            last: from.last,
+        })
+    }
+}
+
 impl From<Members> for w::Members {
     fn from(from: Members) -> Self {
         Self {
@@ -314,6 +414,7 @@ impl From<Hello> for w::Hello {
             last_change: from.last_change,
             fresh: from.fresh,
             diverged: from.diverged,
+            merging: from.merging,
         }
     }
 }
@@ -335,6 +436,7 @@ impl TryFrom<w::Hello> for Hello {
             last_change: from.last_change,
             fresh: from.fresh,
             diverged: from.diverged,
+            merging: from.merging,
         })
     }
 }

@@ -6,6 +6,7 @@
 use bytes::Bytes;
 use mboxfs_types::call::*;
 use mboxfs_types::disk::Epoch;
+use mboxfs_types::heal::Ask;
 use mboxfs_types::ids::BrickUuid;
 use mboxfs_types::peer::{Beat, Entry, Hello, Ping, Pong, ToPeer};
 use mboxfs_types::record::{Body, Members, Record};
@@ -484,6 +485,11 @@ fn body() -> impl Strategy<Value = Body> {
             acked,
             op
         }),
+        (ino(), option::of(any::<u64>()), vec(op(), 0..4)).prop_map(|(theirs, version, ops)| Body::Merge {
+            theirs,
+            version,
+            ops
+        }),
     ]
 }
 
@@ -499,7 +505,7 @@ fn hello() -> impl Strategy<Value = Hello> {
     let ids = any::<([u8; 16], [u8; 16])>();
     let epochs = vec((generation(), any::<u32>(), 0..100u64), 0..4);
     (
-        any::<(u32, u32, bool, bool)>(),
+        any::<(u32, u32, bool, bool, bool)>(),
         ids,
         brick(),
         view(),
@@ -508,7 +514,15 @@ fn hello() -> impl Strategy<Value = Hello> {
         any::<[u64; 3]>(),
     )
         .prop_map(
-            |((protocol, inc, fresh, diverged), (volume, uuid), brick, view, members, mut epochs, positions)| {
+            |(
+                (protocol, inc, fresh, diverged, merging),
+                (volume, uuid),
+                brick,
+                view,
+                members,
+                mut epochs,
+                positions,
+            )| {
                 epochs.sort_by_key(|(.., first)| *first);
                 let [last, log_start, last_change] = positions;
                 Hello {
@@ -525,9 +539,36 @@ fn hello() -> impl Strategy<Value = Hello> {
                     last_change,
                     fresh,
                     diverged,
+                    merging,
                 }
             },
         )
+}
+
+fn ask() -> impl Strategy<Value = Ask> {
+    let read = (ino(), 0..u64::MAX / 2, 0..=limits::EXTENT_BYTES_MAX as u32);
+    prop_oneof![
+        Just(Ask::Changes),
+        (ino(), any::<bool>()).prop_map(|(ino, base)| Ask::Index { ino, base }),
+        read.prop_map(|(ino, offset, len)| Ask::Read { ino, offset, len }),
+    ]
+}
+
+/// An error is always the last part.
+fn part() -> impl Strategy<Value = ToPeer> {
+    let data = bytes(100).prop_map(Bytes::from);
+    prop_oneof![
+        (any::<(u64, bool)>(), data).prop_map(|((ticket, last), data)| ToPeer::Part {
+            ticket,
+            data: Ok(data),
+            last
+        }),
+        (any::<u64>(), errno()).prop_map(|(ticket, errno)| ToPeer::Part {
+            ticket,
+            data: Err(errno),
+            last: true
+        }),
+    ]
 }
 
 pub(crate) fn to_peer() -> impl Strategy<Value = ToPeer> {
@@ -558,6 +599,9 @@ pub(crate) fn to_peer() -> impl Strategy<Value = ToPeer> {
         (session(), to_mount()).prop_map(|(session, frame)| ToPeer::Deliver { session, frame }),
         session().prop_map(|session| ToPeer::Lost { session }),
         Just(ToPeer::Goodbye),
+        (any::<u64>(), ask()).prop_map(|(ticket, ask)| ToPeer::Ask { ticket, ask }),
+        part(),
+        Just(ToPeer::Merged),
     ]
 }
 

@@ -95,6 +95,14 @@ proptest! {
     }
 }
 
+fn cross_part(data: Bytes, last: bool) -> Vec<ToPeer> {
+    let (ticket, data) = (7, Ok(data));
+    cross(ToPeer::Part { ticket, data, last })
+        .into_iter()
+        .map(Result::unwrap)
+        .collect()
+}
+
 fn why<T: Frame + std::fmt::Debug>(wire: T::Wire) -> &'static str {
     T::from_wire(wire).unwrap_err().what
 }
@@ -333,6 +341,104 @@ fn a_long_batch_becomes_several_messages_in_order() {
     assert_eq!(joined, records);
     let end = ToPeer::Suffix { records: Vec::new() };
     assert_eq!(cross(end.clone()), vec![Ok(end)]);
+}
+
+#[test]
+fn a_long_answer_becomes_several_parts_and_only_the_final_one_is_the_last() {
+    let max = limits::EXTENT_BYTES_MAX;
+    for (len, parts) in [(0, 1), (1, 1), (max, 1), (max + 1, 2), (3 * max, 3)] {
+        for end in [true, false] {
+            let data: Bytes = (0..len).map(|i| (i % 251) as u8).collect();
+            let mut joined = Vec::new();
+            let mut lasts = Vec::new();
+            for part in cross_part(data.clone(), end) {
+                let ToPeer::Part {
+                    ticket: 7,
+                    data: Ok(data),
+                    last,
+                } = part
+                else {
+                    panic!("{part:?}")
+                };
+                assert!(data.len() <= max);
+                joined.extend_from_slice(&data);
+                lasts.push(last);
+            }
+            assert!(joined == data, "{len} bytes come back the same");
+            assert_eq!(lasts.len(), parts);
+            assert_eq!(lasts.pop(), Some(end));
+            assert!(!lasts.contains(&true));
+        }
+    }
+}
+
+#[test]
+fn v1_parts_of_an_answer_are_checked() {
+    let wire = |data: &[u8], crc| {
+        let part = w::Part {
+            ticket: 1,
+            data: Some(w::part::Data::Bytes(Bytes::copy_from_slice(data))),
+            last: true,
+            crc,
+        };
+        w::ToPeer {
+            frame: Some(w::to_peer::Frame::Part(part)),
+        }
+    };
+    let good = wire(b"mail", crc32fast::hash(b"mail"));
+    assert!(ToPeer::from_wire(good).is_ok());
+    let damaged = wire(b"mall", crc32fast::hash(b"mail"));
+    assert_eq!(why::<ToPeer>(damaged), "checksum of a part"); // law L12
+    let long = vec![0; limits::EXTENT_BYTES_MAX + 1];
+    assert_eq!(why::<ToPeer>(wire(&long, crc32fast::hash(&long))), "part too long");
+    let empty = w::to_peer::Frame::Part(w::Part::default());
+    assert_eq!(why::<ToPeer>(w::ToPeer { frame: Some(empty) }), "empty part");
+    let error = ToPeer::Part {
+        ticket: 1,
+        data: Err(Errno::ESTALE),
+        last: false,
+    };
+    assert!(error.to_wire(&mut VecDeque::new()).is_err());
+}
+
+#[test]
+fn v1_records_of_a_merge_are_bounded_and_checked_inside() {
+    let merge = |ops| Record {
+        body: Body::Merge {
+            theirs: Ino(5),
+            version: None,
+            ops,
+        },
+        ..record(1, Op::Free { ino: Ino(1) })
+    };
+    let append = |record| ToPeer::Append {
+        entry: Entry::Whole(record),
+    };
+    let refusal = |ops| append(merge(ops)).to_wire(&mut VecDeque::new()).unwrap_err().what;
+    let overlap = commit(vec![extent(5, 2), extent(0, 1)]);
+    assert_eq!(
+        refusal(vec![Op::Free { ino: Ino(1) }, overlap]),
+        "extents overlap or are out of order"
+    );
+    let full = commit(vec![extent(0, limits::RECORD_BYTES_MAX)]);
+    assert_eq!(refusal(vec![full.clone(), full.clone()]), "merge too large");
+    assert_eq!(
+        refusal(vec![Op::Free { ino: Ino(1) }; 65]),
+        "too many changes in a merge"
+    );
+    let symlink = Op::Symlink {
+        dir: Ino(1),
+        name: Name::new(&[b'n'; 255]).unwrap(),
+        target: vec![b't'; 1 << 10],
+        uid: 0,
+        gid: 0,
+    };
+    let largest = append(merge([vec![symlink; 63], vec![full]].concat()));
+    assert_eq!(cross(largest.clone()), vec![Ok(largest.clone())]);
+    assert!(largest.weight() > limits::RECORD_BYTES_MAX);
+    let mut out = VecDeque::new();
+    largest.to_wire(&mut out).unwrap();
+    assert!(out[0].encoded_len() <= limits::MESSAGE_BYTES_MAX);
 }
 
 #[test]
