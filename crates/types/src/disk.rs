@@ -81,9 +81,18 @@ pub enum Look {
     Index {
         /// The file.
         ino: Ino,
-        /// As it was at the fork, when it had this size; else as it is.
-        base: Option<u64>,
+        /// As it was at a fork; else as it is.
+        base: Option<AtFork>,
     },
+}
+
+/// A file as it was at a fork.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct AtFork {
+    /// Which fork: position of the last record before it.
+    pub fork: u64,
+    /// Size of the file then.
+    pub size: u64,
 }
 
 /// What the disk says.
@@ -229,20 +238,30 @@ pub enum Effect {
         ino: Ino,
     },
     /// What `ino` holds in these ranges belongs to the fork point: keep it, durably, before it is overwritten. What was kept
-    /// before stays as it was kept (D2).
+    /// before stays as it was kept (D2). Only for records above `fork`, as long as the superblock has that fork: over files
+    /// of the future nothing else tells the truth than what was kept in time.
     Keep {
+        /// Position of the last record before the fork. What a file held there never changes any more: so what is left of an
+        /// older fork is never taken for that of a newer one.
+        fork: u64,
         /// The file.
         ino: Ino,
         /// First byte and end (exclusive) of each, within the file.
         ranges: Vec<(u64, u64)>,
     },
-    /// Put back what was kept of `ino`.
+    /// Put back what was kept of `ino`; a `Write` that sets size and times has to follow.
     Revert {
+        /// Of which fork.
+        fork: u64,
         /// The file.
         ino: Ino,
     },
-    /// Nothing that was kept is needed any more.
-    Forget,
+    /// Nothing that was kept for forks below this position is needed any more. Not before the superblock that knows no such
+    /// fork is durable, nor before files that were put back are.
+    Forget {
+        /// Position of the oldest fork that is still needed.
+        below: u64,
+    },
 }
 
 /// A brick's own memory of who it is and where it stands; written a few times per failover, never per operation.
