@@ -93,7 +93,11 @@ impl Fork {
                     entry.commits = entry.commits.saturating_add(1);
                     entry.intact = entry.intact.min(intact);
                     if !ranges.is_empty() {
-                        guarded.push(Effect::Keep { ino: *ino, ranges });
+                        guarded.push(Effect::Keep {
+                            fork: self.base.applied,
+                            ino: *ino,
+                            ranges,
+                        });
                     }
                 }
                 _ => {}
@@ -171,7 +175,10 @@ impl Fork {
             let lost = old.into_iter().filter(|n| !new.contains(n));
             out.extend(lost.map(|(dir, name)| Effect::Link { ino: *ino, dir, name }));
             if inode.kind() == Kind::File && self.written.contains_key(ino) {
-                out.push(Effect::Revert { ino: *ino });
+                out.push(Effect::Revert {
+                    fork: self.at(),
+                    ino: *ino,
+                });
                 out.push(resize(*ino, inode));
             }
         }

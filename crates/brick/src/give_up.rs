@@ -16,11 +16,11 @@ use crate::{
     query::Asker,
     view::Stand,
 };
-use alloc::vec::Vec;
+use alloc::{vec, vec::Vec};
 use bytes::Bytes;
 use mboxfs_types::{
     BrickId, Errno, codec,
-    disk::{DiskOp, Look},
+    disk::{AtFork, DiskOp, Effect, Look},
     heal::Ask,
     limits,
     peer::{Hello, ToPeer},
@@ -53,28 +53,32 @@ impl Brick {
         }
     }
 
-    /// U1.
+    /// U1. What is numbered is still answered: who has no answer would ask the other brick, and be done twice.
     fn yield_to(&mut self, out: &mut Vec<Output>) {
-        self.drop_mounts(out);
-        self.set_stand(Stand::Yielding { asked: None }, "its peer merges what it has", out);
-    }
-
-    /// The leader asks. Answered when everything that this brick ever acknowledged is executed (H1).
-    pub(crate) fn on_ask(&mut self, ticket: u64, ask: Ask, out: &mut Vec<Output>) {
-        if let Stand::Yielding { asked } = &mut self.stand {
-            *asked = Some((ticket, ask));
-            self.answer_ask(out);
+        if !matches!(self.stand, Stand::Yielding { .. }) {
+            self.set_stand(Stand::Yielding { asked: None }, "its peer merges what it has", out);
         }
     }
 
-    pub(crate) fn answer_ask(&mut self, out: &mut Vec<Output>) {
+    /// The leader asks.
+    pub(crate) fn on_ask(&mut self, ticket: u64, ask: Ask, out: &mut Vec<Output>) {
+        if let Stand::Yielding { asked } = &mut self.stand {
+            *asked = Some((ticket, ask));
+        }
+        self.quiet(out);
+    }
+
+    /// Everything that was numbered is executed: the mounts go to the other brick, and questions are answered (H1).
+    pub(crate) fn quiet(&mut self, out: &mut Vec<Output>) {
         let Stand::Yielding { asked } = &mut self.stand else {
             return;
         };
         if self.state.applied < self.log.last {
             return;
         }
-        let Some((ticket, ask)) = asked.take() else {
+        let asked = asked.take();
+        self.drop_mounts(out);
+        let Some((ticket, ask)) = asked else {
             return;
         };
         let look = match ask {
@@ -90,7 +94,10 @@ impl Brick {
             Ask::Index { ino, base: false } => Look::Index { ino, base: None },
             Ask::Index { ino, base: true } => Look::Index {
                 ino,
-                base: Some(self.fork.as_ref().and_then(|f| f.size_of(ino)).unwrap_or(0)),
+                base: self.fork.as_ref().map(|f| AtFork {
+                    fork: f.at(),
+                    size: f.size_of(ino).unwrap_or(0),
+                }),
             },
             Ask::Read { ino, offset, len } => Look::Read { ino, offset, len },
         };
@@ -155,9 +162,7 @@ impl Brick {
         }
         self.sb.giving_up = None;
         self.sb.fork = None;
-        out.push(Output::Disk(DiskOp::Apply(alloc::vec![
-            mboxfs_types::disk::Effect::Forget
-        ])));
+        out.push(Output::Disk(DiskOp::Apply(vec![Effect::Forget { below: at + 1 }])));
         self.write_superblock(out);
     }
 
@@ -172,7 +177,7 @@ impl Brick {
     pub(crate) fn end_fork(&mut self, out: &mut Vec<Output>) {
         if let Some(fork) = self.fork.take() {
             let mut effects = fork.freed(&self.state);
-            effects.push(mboxfs_types::disk::Effect::Forget);
+            effects.push(Effect::Forget { below: fork.at() + 1 });
             out.push(Output::Disk(DiskOp::Apply(effects)));
         }
     }

@@ -303,7 +303,7 @@ impl Brick {
         self.catch_fork();
         let commit = self.commit_index();
         if self.state.applied >= commit {
-            return;
+            return self.quiet(out);
         }
         while self.log.pending.front().is_some_and(|r| r.tag.n <= commit) {
             if let Some(record) = self.log.pending.pop_front() {
@@ -311,7 +311,7 @@ impl Brick {
                 self.catch_fork();
             }
         }
-        self.answer_ask(out);
+        self.quiet(out);
         if self.is_primary() && !matches!(self.stand, crate::view::Stand::Normal) && self.peer_is_learning() {
             out.push(Output::Peer(ToPeer::Commit {
                 n: self.state.applied.min(self.committed_alone()),

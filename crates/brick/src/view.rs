@@ -20,7 +20,7 @@ use mboxfs_types::{
     BrickId, GenId, Nanos,
     admin::Status,
     call::View,
-    disk::{DiskOp, Effect},
+    disk::DiskOp,
     heal::Ask,
     limits,
     peer::{Beat, Hello, Ping, Pong, ToPeer},
@@ -416,7 +416,6 @@ impl Brick {
         if self.sb.members != Members::Only(self.me) || self.sb.fork.is_none() {
             self.sb.fork = Some(self.state.applied);
             self.fork = None;
-            out.push(Output::Disk(DiskOp::Apply(alloc::vec![Effect::Forget]))); // of an older fork
             self.catch_fork();
         }
         self.sb.members = Members::Only(self.me);

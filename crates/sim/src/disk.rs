@@ -19,6 +19,8 @@ pub struct Disk {
     pub log: Vec<Record>,
     pub(crate) snapshots: BTreeMap<u64, Bytes>,
     pub files: BTreeMap<Ino, Vec<u8>>,
+    /// Bytes that were overwritten after a fork: by fork and file.
+    pub(crate) kept: BTreeMap<(u64, Ino), BTreeMap<u64, u8>>,
     /// Device flushes of the log.
     pub flushes: u64,
 }
@@ -89,6 +91,26 @@ impl Disk {
             Effect::Free { ino } => {
                 self.files.remove(&ino);
             }
+            Effect::Keep { fork, ino, ranges } => {
+                let file = self.files.get(&ino).cloned().unwrap_or_default();
+                let kept = self.kept.entry((fork, ino)).or_default();
+                for (from, to) in ranges {
+                    for at in from..to.min(file.len() as u64) {
+                        kept.entry(at).or_insert(file[at as usize]);
+                    }
+                }
+            }
+            Effect::Revert { fork, ino } => {
+                let file = self.files.entry(ino).or_default();
+                for (at, byte) in self.kept.get(&(fork, ino)).into_iter().flatten() {
+                    let at = *at as usize;
+                    if file.len() <= at {
+                        file.resize(at + 1, 0);
+                    }
+                    file[at] = *byte;
+                }
+            }
+            Effect::Forget { below } => self.kept.retain(|(fork, _), _| *fork >= below),
             _ => {}
         }
     }
@@ -101,6 +123,7 @@ impl Disk {
                 let to = (from + *len as usize).min(file.len());
                 Ok(Seen::Data(Bytes::copy_from_slice(&file[from..to])))
             }
+            Look::Index { .. } => Ok(Seen::Data(Bytes::new())),
             Look::GetXattr { .. } => Err(Errno::ENODATA),
             Look::ListXattr { .. } => Ok(Seen::Names(Vec::new())),
         }

@@ -261,6 +261,17 @@ impl World {
         self.at(self.now + ms * MS, Event::Start { brick: i });
     }
 
+    /// Cuts the link: bricks lose each other, and mounts the brick on the other side, until `cut` is taken back.
+    pub fn partition(&mut self) {
+        self.cut = true;
+        self.drop_link();
+        for m in 0..self.mounts.len() {
+            if self.mounts[m].conn.is_some_and(|(_, brick)| brick != m) {
+                self.break_stream(m);
+            }
+        }
+    }
+
     pub fn drop_link(&mut self) {
         if self.link.take().is_some() {
             for i in 0..2 {
