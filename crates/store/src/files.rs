@@ -8,18 +8,22 @@
 //!     seen the future, in whole or in part. An effect on an inode that is no more is skipped: what freed it follows.
 //! F4  Paths are made of inode numbers and of names in open directories; no symbolic link is ever followed.
 //!
-//! Not here: syncing (`medium`, through `touched`), directories (`dirs`), inodes (`inode`), names (`names`).
+//! Not here: syncing (`medium`, through `touched`), directories (`dirs`), inodes (`inode`), names (`names`), what belongs to
+//! a fork (`kept`).
 
 mod dirs;
 mod inode;
+mod kept;
 mod names;
 
 use crate::{
     log::Guard,
-    medium::open_dir,
+    medium::{DirMedium, open_dir},
     touched::{DIRS_MAX, SYNC_EACH_MAX, Touched},
 };
 use dirs::Spot;
+pub(crate) use kept::FORK_DIR;
+use kept::{Kept, Key};
 use mboxfs_types::{
     Errno, Ino, Kind, Name, Tag,
     call::Space,
@@ -56,6 +60,10 @@ pub struct Files {
     touched_home: BTreeSet<&'static str>,
     buckets: BTreeSet<u8>,
     missing: BTreeSet<Ino>,
+    /// What files held at the fork.
+    kept: Kept,
+    /// There is a directory for that, durably.
+    has_fork_dir: bool,
     /// This process may give files away.
     may_chown: bool,
     _guard: Guard,
@@ -93,6 +101,7 @@ fn mark(ino: Ino, stamp: Tag) -> Vec<u8> {
 impl Files {
     /// Finds the directories of the volume. `root`: the data directory, `home`: its `.mboxfs`.
     pub(crate) fn open(root: Arc<OwnedFd>, home: Arc<OwnedFd>, guard: Guard) -> io::Result<Self> {
+        let kept = Kept::new(DirMedium::new(Arc::clone(&home)));
         let mut files = Self {
             root,
             home,
@@ -103,6 +112,8 @@ impl Files {
             touched_home: BTreeSet::new(),
             buckets: BTreeSet::new(),
             missing: BTreeSet::new(),
+            kept,
+            has_fork_dir: false,
             may_chown: rustix::process::geteuid().is_root(),
             _guard: guard,
         };
@@ -173,6 +184,9 @@ impl Files {
             } => self.set_attr(*ino, (*uid, *gid), *mode, (*atime, *mtime)),
             Effect::Xattr { ino, name, value } => self.set_xattr(*ino, name, value.as_deref()),
             Effect::Free { ino } => self.free(*ino),
+            Effect::Keep { fork, ino, ranges } => self.keep(Key { fork: *fork, ino: *ino }, ranges),
+            Effect::Revert { fork, ino } => self.revert(Key { fork: *fork, ino: *ino }),
+            Effect::Forget { below } => self.kept.forget(*below),
         }
     }
 
@@ -185,6 +199,7 @@ impl Files {
             Look::Read { ino, offset, len } => self.read(*ino, *offset, *len).map(Seen::Data),
             Look::GetXattr { ino, name } => self.get_xattr(*ino, name).map(Seen::Data),
             Look::ListXattr { ino } => self.list_xattrs(*ino).map(Seen::Names),
+            Look::Index { .. } => Err(Errno::EOPNOTSUPP),
         }
     }
 
@@ -254,5 +269,8 @@ fn describe(effect: &Effect) -> String {
         Effect::SetAttr { ino, .. } => format!("set attributes of {ino}"),
         Effect::Xattr { ino, .. } => format!("set extended attribute of {ino}"),
         Effect::Free { ino } => format!("free {ino}"),
+        Effect::Keep { ino, .. } => format!("keep what {ino} held at the fork"),
+        Effect::Revert { ino, .. } => format!("put {ino} back to the fork"),
+        Effect::Forget { .. } => "forget what was kept for a fork".to_string(),
     }
 }

@@ -163,6 +163,15 @@ pub(crate) fn open_dir(dir: &OwnedFd, path: &str) -> io::Result<OwnedFd> {
     Ok(rustix::fs::openat(dir, path, flags, Mode::empty())?)
 }
 
+/// There is a directory `name` in `dir`.
+pub(crate) fn make_dir(dir: &OwnedFd, name: &str) -> io::Result<()> {
+    // Nobody but us may look: it holds all mail once more.
+    match rustix::fs::mkdirat(dir, name, Mode::RWXU) {
+        Err(rustix::io::Errno::EXIST) => Ok(()),
+        result => Ok(result?),
+    }
+}
+
 /// Content, size, attributes and names of one file or directory.
 pub(crate) fn sync_all(fd: impl AsFd) -> io::Result<()> {
     Ok(rustix::fs::fsync(fd)?)

@@ -1,7 +1,8 @@
 //! The brick's directory: made, looked at, locked, opened.
 //!
 //! The mailboxes are plain files under their own names; everything else is in `.mboxfs/`: `superblock`, `lock`, `log/`,
-//! `snapshot/`, `ino/` (every file once more under its inode number), `lost/` (what was in the way and not ours).
+//! `snapshot/`, `ino/` (every file once more under its inode number), `lost/` (what was in the way and not ours), `fork/`
+//! (what files held at a fork).
 //!
 //! Promises: formatting is all or nothing and never removes anything that it did not make; one process has a directory
 //! open at a time, for as long as any part of [`Opened`] lives.
@@ -11,9 +12,9 @@
 use crate::{
     checkpoint::{Checkpointer, SNAPSHOT_DIR},
     error::StoreError,
-    files::{Files, INO_DIR, LOST_DIR, mark_root},
+    files::{FORK_DIR, Files, INO_DIR, LOST_DIR, mark_root},
     log::{Log, SEGMENT_BYTES},
-    medium::{DirMedium, Medium, open_dir, sync_all},
+    medium::{DirMedium, Medium, make_dir, open_dir, sync_all},
     recover::{Recovery, format_medium, recover_guarded},
     segment::LOG_DIR,
     superblock::{SUPERBLOCK, SuperblockWriter},
@@ -194,7 +195,7 @@ pub fn format_with(data: &Path, uuid: BrickUuid, options: &Options) -> Result<()
     make_dir(&root, HOME_DIR).map_err(io)?;
     let home = Arc::new(open_dir(&root, HOME_DIR).map_err(io)?);
     let _guard = lock(&home, data)?;
-    for dir in [LOG_DIR, SNAPSHOT_DIR, INO_DIR, LOST_DIR] {
+    for dir in [LOG_DIR, SNAPSHOT_DIR, INO_DIR, LOST_DIR, FORK_DIR] {
         make_dir(&home, dir).map_err(io)?;
     }
     for bucket in 0..=u8::MAX {
@@ -204,14 +205,6 @@ pub fn format_with(data: &Path, uuid: BrickUuid, options: &Options) -> Result<()
     sync_all(&*home).map_err(io)?;
     sync_all(&root).map_err(io)?;
     format_medium(&DirMedium::new(home), uuid, options)
-}
-
-fn make_dir(dir: &OwnedFd, name: &str) -> io::Result<()> {
-    // Nobody but us may look: it holds all mail once more.
-    match rustix::fs::mkdirat(dir, name, Mode::RWXU) {
-        Err(Errno::EXIST) => Ok(()),
-        result => Ok(result?),
-    }
 }
 
 fn lock(home: &OwnedFd, data: &Path) -> Result<Arc<OwnedFd>, StoreError> {

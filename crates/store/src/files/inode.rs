@@ -16,9 +16,17 @@ use std::{fs::File, io, os::unix::fs::FileExt};
 const XATTR_BYTES_MAX: usize = 64 << 10;
 
 impl Files {
-    fn open_ino(&self, ino: Ino, flags: OFlags) -> rustix::io::Result<OwnedFd> {
+    pub(super) fn open_ino(&self, ino: Ino, flags: OFlags) -> rustix::io::Result<OwnedFd> {
         let flags = flags | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
         rustix::fs::openat(&self.home, ino_path(ino), flags, Mode::RUSR | Mode::WUSR)
+    }
+
+    /// Reading is not to change the time of access; who does not own the file may not ask for that.
+    pub(super) fn open_to_read(&self, ino: Ino) -> rustix::io::Result<OwnedFd> {
+        match self.open_ino(ino, OFlags::RDONLY | OFlags::NOATIME) {
+            Err(Sys::PERM) => self.open_ino(ino, OFlags::RDONLY),
+            file => file,
+        }
     }
 
     /// Only root may give files away; a brick that another user runs keeps all files as his.
@@ -207,12 +215,7 @@ impl Files {
         if self.dirs.contains_key(&ino) {
             return Err(Errno::EISDIR);
         }
-        // Reading is not to change the time of access; who does not own the file may not ask for that.
-        let file = match self.open_ino(ino, OFlags::RDONLY | OFlags::NOATIME) {
-            Err(Sys::PERM) => self.open_ino(ino, OFlags::RDONLY),
-            file => file,
-        };
-        let file: File = file.map_err(errno)?.into();
+        let file: File = self.open_to_read(ino).map_err(errno)?.into();
         let size = file.metadata().map_err(|_| Errno::ESTALE)?.len();
         let want = size.saturating_sub(offset).min(u64::from(len));
         let mut buf = vec![0; usize::try_from(want).map_err(|_| Errno::EINVAL)?];
