@@ -3,8 +3,8 @@
 //! F1  A line is a separator if and only if Dovecot takes it for one (`mbox_from_parse`; measured with 2.3.19, on
 //!     the tables below and 30,000 random lines).
 //!     Neither an empty line before it nor a sensible date is needed; RFC 4155 would ask for both.
-//! F2  Only bytes of the line itself count, and the cost is at most its length. Dovecot's parser can run past the
-//!     line end into the next line, when the weekday is cut by it; that is not imitated.
+//! F2  Only the first `LINE_MAX` bytes of the line itself count, and the cost is at most that. Dovecot's parser can
+//!     run past the line end into the next line, when the weekday is cut by it; that is not imitated.
 //! F3  The time is the same on every machine: where the line names no zone, its clock is read as UTC. Postfix and
 //!     Dovecot write local time, so such a time is good for ordering messages, not for telling when one came.
 //!
@@ -14,6 +14,10 @@ use crate::line::{line_len, without_line_end};
 
 /// What every From_ line begins with, at the start of the line, in this case.
 pub const FROM: &[u8] = b"From ";
+
+/// Bytes of a line that are looked at: more than any sender that SMTP carries (256, RFC 5321, 4.5.3.1.3; Postfix takes
+/// lines of 2048), so that a scanner can read a file in pieces and still hold each From_ line.
+pub const LINE_MAX: usize = 4096;
 
 const SECONDS_PER_MINUTE: i64 = 60;
 const SECONDS_PER_HOUR: i64 = 60 * SECONDS_PER_MINUTE;
@@ -37,7 +41,7 @@ pub struct FromLine<'a> {
 /// anything may follow. None if the line is no separator.
 #[must_use]
 pub fn parse(bytes: &[u8]) -> Option<FromLine<'_>> {
-    let bytes = bytes.strip_prefix(FROM)?;
+    let bytes = bytes.get(..LINE_MAX).unwrap_or(bytes).strip_prefix(FROM)?;
     let line = without_line_end(bytes.get(..line_len(bytes))?); // F2
     let sender_len = sender_len(line)?;
     let (sender, rest) = line.split_at_checked(sender_len)?;

@@ -14,8 +14,8 @@
 use core::fmt;
 
 use crate::header::{Header, headers};
-use crate::line::{line_end_len, without_line_end};
-use crate::scan::Span;
+use crate::scan::{self, Span};
+use crate::source::{Source, Window};
 
 /// Headers which mail programs write for themselves, and which are left out (I1), in any case.
 pub const VOLATILE: [&str; 11] = [
@@ -53,71 +53,121 @@ pub enum Strength {
     Weak,
 }
 
-/// The identity of the message at `span` of the file `bytes`. Cost: two passes over its headers, one over its body.
+/// The identity of the message at `span` of the file `bytes`.
 #[must_use]
 pub fn identify(bytes: &[u8], span: &Span) -> (Identity, Strength) {
-    let block = span.headers(bytes);
+    let Ok(answer) = identify_in(&mut Window::new(bytes), span, |_| ());
+    answer
+}
+
+/// The identity of the message at `span` of the file under `window`. `raw` sees each byte of the message once, in order.
+pub(crate) fn identify_in<S: Source>(
+    window: &mut Window<S>,
+    span: &Span,
+    mut raw: impl FnMut(&[u8]),
+) -> Result<(Identity, Strength), S::Error> {
+    let block = scan::block(window, span.header_offset..span.body_offset)?;
     let named = headers(block).any(|header| is_one_of(&header, &NAMING) && !header.value.is_empty());
-    let mut hash = Normalised {
-        hasher: blake3::Hasher::new_derive_key(HASH_CONTEXT),
-    };
-    let strength = if named {
-        Strength::Strong
-    } else {
-        hash.line(span.from_line(bytes));
-        Strength::Weak
-    };
+    let mut hash = Normalised::new();
+    window.pieces(span.from_offset..span.header_offset, |piece| {
+        raw(piece);
+        if !named {
+            hash.text(piece);
+        }
+    })?;
+    if !named {
+        hash.line_end();
+    }
+    let block = scan::block(window, span.header_offset..span.body_offset)?;
+    raw(block);
     for header in headers(block).filter(|header| !is_one_of(header, &VOLATILE)) {
-        hash.line(header.raw);
+        hash.text(header.raw);
+        hash.line_end();
     }
     // The empty line, whether the message has one or is cut off before it. No line above is empty, so it tells headers
     // from body; and only strong messages have a naming header above it, so that no weak one comes to the same bytes.
-    hash.line(b"");
-    hash.text(without_trailing_line_ends(span.body(bytes)));
-    (Identity(*hash.hasher.finalize().as_bytes()), strength)
+    hash.line_end();
+    window.pieces(span.body_offset..span.end, |piece| {
+        raw(piece);
+        hash.text(piece);
+    })?;
+    let strength = if named { Strength::Strong } else { Strength::Weak };
+    Ok((hash.finish(), strength))
 }
 
 fn is_one_of(header: &Header<'_>, names: &[&str]) -> bool {
     names.iter().any(|name| header.is(name))
 }
 
-fn without_trailing_line_ends(mut body: &[u8]) -> &[u8] {
-    while body.last() == Some(&b'\n') {
-        body = without_line_end(body);
-    }
-    body
-}
-
-/// Hashes text with each CRLF turned into LF.
+/// Hashes text that comes in pieces, with each CRLF turned into LF, and without the line ends it ends with.
 struct Normalised {
     hasher: blake3::Hasher,
+    /// LFs at the end of what came; they count once something follows.
+    held_lf: u64,
+    /// A CR behind them, which counts unless LF follows.
+    held_cr: bool,
 }
 
 impl Normalised {
-    /// One or more lines; the last one ends with LF here even if it does not in the file.
-    fn line(&mut self, line: &[u8]) {
-        self.text(without_line_end(line));
-        self.hasher.update(b"\n");
+    fn new() -> Self {
+        Self {
+            hasher: blake3::Hasher::new_derive_key(HASH_CONTEXT),
+            held_lf: 0,
+            held_cr: false,
+        }
     }
 
     fn text(&mut self, mut text: &[u8]) {
+        if core::mem::take(&mut self.held_cr) && !text.starts_with(b"\n") {
+            if text.is_empty() {
+                self.held_cr = true;
+                return;
+            }
+            self.plain(b"\r");
+        }
         // Most text has no CR at all, and then is hashed in one piece.
-        let mut searched = 0;
-        while let Some(found) = text
-            .get(searched..)
-            .and_then(|rest| rest.iter().position(|&byte| byte == b'\r'))
-        {
-            let at = searched + found;
+        while text.contains(&b'\r') {
+            let at = text.iter().position(|&byte| byte == b'\r').unwrap_or_default();
             let (before, behind) = text.split_at_checked(at).unwrap_or((text, &[]));
-            if line_end_len(behind) > 0 {
-                self.hasher.update(before);
-                text = behind.get(1..).unwrap_or_default();
-                searched = 0;
-            } else {
-                searched = at + 1;
+            self.plain(before);
+            text = behind.get(1..).unwrap_or_default();
+            match text.first() {
+                None => self.held_cr = true,
+                Some(b'\n') => {}
+                Some(_) => self.plain(b"\r"),
             }
         }
-        self.hasher.update(text);
+        self.plain(text);
+    }
+
+    /// Text whose CRs are no line ends.
+    fn plain(&mut self, text: &[u8]) {
+        let lf = text.iter().rev().take_while(|&&byte| byte == b'\n').count();
+        let line = text.get(..text.len() - lf).unwrap_or_default();
+        if !line.is_empty() {
+            for _ in 0..self.held_lf {
+                self.hasher.update(b"\n");
+            }
+            self.held_lf = 0;
+            self.hasher.update(line);
+        }
+        self.held_lf += lf as u64;
+    }
+
+    /// What came ends with one LF, whether it did so by itself or not.
+    fn line_end(&mut self) {
+        if core::mem::take(&mut self.held_cr) {
+            self.plain(b"\r");
+        }
+        self.held_lf = 0;
+        self.hasher.update(b"\n");
+    }
+
+    fn finish(mut self) -> Identity {
+        if self.held_cr {
+            self.plain(b"\r");
+        }
+        Identity(*self.hasher.finalize().as_bytes())
     }
 }
 

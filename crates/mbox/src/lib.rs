@@ -26,3 +26,4 @@ pub mod header;
 pub mod identity;
 mod line;
 pub mod scan;
+pub mod source;

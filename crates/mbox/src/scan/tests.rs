@@ -117,7 +117,7 @@ fn junk_is_reported() {
         } else {
             file.len() - FROM.len()
         };
-        assert_eq!(scan.junk(), 0..junk_end, "{junk:?}");
+        assert_eq!(scan.junk(), 0..junk_end as u64, "{junk:?}");
         assert_eq!(scan.count(), messages, "{junk:?}");
     }
     assert_eq!(Scan::new(b"junk").junk(), 0..4);
