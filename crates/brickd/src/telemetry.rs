@@ -40,8 +40,20 @@ pub(crate) fn event(event: &Event) {
         Event::SessionExpired { session } => info!("session {} expired: its locks are gone", Short(*session)),
         Event::Diverged { common, here, there } => error!(
             "both bricks changed the volume while apart: common up to record {common}, then {here} here and {there} there; \
-             nothing is lost, each serves its own copy until they are merged"
+             nothing is lost, one of them merges now what the other one has"
         ),
+        Event::GivesUp { records } => info!("peer has merged the {records} records written here alone: following it now"),
+        Event::Merged {
+            objects,
+            mailboxes,
+            conflicts,
+        } => info!(
+            "merged what the peer changed: {objects} files and directories, {mailboxes} of them mailboxes changed on both \
+             sides, {conflicts} kept twice (see .mboxfs-conflict)"
+        ),
+        Event::MergeFailed { path, why } => {
+            error!("could not merge {path}: {why}; nothing is lost, it is tried again when the peer comes back");
+        }
         Event::Healed { records } => info!("peer has everything again: {records} records sent"),
         Event::Fenced { session } => debug!("session {} spoke of a lease that it does not hold", Short(*session)),
     }

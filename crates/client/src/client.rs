@@ -52,6 +52,8 @@ pub struct Client {
     /// Locks of this mount's own processes: true whatever lease is held (types C2).
     pub(crate) own_locks: BTreeMap<Ino, Vec<HeldLock>>,
     pub(crate) own_dots: BTreeMap<Group, Dotlock>,
+    /// Dotlocks that went with a session while their makers live: for each, one removal is without effect (I23).
+    pub(crate) lost_dots: BTreeMap<Group, Dotlock>,
     /// Inode numbers of dotlocks that the kernel may know.
     pub(crate) dot_groups: BTreeMap<Ino, Group>,
     pub(crate) dots_made: u32,
@@ -94,6 +96,7 @@ impl Client {
             names: BTreeMap::new(),
             own_locks: BTreeMap::new(),
             own_dots: BTreeMap::new(),
+            lost_dots: BTreeMap::new(),
             dot_groups: BTreeMap::new(),
             dots_made: 0,
             gone: BTreeMap::new(),

@@ -66,6 +66,7 @@ impl Client {
         if let Some(lease) = self.names.get_mut(&group) {
             lease.dot = Some(dot.clone());
         }
+        self.lost_dots.remove(&group);
         self.own_dots.insert(group, dot.clone());
         dot
     }
@@ -216,6 +217,13 @@ impl Client {
         out: &mut Vec<Output>,
     ) -> Done {
         let group = Group::of(dir, name);
+        // Its maker, or a helper of the same program as the maker was (MAIL.md 8.4).
+        let of_caller = |dot: &Dotlock| dot.pid == p.caller.pid || (dot.ppid > 1 && dot.ppid == p.caller.ppid);
+        if self.lost_dots.get(&group).is_some_and(of_caller) {
+            // Gone with its session; what stands there now is somebody else's (I23, L5).
+            self.lost_dots.remove(&group);
+            return Some(Ok(Answer::Empty));
+        }
         let state = self.want_name(id, p, &group, Mode::W, Intent::Unlock, out)?;
         if state.dot.is_none() {
             return Some(Err(Errno::ENOENT));

@@ -33,6 +33,8 @@ const SILENCE: Nanos = Nanos::from_millis(3000);
 /// Between two tries to return to the preferred brick, at first; doubled up to the most.
 const HOME: Nanos = Nanos::from_millis(300);
 const HOME_MAX: Nanos = Nanos::from_millis(60_000);
+/// Dotlocks remembered after their session ended.
+const LOST_DOTS_MAX: usize = 1000;
 /// The same file's watchers are not woken more often.
 const POKE: Nanos = Nanos::from_millis(300);
 
@@ -490,7 +492,10 @@ impl Client {
             dead += usize::from(handle.dead);
         }
         self.own_locks.clear();
-        self.own_dots.clear();
+        self.lost_dots.append(&mut self.own_dots);
+        while self.lost_dots.len() > LOST_DOTS_MAX {
+            self.lost_dots.pop_first();
+        }
         self.names.clear();
         self.requests.clear();
         self.wishes.clear();

@@ -1,0 +1,174 @@
+//! Two servers that lost each other, both went on, and become one again (law L8): what either side accepted is there,
+//! once, and what either side removed stays removed.
+
+#[allow(dead_code, reason = "each test program uses its own part of the rig")]
+mod common {
+    pub(crate) mod host;
+    pub(crate) mod image;
+    pub(crate) mod need;
+    pub(crate) mod pair;
+    pub(crate) mod wait;
+}
+
+use std::fs::{self, OpenOptions};
+use std::io::Write;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+use std::time::Duration;
+
+use common::host::Lab;
+use common::need::{Need, have};
+use common::pair::{Node, Pair};
+use common::wait::wait_for;
+
+const NEEDS: &[Need] = &[Need::Root, Need::Netns, Need::Loop, Need::Fuse];
+
+fn message(text: &str) -> String {
+    format!("From a@b  Mon Nov 23 12:00:00 2026\nMessage-ID: <{text}@test>\n\n{text}\n\n")
+}
+
+/// Appends messages, as a mailer that keeps to O_APPEND and fsync.
+fn deliver(node: &Node, name: &str, texts: &[&str]) {
+    let mut file = OpenOptions::new()
+        .append(true)
+        .create(true)
+        .open(node.seen(name))
+        .expect("the mailbox opens");
+    for text in texts {
+        file.write_all(message(text).as_bytes()).expect("it is written");
+    }
+    file.sync_all().expect("it is durable");
+}
+
+/// As a mail reader rewrites a mailbox: in place, then cut.
+fn rewrite(node: &Node, name: &str, content: &str) {
+    let mut file = OpenOptions::new().write(true).open(node.seen(name)).expect("it opens");
+    file.write_all(content.as_bytes()).expect("it is written");
+    file.set_len(content.len() as u64).expect("it is cut");
+    file.sync_all().expect("it is durable");
+}
+
+fn read(node: &Node, name: &str) -> String {
+    fs::read_to_string(node.seen(name)).unwrap_or_else(|e| panic!("{name} on {}: {e}", node.host.name()))
+}
+
+/// The texts of the messages, in order of the alphabet.
+fn texts(content: &str) -> Vec<&str> {
+    let mut found: Vec<&str> = content
+        .lines()
+        .filter_map(|l| l.strip_prefix("Message-ID: <")?.strip_suffix("@test>"))
+        .collect();
+    found.sort_unstable();
+    found
+}
+
+fn both(pair: &Pair) -> [&Node; 2] {
+    [&pair.one, &pair.two]
+}
+
+/// Everything in a directory of the volume, as it looks from a node: path, kind, mode, size.
+fn tree(node: &Node, dir: &str) -> Vec<String> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(node.seen(dir)).expect("readdir") {
+        let entry = entry.expect("entry");
+        let name = format!("{dir}/{}", entry.file_name().to_str().expect("ASCII"));
+        let meta = fs::symlink_metadata(entry.path()).expect("lstat");
+        let size = if meta.is_dir() { 0 } else { meta.len() };
+        found.push(format!("{name} {:o} {size}", meta.mode()));
+        if meta.is_dir() {
+            found.extend(tree(node, &name));
+        }
+    }
+    found.sort();
+    found
+}
+
+/// Both bricks hold the same plain files, as far as users see them.
+fn bricks_are_equal(pair: &Pair) {
+    wait_for("both bricks hold the same files", Duration::from_secs(10), || {
+        let list = |node: &Node| {
+            let find = "find . -path ./.mboxfs -prune -o -path ./lost+found -prune -o -printf '%p %y %m %U %G %l\\n' \
+                        -o -type f -print | sort; find . -path ./.mboxfs -prune -o -type f -print0 | sort -z | xargs -0 md5sum";
+            let brick = node.in_brick("").to_str().expect("ASCII").to_string();
+            node.host.run("sh", &["-c", &format!("cd {brick} && {find}")])
+        };
+        list(&pair.one) == list(&pair.two)
+    });
+}
+
+#[test]
+fn what_both_sides_did_is_merged() {
+    if !have("what_both_sides_did_is_merged", NEEDS) {
+        return;
+    }
+    let lab = Lab::new();
+    let pair = Pair::start(&lab);
+    let (one, two) = (&pair.one, &pair.two);
+    for name in ["alice", "bob", "carol", "dave", "erin"] {
+        deliver(one, name, &["1", "2", "3"]);
+    }
+    fs::write(one.seen("notes"), "common").expect("write");
+    fs::create_dir(one.seen("old")).expect("mkdir");
+    fs::write(one.seen("old/x"), "x").expect("write");
+    fs::write(one.seen("moved"), message("m")).expect("write");
+    let inode = fs::metadata(one.seen("bob")).expect("stat").ino();
+    lab.cut_link();
+
+    // Each side waits until it knows that it is alone, and goes on.
+    deliver(one, "alice", &["a1"]);
+    deliver(two, "bob", &["b1"]);
+    deliver(one, "bob", &["b2", "b3"]);
+    // An expunge on one side, a delivery on the other.
+    rewrite(two, "carol", &(message("1") + &message("3")));
+    deliver(one, "carol", &["c1"]);
+    // An expunge on one side only.
+    rewrite(two, "dave", &message("2"));
+    // A removed mailbox into which the other side delivers.
+    fs::remove_file(one.seen("erin")).expect("unlink");
+    deliver(two, "erin", &["e1"]);
+    // New on both sides, and new on one.
+    deliver(one, "frank", &["f1"]);
+    deliver(two, "frank", &["f2"]);
+    deliver(two, "grace", &["g1"]);
+    // No mailbox.
+    fs::write(one.seen("notes"), "from one").expect("write");
+    fs::write(two.seen("notes"), "from two!").expect("write");
+    // Names.
+    for node in [one, two] {
+        fs::create_dir(node.seen("dir")).expect("mkdir");
+        fs::write(node.seen(&format!("dir/{}", node.host.name())), "x").expect("write");
+    }
+    fs::remove_file(two.seen("old/x")).expect("unlink");
+    fs::remove_dir(two.seen("old")).expect("rmdir");
+    fs::rename(two.seen("moved"), two.seen("dir/moved")).expect("rename");
+    symlink("bob", two.seen("link")).expect("symlink");
+    fs::set_permissions(two.seen("alice"), fs::Permissions::from_mode(0o640)).expect("chmod");
+
+    lab.restore_link();
+    pair.wait_whole();
+    for node in both(&pair) {
+        let on = node.host.name();
+        assert_eq!(texts(&read(node, "alice")), ["1", "2", "3", "a1"], "{on}");
+        assert_eq!(fs::metadata(node.seen("alice")).expect("stat").mode() & 0o777, 0o640, "{on}");
+        assert_eq!(texts(&read(node, "bob")), ["1", "2", "3", "b1", "b2", "b3"], "{on}");
+        assert_eq!(fs::metadata(node.seen("bob")).expect("stat").ino(), inode, "L10 on {on}");
+        assert_eq!(texts(&read(node, "carol")), ["1", "3", "c1"], "{on}");
+        assert_eq!(texts(&read(node, "dave")), ["2"], "{on}");
+        assert_eq!(texts(&read(node, "erin")), ["e1"], "{on}");
+        assert_eq!(texts(&read(node, "frank")), ["f1", "f2"], "{on}");
+        assert_eq!(texts(&read(node, "grace")), ["g1"], "{on}");
+        let mut notes = vec![read(node, "notes")];
+        for entry in fs::read_dir(node.seen(".mboxfs-conflict")).expect("readdir") {
+            notes.push(fs::read_to_string(entry.expect("entry").path()).expect("read"));
+        }
+        notes.sort();
+        assert_eq!(notes, ["from one", "from two!"], "both are kept, on {on}");
+        assert_eq!(read(node, "dir/h1") + &read(node, "dir/h2"), "xx", "{on}");
+        assert_eq!(texts(&read(node, "dir/moved")), ["m"], "{on}");
+        assert!(!node.seen("moved").exists() && !node.seen("old").exists(), "{on}");
+        assert_eq!(fs::read_link(node.seen("link")).expect("readlink").to_str(), Some("bob"), "{on}");
+    }
+    assert_eq!(tree(one, "."), tree(two, "."));
+    bricks_are_equal(&pair);
+    deliver(one, "bob", &["later"]);
+    assert_eq!(texts(&read(two, "bob")).len(), 7);
+}
