@@ -148,9 +148,17 @@ fn what_both_sides_did_is_merged() {
     for node in both(&pair) {
         let on = node.host.name();
         assert_eq!(texts(&read(node, "alice")), ["1", "2", "3", "a1"], "{on}");
-        assert_eq!(fs::metadata(node.seen("alice")).expect("stat").mode() & 0o777, 0o640, "{on}");
+        assert_eq!(
+            fs::metadata(node.seen("alice")).expect("stat").mode() & 0o777,
+            0o640,
+            "{on}"
+        );
         assert_eq!(texts(&read(node, "bob")), ["1", "2", "3", "b1", "b2", "b3"], "{on}");
-        assert_eq!(fs::metadata(node.seen("bob")).expect("stat").ino(), inode, "L10 on {on}");
+        assert_eq!(
+            fs::metadata(node.seen("bob")).expect("stat").ino(),
+            inode,
+            "L10 on {on}"
+        );
         assert_eq!(texts(&read(node, "carol")), ["1", "3", "c1"], "{on}");
         assert_eq!(texts(&read(node, "dave")), ["2"], "{on}");
         assert_eq!(texts(&read(node, "erin")), ["e1"], "{on}");
@@ -165,7 +173,11 @@ fn what_both_sides_did_is_merged() {
         assert_eq!(read(node, "dir/h1") + &read(node, "dir/h2"), "xx", "{on}");
         assert_eq!(texts(&read(node, "dir/moved")), ["m"], "{on}");
         assert!(!node.seen("moved").exists() && !node.seen("old").exists(), "{on}");
-        assert_eq!(fs::read_link(node.seen("link")).expect("readlink").to_str(), Some("bob"), "{on}");
+        assert_eq!(
+            fs::read_link(node.seen("link")).expect("readlink").to_str(),
+            Some("bob"),
+            "{on}"
+        );
     }
     assert_eq!(tree(one, "."), tree(two, "."));
     bricks_are_equal(&pair);

@@ -100,6 +100,8 @@ pub struct Brick {
     pub(crate) fork: Option<Fork>,
     /// Merging what the peer has.
     pub(crate) heal: Option<Heal>,
+    /// When to try that again.
+    pub(crate) merge_at: Option<Nanos>,
 }
 
 /// What was admitted and may not be in what the disks last told of their room (L11): since the word before the last one,
@@ -190,6 +192,7 @@ impl Brick {
             stopping: false,
             fork: None,
             heal: None,
+            merge_at: None,
         };
         brick.boot(out);
         Ok(brick)

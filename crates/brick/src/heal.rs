@@ -29,7 +29,7 @@ use bytes::Bytes;
 use decide::{Both, Next};
 use gather::Gather;
 use mboxfs_types::{
-    Attr, Errno, Ino, Key, OpId, SessionId,
+    Attr, Errno, Ino, Key, Name, OpId, SessionId,
     call::{Op, Request},
     codec,
     disk::Look,
@@ -59,6 +59,7 @@ pub(crate) struct Heal {
     put_off: usize,
     /// Objects of the other line that are another inode here: made on both sides under one name.
     alias: BTreeMap<Ino, Ino>,
+    freed: BTreeMap<(Ino, Name), Ino>,
     step: Step,
     request: u64,
     pub(crate) total: usize,
@@ -71,19 +72,43 @@ pub(crate) struct Heal {
 enum Step {
     /// The list of changes.
     List,
-    /// An operation that waits for leases. `expect`: an inode that has to have this version then.
-    Leases {
-        ino: Option<Ino>,
-        version: Option<u64>,
-        expect: Option<(Ino, u64)>,
-        then: Option<Gather>,
-    },
+    /// All mounts to be out of the way of this.
+    Leases(Wish),
     /// A record, with this position.
     Record { n: u64, then: Option<Gather> },
     /// Indexes of a mailbox changed on both sides.
     Indexes(Indexes),
     /// Bytes.
     Bytes(Gather),
+}
+
+/// A record to be.
+#[derive(Debug)]
+struct Wish {
+    op: Op,
+    /// For what it makes.
+    ino: Option<Ino>,
+    /// Done with it.
+    also: Option<Op>,
+    /// The version there that is merged with it.
+    version: Option<u64>,
+    /// An inode that has to have this version then (Z3).
+    expect: Option<(Ino, u64)>,
+    /// What it is a part of.
+    then: Option<Gather>,
+}
+
+impl Wish {
+    const fn plain(op: Op, ino: Option<Ino>) -> Self {
+        Self {
+            op,
+            ino,
+            also: None,
+            version: None,
+            expect: None,
+            then: None,
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -105,6 +130,7 @@ impl Brick {
     /// This brick goes on; its peer yields and answers.
     pub(crate) fn begin_merge(&mut self, out: &mut Vec<Output>) {
         let common = self.sb.diverged.unwrap_or_default();
+        self.merge_at = None;
         self.heal = Some(Heal {
             common,
             ticket: 0,
@@ -113,6 +139,7 @@ impl Brick {
             tries: 0,
             put_off: 0,
             alias: BTreeMap::new(),
+            freed: BTreeMap::new(),
             step: Step::List,
             request: 0,
             total: 0,
@@ -163,6 +190,7 @@ impl Brick {
                     return self.stop_merge("the list of changes is malformed", out);
                 };
                 heal.total = list.len();
+                heal.freed = decide::freed(&list);
                 heal.todo = decide::in_order(list);
                 self.next_object(out);
             }
@@ -182,17 +210,26 @@ impl Brick {
                 }
                 self.gather_bytes(out);
             }
-            Step::Leases { .. } | Step::Record { .. } => {}
+            Step::Leases(_) | Step::Record { .. } => {}
         }
     }
 
-    /// Nothing is lost by this: both lines stay as they are. The next meeting of the two begins anew.
+    /// Nothing is lost by this: both lines stay as they are.
     fn stop_merge(&mut self, why: &'static str, out: &mut Vec<Output>) {
         let Some(heal) = self.heal.take() else { return };
         let path = heal.todo.front().map_or_else(String::new, |c| self.path_of(c));
         Self::event(Event::MergeFailed { path, why }, out);
         self.arbiter.remove(SessionId::HEAL);
         self.looks.forget_bricks();
+        self.merge_at = Some(self.clock.mono + limits::MERGE_RETRY);
+    }
+
+    /// What failed is tried again, as long as the peer waits for it.
+    pub(crate) fn tick_heal(&mut self, out: &mut Vec<Output>) {
+        if self.merge_at.is_some_and(|at| self.clock.mono >= at) {
+            self.merge_at = None;
+            self.begin_merge(out);
+        }
     }
 
     fn path_of(&self, change: &Change) -> String {
@@ -217,14 +254,14 @@ impl Brick {
             if heal.tries > TRIES_MAX {
                 return self.stop_merge("it keeps changing", out);
             }
-            let next = decide::next(
-                &self.state,
-                change,
-                &heal.alias,
-                heal.common,
-                heal.put_off > heal.todo.len(),
-            );
-            match next {
+            let look = decide::Look {
+                state: &self.state,
+                alias: &heal.alias,
+                freed: &heal.freed,
+                common: heal.common,
+                stuck: heal.put_off >= heal.todo.len(),
+            };
+            match decide::next(&look, change) {
                 Next::Done => {
                     heal.todo.pop_front();
                     (heal.tries, heal.put_off) = (0, 0);
@@ -236,12 +273,23 @@ impl Brick {
                     heal.todo.rotate_left(1);
                     heal.put_off += 1;
                     heal.tries = 0;
+                    if heal.put_off == heal.todo.len() {
+                        heal.todo = decide::in_order(core::mem::take(&mut heal.todo).into());
+                    }
                 }
                 Next::Conflict(op, ino) => {
                     heal.conflicts += u64::from(matches!(op, Op::Create { .. }));
-                    return self.request(op, ino, None, None, None, out);
+                    return self.request(Wish::plain(op, ino), out);
                 }
-                Next::Op(op, ino) => return self.request(op, ino, None, None, None, out),
+                Next::Op(op, ino) => return self.request(Wish::plain(op, ino), out),
+                Next::Again(op, ino) => {
+                    let emptied = decide::emptied(ino, self.clock.real);
+                    let wish = Wish {
+                        also: Some(emptied),
+                        ..Wish::plain(op, Some(ino))
+                    };
+                    return self.request(wish, out);
+                }
                 Next::Mark(version) => return self.mark(version, out),
                 Next::Take(take) => {
                     heal.step = Step::Bytes(Gather::new(take));
@@ -280,29 +328,16 @@ impl Brick {
     // ---- records
 
     /// Waits for all mounts to be out of the way, like any change.
-    fn request(
-        &mut self,
-        op: Op,
-        ino: Option<Ino>,
-        version: Option<u64>,
-        expect: Option<(Ino, u64)>,
-        then: Option<Gather>,
-        out: &mut Vec<Output>,
-    ) {
+    fn request(&mut self, wish: Wish, out: &mut Vec<Output>) {
         let Some(heal) = &mut self.heal else { return };
         heal.request += 1;
         heal.put_off = 0;
         let request = Request {
             seq: heal.request,
             acked: heal.request,
-            op,
+            op: wish.op.clone(),
         };
-        heal.step = Step::Leases {
-            ino,
-            version,
-            expect,
-            then,
-        };
+        heal.step = Step::Leases(wish);
         self.arbiter
             .want(SessionId::HEAL, crate::arbiter::Want::Change(request));
         self.pump(out);
@@ -315,24 +350,20 @@ impl Brick {
         let (Some(theirs), Some(heal)) = (front, wanted) else {
             return self.arbiter.executed(&keys);
         };
-        let Step::Leases {
-            ino,
-            version,
-            expect,
-            then,
-        } = core::mem::replace(&mut heal.step, Step::List)
-        else {
+        let Step::Leases(wish) = core::mem::replace(&mut heal.step, Step::List) else {
             return self.arbiter.executed(&keys);
         };
-        if expect.is_some_and(|(ino, v)| self.state.inode(ino).map(|i| i.version) != Ok(v)) {
+        let is = |(ino, version)| self.state.inode(ino).map(|i| i.version) == Ok(version);
+        if !wish.expect.is_none_or(is) {
             self.arbiter.executed(&keys);
             return self.next_object(out); // Z3
         }
         let body = Body::Merge {
             theirs,
-            version,
-            ops: vec![request.op],
+            version: wish.version,
+            ops: [Some(wish.op), wish.also].into_iter().flatten().collect(),
         };
+        let (ino, then) = (wish.ino, wish.then);
         let n = self.number_as(body, ino, out);
         let id = OpId {
             session: SessionId::HEAL,
@@ -429,7 +460,7 @@ impl Brick {
                 if let Some(heal) = &mut self.heal {
                     heal.conflicts += u64::from(matches!(op, Op::Create { .. }));
                 }
-                self.request(op, ino, None, None, None, out);
+                self.request(Wish::plain(op, ino), out);
             }
             Next::Take(take) => {
                 if let Some(heal) = &mut self.heal {
@@ -465,13 +496,26 @@ impl Brick {
                 heal.step = Step::Bytes(gather);
                 self.ask(Ask::Read { ino, offset, len }, out);
             }
-            gather::Wants::Stage(op) => self.request(op, None, None, None, Some(gather), out),
+            gather::Wants::Stage(op) => {
+                let wish = Wish {
+                    then: Some(gather),
+                    ..Wish::plain(op, None)
+                };
+                self.request(wish, out);
+            }
             gather::Wants::Commit(op) => {
-                let (expect, version) = (gather.expect(), gather.version());
-                self.request(op, None, version, Some(expect), None, out);
+                let wish = Wish {
+                    expect: Some(gather.expect()),
+                    version: gather.version(),
+                    ..Wish::plain(op, None)
+                };
+                self.request(wish, out);
             }
         }
     }
 }
 
 const _: () = assert!(limits::EXTENT_BYTES_MAX <= ANSWER_BYTES_MAX);
+
+#[cfg(test)]
+mod tests;

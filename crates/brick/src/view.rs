@@ -17,7 +17,7 @@ use crate::{
 };
 use alloc::vec::Vec;
 use mboxfs_types::{
-    BrickId, GenId, Nanos,
+    BrickId, GenId, Nanos, SessionId,
     admin::Status,
     call::View,
     disk::DiskOp,
@@ -233,7 +233,8 @@ impl Brick {
             Stand::Yielding { .. } => self.yield_in_vain(out),
             Stand::Waiting { .. } | Stand::GoingSolo | Stand::GivingUp => {}
         }
-        self.heal = None;
+        (self.heal, self.merge_at) = (None, None);
+        self.arbiter.remove(SessionId::HEAL);
         self.looks.forget_bricks();
     }
 
@@ -708,6 +709,7 @@ impl Brick {
             return;
         }
         self.tick_view(out);
+        self.tick_heal(out);
         self.tick_mounts(out);
     }
 

@@ -42,7 +42,9 @@ pub(crate) fn event(event: &Event) {
             "both bricks changed the volume while apart: common up to record {common}, then {here} here and {there} there; \
              nothing is lost, one of them merges now what the other one has"
         ),
-        Event::GivesUp { records } => info!("peer has merged the {records} records written here alone: following it now"),
+        Event::GivesUp { records } => {
+            info!("peer has merged the {records} records written here alone: following it now")
+        }
         Event::Merged {
             objects,
             mailboxes,
@@ -52,7 +54,7 @@ pub(crate) fn event(event: &Event) {
              sides, {conflicts} kept twice (see .mboxfs-conflict)"
         ),
         Event::MergeFailed { path, why } => {
-            error!("could not merge {path}: {why}; nothing is lost, it is tried again when the peer comes back");
+            error!("could not merge {path}: {why}; nothing is lost, it is tried again in a few seconds");
         }
         Event::Healed { records } => info!("peer has everything again: {records} records sent"),
         Event::Fenced { session } => debug!("session {} spoke of a lease that it does not hold", Short(*session)),

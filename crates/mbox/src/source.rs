@@ -143,7 +143,9 @@ impl<S: Source> Window<S> {
         let mut offset = range.start;
         while offset < range.end {
             let rest = self.at(offset, 1)?;
-            let len = usize::try_from(range.end - offset).unwrap_or(usize::MAX).min(rest.len());
+            let len = usize::try_from(range.end - offset)
+                .unwrap_or(usize::MAX)
+                .min(rest.len());
             let piece = rest.get(..len).unwrap_or_default();
             if piece.is_empty() {
                 break;

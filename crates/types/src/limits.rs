@@ -33,6 +33,9 @@ pub const LOCK_WAIT: Nanos = Nanos::from_millis(300);
 /// A dotlock is removed when its maker and that one's parent have been gone for this long.
 pub const DOTLOCK_ORPHAN: Nanos = Nanos::from_millis(2000);
 
+/// A merge that failed is tried again after this long.
+pub const MERGE_RETRY: Nanos = Nanos::from_millis(5000);
+
 /// The kernel keeps attributes of a leased inode at most this long unasked ...
 pub const ATTR_TTL: Nanos = Nanos::from_millis(500);
 /// ... and forgets them this long before the right to serve ends: an answer needs time to reach it.

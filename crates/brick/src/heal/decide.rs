@@ -39,6 +39,8 @@ pub(super) enum Next {
     Later,
     /// Do this; what it makes gets this number.
     Op(Op, Option<Ino>),
+    /// As `Op`, for a file that was removed here and changed there: it begins empty.
+    Again(Op, Ino),
     /// As `Op`, for a name or content that both sides gave.
     Conflict(Op, Option<Ino>),
     /// Remember that this version is merged.
@@ -62,40 +64,68 @@ pub(super) struct Both {
     pub(super) gone: bool,
 }
 
-/// Directories that are there, then files, then what is gone.
+/// Files that are gone make room for names, directories come before what is in them.
 pub(super) fn in_order(mut list: Vec<Change>) -> VecDeque<Change> {
-    let class = |c: &Change| match &c.now {
-        Some(n) if n.kind() == Kind::Dir => 0,
-        Some(_) => 1,
-        None if c.base.as_ref().is_some_and(|b| b.kind() != Kind::Dir) => 2,
-        None => 3,
+    let class = |c: &Change| match (&c.now, &c.base) {
+        (None, Some(base)) if base.kind() == Kind::Dir => 3,
+        (None, _) => 0,
+        (Some(now), _) if now.kind() == Kind::Dir => 1,
+        (Some(_), _) => 2,
     };
     list.sort_by_key(class); // stable: inodes ascend within a class
     list.into()
 }
 
-/// `stuck`: nothing could be done in a whole round; what has no directory goes to the conflict directory.
-pub(super) fn next(state: &State, c: &Change, alias: &BTreeMap<Ino, Ino>, common: u64, stuck: bool) -> Next {
-    let look = Look {
-        state,
-        alias,
-        common,
-        stuck,
-    };
+/// Names that were taken from something there, with what that was: they will be free here too, as a rule.
+pub(super) fn freed(list: &[Change]) -> BTreeMap<(Ino, Name), Ino> {
+    let mut freed = BTreeMap::new();
+    for change in list {
+        let (Some(base), now) = (&change.base, &change.now) else {
+            continue;
+        };
+        for name in &base.names {
+            if !now.as_ref().is_some_and(|n| n.names.contains(name)) {
+                freed.insert(name.clone(), change.ino);
+            }
+        }
+    }
+    freed
+}
+
+/// When nothing moves any more, what has no directory goes to the conflict directory, and names stay as they are here.
+pub(super) fn next(look: &Look<'_>, c: &Change) -> Next {
     match &c.now {
         Some(now) => look.next_there(c, now),
         None => look.next_gone(c),
     }
 }
 
-struct Look<'a> {
-    state: &'a State,
-    alias: &'a BTreeMap<Ino, Ino>,
-    common: u64,
-    stuck: bool,
+/// What a decision is made from.
+pub(super) struct Look<'a> {
+    /// As it is here.
+    pub(super) state: &'a State,
+    /// Inodes there that are others here.
+    pub(super) alias: &'a BTreeMap<Ino, Ino>,
+    /// See `freed`.
+    pub(super) freed: &'a BTreeMap<(Ino, Name), Ino>,
+    /// Last record that both lines share.
+    pub(super) common: u64,
+    /// Nothing could be done in a whole round.
+    pub(super) stuck: bool,
 }
 
 impl Look<'_> {
+    /// Who has the name here. Later: who has it will lose it.
+    fn holder(&self, dir: Ino, name: &Name) -> Result<Option<Ino>, Next> {
+        let holder = self.state.lookup(dir, name).ok().flatten();
+        let leaves = holder.is_some() && self.freed.get(&(dir, name.clone())).copied() == holder;
+        if leaves && !self.stuck {
+            Err(Next::Later)
+        } else {
+            Ok(holder)
+        }
+    }
+
     /// The inode here, if it has a name.
     fn here(&self, ino: Ino) -> Option<&Inode> {
         self.state.inode(ino).ok().filter(|i| i.orphan.is_none())
@@ -119,13 +149,14 @@ impl Look<'_> {
         if ino != c.ino {
             return self.content(c, now, ino, inode);
         }
-        if let Some(base) = &c.base {
-            if let Some(next) = self.names(ino, base, now) {
-                return next;
-            }
-            if let Some(set) = attrs(&base.attr, &now.attr, &inode.attr(ino)) {
-                return Next::Op(Op::SetAttr { ino, set }, None);
-            }
+        let old_names = c.base.as_ref().map_or(&[][..], |b| &b.names);
+        if let Some(next) = self.names(ino, old_names, now) {
+            return next;
+        }
+        // Of what was made there the directory here may have changed the group, or the bits.
+        let old = c.base.as_ref().map_or(inode.attr(ino), |b| b.attr);
+        if let Some(set) = attrs(&old, &now.attr, &inode.attr(ino)) {
+            return Next::Op(Op::SetAttr { ino, set }, None);
         }
         self.content(c, now, ino, inode)
     }
@@ -141,63 +172,68 @@ impl Look<'_> {
             return Ok(Next::Done);
         };
         let dir = self.dir(*dir)?;
-        let taken = self.state.lookup(dir, name).ok().flatten();
-        let Some(taken) = taken else {
-            return Ok(Next::Op(creation(now, dir, name.clone()), Some(c.ino)));
+        let Some(taken) = self.holder(dir, name)? else {
+            let op = creation(now, dir, name.clone());
+            return Ok(if c.base.is_some() {
+                Next::Again(op, c.ino)
+            } else {
+                Next::Op(op, Some(c.ino))
+            });
         };
         let other = self.state.inode(taken).map_err(|_| Next::Done)?;
         match (now.kind(), &other.data) {
             (Kind::Dir, Data::Dir { .. }) | (Kind::File, Data::File) => Ok(Next::Alias(taken)),
             (Kind::Symlink, Data::Symlink { target }) if *target == now.target => Ok(Next::Done),
             _ => {
-                let name = free_name(self.state, dir, name);
-                Ok(Next::Conflict(creation(now, dir, name), Some(c.ino)))
+                let op = creation(now, dir, free_name(self.state, dir, name));
+                Ok(if c.base.is_some() {
+                    Next::Again(op, c.ino)
+                } else {
+                    Next::Conflict(op, Some(c.ino))
+                })
             }
         }
     }
 
-    /// Names that it was given or that were taken from it there.
-    fn names(&self, ino: Ino, base: &Node, now: &Node) -> Option<Next> {
-        let is_here = |(dir, name): &&(Ino, Name)| self.state.lookup(*dir, name) == Ok(Some(ino));
-        let lost = base.names.iter().filter(|n| !now.names.contains(n)).find(is_here);
-        let added = now
-            .names
-            .iter()
-            .filter(|n| !base.names.contains(n))
-            .find_map(|(dir, name)| {
-                let dir = match self.dir(*dir) {
-                    Ok(dir) => dir,
-                    Err(next) => return Some(Err(next)),
-                };
-                match self.state.lookup(dir, name) {
-                    Ok(None) => Some(Ok((dir, name.clone()))),
-                    _ => None, // taken, by itself or by something else, which stays
+    /// Names that it was given or that were taken from it there. A name that something else has here stays with that.
+    fn names(&self, ino: Ino, old: &[(Ino, Name)], now: &Node) -> Option<Next> {
+        let removed: Vec<_> = old.iter().filter(|n| !now.names.contains(n)).collect();
+        let added: Vec<_> = now.names.iter().filter(|n| !old.contains(n)).collect();
+        let mut free = None;
+        for (dir, name) in &added {
+            let dir = match self.dir(*dir) {
+                Ok(dir) => dir,
+                Err(next) => return Some(next),
+            };
+            match self.holder(dir, name) {
+                Ok(None) => {
+                    free = Some((dir, name.clone()));
+                    break;
                 }
-            });
-        match (lost, added) {
-            (_, Some(Err(next))) => Some(next),
-            (Some((dir, name)), Some(Ok((to_dir, to_name)))) => Some(Next::Op(
-                Op::Rename {
-                    dir: *dir,
-                    name: name.clone(),
-                    to_dir,
-                    to_name,
-                    noreplace: true,
-                },
-                None,
-            )),
-            (None, Some(Ok((dir, name)))) if now.kind() != Kind::Dir => (self.here(ino)?.nlink
-                < base.attr.nlink.max(now.attr.nlink))
-            .then_some(Next::Op(Op::Link { ino, dir, name }, None)),
-            (Some((dir, name)), None) if self.here(ino)?.nlink > 1 && now.kind() != Kind::Dir => Some(Next::Op(
-                Op::Unlink {
-                    dir: *dir,
-                    name: name.clone(),
-                },
-                None,
-            )),
-            _ => None,
+                Ok(_) => {}
+                Err(next) => return Some(next),
+            }
         }
+        let is_here = |(dir, name): &&&(Ino, Name)| self.state.lookup(*dir, name) == Ok(Some(ino));
+        let lost = removed.iter().find(is_here).map(|(dir, name)| (*dir, name.clone()));
+        let op = match (lost, free) {
+            (Some((dir, name)), Some((to_dir, to_name))) => Op::Rename {
+                dir,
+                name,
+                to_dir,
+                to_name,
+                noreplace: true,
+            },
+            // Renamed on both sides: the name here stays. More names than before are more names here too.
+            (None, Some((dir, name))) if now.kind() != Kind::Dir && added.len() > removed.len() => {
+                Op::Link { ino, dir, name }
+            }
+            (Some((dir, name)), None) if now.kind() != Kind::Dir && self.here(ino)?.nlink > 1 => {
+                Op::Unlink { dir, name }
+            }
+            _ => return None,
+        };
+        Some(Next::Op(op, None))
     }
 
     fn content(&self, c: &Change, now: &Node, into: Ino, inode: &Inode) -> Next {
@@ -274,15 +310,29 @@ impl Look<'_> {
     }
 }
 
+/// What is left in a file that was removed, and is kept for the fork, is not in it any more.
+pub(super) const fn emptied(ino: Ino, mtime: Timestamp) -> Op {
+    Op::Commit {
+        ino,
+        staged: false,
+        cut: 0,
+        extents: Vec::new(),
+        size: 0,
+        mtime,
+        atime: None,
+    }
+}
+
 /// Attributes that only the other side changed.
 fn attrs(base: &Attr, theirs: &Attr, ours: &Attr) -> Option<SetAttr> {
     fn pick<T: PartialEq + Copy>(base: T, theirs: T, ours: T) -> Option<T> {
         (theirs != base && ours == base).then_some(theirs)
     }
     let is_dir = base.kind == Kind::Dir;
+    let has_mode = base.kind != Kind::Symlink;
     let only_times = base.version == theirs.version && base.version == ours.version && !is_dir;
     let set = SetAttr {
-        mode: pick(base.mode, theirs.mode, ours.mode),
+        mode: has_mode.then(|| pick(base.mode, theirs.mode, ours.mode)).flatten(),
         uid: pick(base.uid, theirs.uid, ours.uid),
         gid: pick(base.gid, theirs.gid, ours.gid),
         atime: None,
