@@ -18,7 +18,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("sim", &["client", "brick", "types"]),
 ];
 const PURE: &[(&str, &[&str])] = &[
-    ("mbox", &["blake3"]),
+    ("mbox", &["blake3", "crc32fast"]),
     ("types", &["bytes", "postcard", "serde"]),
     ("client", &["bytes"]),
     ("brick", &["bytes", "serde"]),

@@ -122,6 +122,28 @@ impl Letters {
         Self(self.0 | other.0)
     }
 
+    /// Three-way: of each letter what the side says that changed it since `base`. Without an ancestor the letters of
+    /// both, except that D (deleted), the only one that costs mail, needs both (MAIL.md 6.6).
+    #[must_use]
+    pub fn merge(base: Option<Self>, left: Self, right: Self) -> Self {
+        let (both, either) = (left.0 & right.0, left.0 | right.0);
+        // A letter on which the sides differ was changed by one of them, so it is the contrary of what it was.
+        Self(both | (either & !base.map_or(bit(b'D'), |base| base.0)))
+    }
+
+    /// As a number, for files and wires; see `from_bits`.
+    pub(crate) fn bits(self) -> u64 {
+        self.0
+    }
+
+    /// None if there is a bit that is no letter.
+    pub(crate) fn from_bits(bits: u64) -> Option<Self> {
+        let all = (b'A'..=b'Z')
+            .chain(b'a'..=b'z')
+            .fold(0, |all, letter| all | bit(letter));
+        (bits & !all == 0).then_some(Self(bits))
+    }
+
     /// All members in ASCII order.
     pub fn iter(self) -> impl Iterator<Item = u8> {
         (b'A'..=b'z').filter(move |&letter| self.contains(letter))
@@ -202,26 +224,64 @@ impl<'a> Metadata<'a> {
         let mut base_seen = false;
         for header in headers(block) {
             let value = header.value;
-            if header.is("Content-Length") {
-                meta.content_length = meta.content_length.or_else(|| content_length(value)); // H3
-            } else if header.is("Status") {
-                meta.status = meta.status.union(Letters::new(value));
-            } else if header.is("X-Status") {
-                meta.x_status = meta.x_status.union(Letters::new(value));
-            } else if header.is("X-UID") {
-                let uid = number(value)
-                    .and_then(|uid| u32::try_from(uid).ok())
-                    .filter(|&uid| uid > 0);
-                meta.uid = meta.uid.or(uid); // H3
-            } else if header.is("X-Keywords") {
-                meta.keywords.extend(words(value));
-            } else if let Some(base) = base(&header).filter(|_| !base_seen) {
-                base_seen = true; // H3
-                meta.base = Some(base).filter(|base| base.pseudo || meta.uid.is_none());
+            match kind(&header) {
+                Some(Kind::Length) => meta.content_length = meta.content_length.or_else(|| content_length(value)), // H3
+                Some(Kind::Status) => meta.status = meta.status.union(Letters::new(value)),
+                Some(Kind::XStatus) => meta.x_status = meta.x_status.union(Letters::new(value)),
+                Some(Kind::Uid) => {
+                    let uid = number(value)
+                        .and_then(|uid| u32::try_from(uid).ok())
+                        .filter(|&uid| uid > 0);
+                    meta.uid = meta.uid.or(uid); // H3
+                }
+                Some(Kind::Keywords) => meta.keywords.extend(words(value)),
+                Some(Kind::Base) => {
+                    if let Some(base) = base(&header).filter(|_| !base_seen) {
+                        base_seen = true; // H3
+                        meta.base = Some(base).filter(|base| base.pseudo || meta.uid.is_none());
+                    }
+                }
+                None => {}
             }
         }
         meta
     }
+}
+
+/// The headers that hold state, as far as it is understood.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Kind {
+    /// X-IMAPbase or X-IMAP.
+    Base,
+    Status,
+    XStatus,
+    Keywords,
+    Uid,
+    Length,
+}
+
+impl Kind {
+    pub(crate) const ALL: [Self; 6] = [
+        Self::Base,
+        Self::Status,
+        Self::XStatus,
+        Self::Keywords,
+        Self::Uid,
+        Self::Length,
+    ];
+}
+
+pub(crate) fn kind(header: &Header<'_>) -> Option<Kind> {
+    const NAMES: [(&str, Kind); 7] = [
+        ("Status", Kind::Status),
+        ("X-UID", Kind::Uid),
+        ("X-Status", Kind::XStatus),
+        ("Content-Length", Kind::Length),
+        ("X-Keywords", Kind::Keywords),
+        ("X-IMAPbase", Kind::Base),
+        ("X-IMAP", Kind::Base),
+    ];
+    NAMES.iter().find(|(name, _)| header.is(name)).map(|&(_, kind)| kind)
 }
 
 /// The first good Content-Length of a header block, for those who need nothing else.

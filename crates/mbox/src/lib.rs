@@ -21,9 +21,15 @@
 extern crate alloc;
 
 pub mod count;
+pub mod files;
 pub mod from_line;
 pub mod header;
 pub mod identity;
+pub mod index;
 mod line;
+pub mod manifest;
+pub mod merge;
+pub mod plan;
 pub mod scan;
 pub mod source;
+pub mod wire;
