@@ -10,7 +10,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("types", &[]),
     ("client", &["types"]),
     ("brick", &["types"]),
-    ("store", &["types"]),
+    ("store", &["types", "mbox"]),
     ("rpc", &["types"]),
     ("mount", &["client", "rpc", "types"]),
     ("brickd", &["brick", "store", "rpc", "types"]),

@@ -9,8 +9,9 @@
 //! F4  Paths are made of inode numbers and of names in open directories; no symbolic link is ever followed.
 //!
 //! Not here: syncing (`medium`, through `touched`), directories (`dirs`), inodes (`inode`), names (`names`), what belongs to
-//! a fork (`kept`).
+//! a fork (`kept`), which messages there are (`content`).
 
+mod content;
 mod dirs;
 mod inode;
 mod kept;
@@ -21,6 +22,7 @@ use crate::{
     medium::{DirMedium, open_dir},
     touched::{DIRS_MAX, SYNC_EACH_MAX, Touched},
 };
+pub use content::Content;
 use dirs::Spot;
 pub(crate) use kept::FORK_DIR;
 use kept::{Kept, Key};
@@ -35,7 +37,7 @@ use rustix::{fd::OwnedFd, fs::XattrFlags};
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt, io,
-    sync::Arc,
+    sync::{Arc, atomic::AtomicBool},
 };
 
 /// Directory of all inodes, in `.mboxfs`.
@@ -193,13 +195,16 @@ impl Files {
     /// Answers a question; sees every effect applied before.
     ///
     /// Errors: ESTALE if there is no such inode, or if it cannot be read; EISDIR, EINVAL, ENODATA as read(2) and
-    /// getxattr(2) say.
+    /// getxattr(2) say; of an index see [`Content::index`], which another thread can do.
     pub fn look(&mut self, look: &Look) -> Result<Seen, Errno> {
         match look {
             Look::Read { ino, offset, len } => self.read(*ino, *offset, *len).map(Seen::Data),
             Look::GetXattr { ino, name } => self.get_xattr(*ino, name).map(Seen::Data),
             Look::ListXattr { ino } => self.list_xattrs(*ino).map(Seen::Names),
-            Look::Index { .. } => Err(Errno::EOPNOTSUPP),
+            Look::Index { ino, base } => self
+                .content(*ino, *base)?
+                .index(&AtomicBool::new(false))
+                .map(Seen::Data),
         }
     }
 

@@ -5,6 +5,7 @@
 //! - [`Opened`], [`format`], [`inspect`]: the brick's directory
 //! - [`Log`]: records in order; durable when `append` returns
 //! - [`Files`]: effects on mailbox files, and looks at them; durable at the next checkpoint
+//! - [`Content`]: a file as it is or was at a fork, and the index of its messages
 //! - [`Checkpointer`]: makes files durable, then writes a snapshot
 //! - [`SuperblockWriter`]: the brick's memory of who it is
 //! - [`Medium`], [`recover`], [`LossyMedium`]: the same log, superblock and snapshots on a simulated disk
@@ -27,7 +28,7 @@ mod touched;
 
 pub use checkpoint::Checkpointer;
 pub use error::{LogError, StoreError};
-pub use files::Files;
+pub use files::{Content, Files};
 pub use log::{Log, SEGMENT_BYTES, SEGMENT_BYTES_MIN};
 pub use lossy::LossyMedium;
 pub use medium::{DirMedium, Medium};

@@ -4,15 +4,16 @@
 //! the fork. No checkpoint is taken after the fork, so a replay begins at or before it.
 #![allow(clippy::unwrap_used, reason = "helpers of tests, too")]
 
+use mboxfs_mbox::{index::Index, source::Source};
 use mboxfs_store::{Files, Opened, Options, format_with};
 use mboxfs_types::{
-    Ino, Kind, Name, Tag, Timestamp,
+    Errno, Ino, Kind, Name, Tag, Timestamp,
     call::Extent,
-    disk::{Effect, Look, Seen},
+    disk::{AtFork, Effect, Look, Seen},
     ids::BrickUuid,
 };
 use proptest::prelude::*;
-use std::{os::unix::fs::MetadataExt, path::Path};
+use std::{convert::Infallible, os::unix::fs::MetadataExt, path::Path, sync::atomic::AtomicBool};
 
 const OPTIONS: Options = Options {
     segment_bytes: 4096,
@@ -112,12 +113,22 @@ fn guarded(effect: Effect, old: u64) -> Vec<Effect> {
     }
 }
 
+fn index(files: &mut Files, base: Option<u64>) -> Result<Seen, Errno> {
+    let base = base.map(|size| AtFork { fork: FORK, size });
+    files.look(&Look::Index { ino: INO, base })
+}
+
+/// Holds a checksum of all bytes.
+fn index_of(bytes: &[u8]) -> Result<Seen, Errno> {
+    Ok(Seen::Data(Index::read(bytes).unwrap().encode().into()))
+}
+
 fn content(data: &Path, ino: Ino) -> Vec<u8> {
     std::fs::read(data.join(format!("m{ino}"))).unwrap()
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 12, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 8, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn a_file_goes_back_to_the_fork_from_anywhere_in_the_future(
@@ -148,6 +159,8 @@ proptest! {
             let from = from.index(fork + 1);
             seen = seen.max(from + upto.index(line.len() - from + 1));
             files.apply(&line[from..seen]).unwrap();
+            prop_assert!(index(&mut files, Some(at_fork.len() as u64)) == index_of(&at_fork));
+            prop_assert!(index(&mut files, None) == index_of(&content(dir.path(), INO)));
         }
         drop(files);
         files = open(dir.path());
@@ -259,10 +272,104 @@ fn what_was_kept_and_is_damaged_is_not_put_back() {
         .to_string();
     assert!(error.contains("is damaged"), "{error}");
     assert_eq!(content(dir.path(), INO), b"new");
+    assert_eq!(index(&mut files, Some(8)), Err(Errno::ENODATA));
     let read = Look::Read {
         ino: INO,
         offset: 0,
         len: 9,
     };
     assert_eq!(files.look(&read), Ok(Seen::Data("new".into())));
+}
+
+const LETTERS: &[u8] = b"From a@b Mon Nov 23 10:00:00 2026\nStatus: RO\nX-UID: 7\n\nhello\nFrom here on\n\n\
+    From c@d Mon Nov 23 11:00:00 2026\nContent-Length: 3\n\nhi\n\n";
+
+#[test]
+fn an_index_is_of_the_file_as_it_is_or_as_it_was_at_the_fork() {
+    let (_dir, mut files) = brick();
+    let size = LETTERS.len() as u64;
+    files
+        .apply(&[make(INO), write(INO, 0, text(0, LETTERS), size)])
+        .unwrap();
+    assert_eq!(index(&mut files, None), index_of(LETTERS));
+    // Flags, in the middle; then an expunge of all, a delivery, and nothing that was kept is taken for the present.
+    files
+        .apply(&[keep(INO, vec![(42, 44)]), write(INO, size, text(42, b"NN"), size)])
+        .unwrap();
+    files
+        .apply(&[keep(INO, vec![(0, size)]), write(INO, 0, text(0, b"From x@y"), 8)])
+        .unwrap();
+    assert_eq!(index(&mut files, Some(size)), index_of(LETTERS));
+    assert_eq!(index(&mut files, Some(0)), index_of(b""));
+    assert_eq!(index(&mut files, None), index_of(b"From x@y"));
+    assert_eq!(
+        index(&mut files, Some(size + 1)),
+        Err(Errno::ENODATA),
+        "no byte is made up"
+    );
+}
+
+#[test]
+fn an_index_of_what_is_no_file_is_refused() {
+    let (_dir, mut files) = brick();
+    assert_eq!(index(&mut files, None), Err(Errno::ESTALE));
+    assert_eq!(index(&mut files, Some(9)), Err(Errno::ESTALE));
+    let root = Look::Index {
+        ino: Ino::ROOT,
+        base: None,
+    };
+    assert_eq!(files.look(&root), Err(Errno::EISDIR));
+    files.apply(&[make(INO), write(INO, 0, text(0, b"x"), 1)]).unwrap();
+    let opened = files.content(INO, None).unwrap();
+    assert_eq!(
+        opened.index(&AtomicBool::new(true)),
+        Err(Errno::ESTALE),
+        "it was stopped"
+    );
+    // Opened before, read after.
+    let opened = files.content(INO, None).unwrap();
+    files.apply(&[write(INO, 1, text(1, LETTERS), 200)]).unwrap();
+    assert_eq!(
+        opened.index(&AtomicBool::new(false)).map(Seen::Data),
+        index_of(b"x"),
+        "nothing beyond the size of then"
+    );
+}
+
+/// Another file at each look.
+struct Changing {
+    dice: u64,
+    size: u64,
+}
+
+impl Source for Changing {
+    type Error = Infallible;
+
+    fn read_at(&mut self, offset: u64, buf: &mut [u8]) -> Result<usize, Infallible> {
+        let mut roll = |sides: usize| {
+            self.dice = self.dice.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            (self.dice >> 33) as usize % sides
+        };
+        let most = usize::try_from(self.size.saturating_sub(offset))
+            .unwrap()
+            .min(buf.len());
+        if most == 0 || roll(50) == 0 {
+            return Ok(0);
+        }
+        let len = roll(most.min(300)) + 1;
+        let shift = roll(LETTERS.len());
+        for (at, byte) in buf[..len].iter_mut().enumerate() {
+            *byte = LETTERS[(at + shift) % LETTERS.len()];
+        }
+        Ok(len)
+    }
+}
+
+proptest! {
+    /// A file may change while it is read (R1): the answer means nothing then, but there is one.
+    #[test]
+    fn a_file_that_changes_while_it_is_indexed_does_no_harm(dice in any::<u64>(), size in 0..20_000u64) {
+        let index = Index::read(Changing { dice, size }).unwrap();
+        let _ = index.encode();
+    }
 }

@@ -279,7 +279,7 @@ fn timestamps((atime, mtime): (Timestamp, Timestamp)) -> Timestamps {
 }
 
 /// What a mail program may see: never EIO (law L9).
-fn errno(error: Sys) -> Errno {
+pub(super) fn errno(error: Sys) -> Errno {
     match error {
         Sys::NODATA => Errno::ENODATA,
         Sys::LOOP => Errno::EINVAL, // read(2) of a symbolic link

@@ -163,6 +163,23 @@ fn scan<M: Medium>(
     Ok(end)
 }
 
+/// All entries that count, checked; `go_on` can end it.
+///
+/// Errors: rot; those of `go_on` and of the medium.
+pub(super) fn entries<M: Medium>(
+    medium: &M,
+    journal: &M::File,
+    key: Key,
+    go_on: impl Fn() -> io::Result<()>,
+) -> io::Result<Vec<Entry>> {
+    let mut entries = Vec::new();
+    scan(medium, journal, key, |entry, _| {
+        entries.push(entry);
+        go_on()
+    })?;
+    Ok(entries)
+}
+
 /// A journal that was read: what was not durable when it was opened is now (M4), so all of it may be believed.
 struct Journal<F> {
     file: F,
@@ -264,7 +281,8 @@ impl<M: Medium> Kept<M> {
         })
     }
 
-    fn file(&self, key: Key) -> io::Result<Option<M::File>> {
+    /// The journal, to be read; none if nothing was kept.
+    pub(super) fn file(&self, key: Key) -> io::Result<Option<M::File>> {
         match self.medium.open(&key.path()) {
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
             file => file.map(Some),
