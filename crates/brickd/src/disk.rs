@@ -1,4 +1,5 @@
-//! Three threads do what the brain wants of its disk: one for the log, one for the files, one for checkpoints.
+//! Four threads do what the brain wants of its disk: one for the log, one for the files, one for checkpoints, one that reads
+//! whole mailboxes (`index`).
 //!
 //! K1  Appends that wait share one write and one fdatasync; `Done::Appended` leaves after it returned (D3).
 //! K2  What failed is never tried again: the daemon ends ([`Fatal`]).
@@ -7,18 +8,22 @@
 //!
 //! Not here: bytes in files (`store`), what is asked for and why (`brick`).
 
+mod index;
+
 use crate::fatal::{Fatal, Guard};
+use index::IndexJob;
 use mboxfs_store::{Checkpointer, Files, Log, SuperblockWriter, Touched};
 use mboxfs_types::{
+    Errno,
     call::Op,
-    disk::{DiskOp, Done, Effect, Look, Superblock},
+    disk::{DiskOp, Done, Effect, Look, Seen, Superblock},
     record::{Body, Record},
 };
 use std::{
     io,
     sync::{
         Arc,
-        atomic::{AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
         mpsc::{Receiver, RecvTimeoutError, Sender, channel},
     },
     thread::{Builder, JoinHandle},
@@ -107,6 +112,8 @@ pub(crate) struct Disk {
     log_thread: JoinHandle<Log>,
     files_thread: JoinHandle<()>,
     checkpoint_thread: JoinHandle<()>,
+    index_thread: JoinHandle<()>,
+    halted: Arc<AtomicBool>,
 }
 
 /// What every thread has.
@@ -135,13 +142,16 @@ impl Disk {
         let (log, log_jobs) = channel();
         let (files, files_jobs) = channel();
         let (checkpoints, checkpoint_jobs) = channel();
+        let (indexes, index_jobs) = channel();
         let Parts {
             log: store_log,
             superblock,
             files: store_files,
             checkpointer,
         } = parts;
-        let (c1, c2, c3) = (common(), common(), common());
+        let (c1, c2, c3, c4) = (common(), common(), common(), common());
+        let halted = Arc::new(AtomicBool::new(false));
+        let stop = Arc::clone(&halted);
         let flushes = Arc::new(AtomicU64::new(0));
         let flushed = Arc::clone(&flushes);
         Ok(Self {
@@ -158,6 +168,7 @@ impl Disk {
                 FilesThread {
                     files: store_files,
                     checkpoints,
+                    indexes,
                     common: c2,
                 }
                 .run(&files_jobs);
@@ -165,6 +176,8 @@ impl Disk {
             checkpoint_thread: spawn("checkpoint", fatal, move || {
                 run_checkpoints(checkpointer, &checkpoint_jobs, &c3)
             })?,
+            index_thread: spawn("index", fatal, move || index::run(&index_jobs, &stop, &c4))?,
+            halted,
             log,
             files,
             load,
@@ -212,16 +225,19 @@ impl Disk {
         self.flushes.load(Ordering::Relaxed)
     }
 
-    /// Lets the threads finish what they were given and hands the log back. Blocks for as long as that takes.
+    /// Lets the threads finish what they were given, but for indexes, which nobody waits for any more, and hands the log
+    /// back. Blocks for as long as that takes.
     ///
     /// Errors: a thread panicked.
     pub(crate) fn halt(self) -> Result<Log, String> {
+        self.halted.store(true, Ordering::Relaxed);
         drop((self.log, self.files));
         let log = self.log_thread.join();
         let files = self.files_thread.join();
         let checkpoint = self.checkpoint_thread.join();
-        match (log, files, checkpoint) {
-            (Ok(log), Ok(()), Ok(())) => Ok(log),
+        let index = self.index_thread.join();
+        match (log, files, checkpoint, index) {
+            (Ok(log), Ok(()), Ok(()), Ok(())) => Ok(log),
             _ => Err("a disk thread panicked".to_string()),
         }
     }
@@ -318,6 +334,7 @@ impl LogThread {
 struct FilesThread {
     files: Files,
     checkpoints: Sender<CheckpointJob>,
+    indexes: Sender<IndexJob>,
     common: Common,
 }
 
@@ -355,9 +372,16 @@ impl FilesThread {
                     return false;
                 }
             }
+            FilesJob::Look {
+                ticket,
+                look: Look::Index { ino, base },
+            } => match self.files.content(ino, base) {
+                Ok(content) => drop(self.indexes.send(IndexJob { ticket, content })),
+                Err(errno) => self.answer(ticket, Err(errno)),
+            },
             FilesJob::Look { ticket, look } => {
                 let result = self.files.look(&look);
-                self.common.say(Done::Answer { ticket, result });
+                self.answer(ticket, result);
             }
             FilesJob::Checkpoint { n, snapshot } => {
                 let touched = self.files.take_touched();
@@ -365,6 +389,10 @@ impl FilesThread {
             }
         }
         true
+    }
+
+    fn answer(&self, ticket: u64, result: Result<Seen, Errno>) {
+        self.common.say(Done::Answer { ticket, result });
     }
 
     fn tell_space(&mut self) -> bool {
@@ -391,13 +419,18 @@ fn run_checkpoints(mut checkpointer: Checkpointer, jobs: &Receiver<CheckpointJob
 
 fn record_weight(record: &Record) -> usize {
     let data = match &record.body {
-        Body::Op {
-            op: Op::Stage { extents, .. } | Op::Commit { extents, .. },
-            ..
-        } => extents.iter().map(|e| e.data.len()).sum(),
+        Body::Op { op, .. } => op_weight(op),
+        Body::Merge { ops, .. } => ops.iter().map(op_weight).sum(),
         _ => 0,
     };
     JOB_BYTES + data
+}
+
+fn op_weight(op: &Op) -> usize {
+    match op {
+        Op::Stage { extents, .. } | Op::Commit { extents, .. } => extents.iter().map(|e| e.data.len()).sum(),
+        _ => 0,
+    }
 }
 
 fn effects_weight(effects: &[Effect]) -> usize {

@@ -2,7 +2,9 @@
 
 use super::*;
 use mboxfs_store::Opened;
-use mboxfs_types::{GenId, Ino, Kind, Name, Tag, Timestamp, call::Extent, disk::Seen, ids::BrickUuid, record::Members};
+use mboxfs_types::{
+    GenId, Ino, Kind, Name, Tag, Timestamp, call::Extent, disk::AtFork, disk::Seen, ids::BrickUuid, record::Members,
+};
 use tempfile::TempDir;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
@@ -155,6 +157,75 @@ fn a_look_sees_what_was_applied_before_it() {
     let result = Ok(Seen::Data(bytes::Bytes::from_static(b"me")));
     assert_eq!(world.next(), Done::Answer { ticket: 9, result }); // K3
     assert_eq!(world.disk.load.bytes.load(Ordering::SeqCst), 0);
+}
+
+fn index(ticket: u64, ino: Ino, base: Option<AtFork>) -> DiskOp {
+    let look = Look::Index { ino, base };
+    DiskOp::Look { ticket, look }
+}
+
+/// What one mailbox with this text comes to, asked of the store itself.
+fn index_of(text: &'static [u8]) -> Result<Seen, Errno> {
+    let data = tempfile::tempdir().unwrap();
+    mboxfs_store::format(data.path(), BrickUuid([1; 16])).unwrap();
+    let mut files = Opened::open(data.path()).unwrap().files;
+    files.apply(&make_and_write(Ino(5), "jane", text)).unwrap();
+    files.look(&Look::Index {
+        ino: Ino(5),
+        base: None,
+    })
+}
+
+#[test]
+fn indexes_are_of_the_file_and_of_the_fork_and_come_in_order() {
+    let (old, new): (&[u8], &[u8]) = (b"From a@b\n\nold\n", b"From a@b\n\nnew\n");
+    let (ino, size) = (Ino(5), old.len() as u64);
+    let keep = Effect::Keep {
+        fork: 9,
+        ino,
+        ranges: vec![(0, size)],
+    };
+    let mut world = World::new();
+    world.disk.submit(DiskOp::Apply(make_and_write(ino, "jane", old)));
+    world.disk.submit(DiskOp::Apply(vec![keep]));
+    world.disk.submit(DiskOp::Apply(make_and_write(ino, "jane", new)));
+    world.disk.submit(index(1, ino, None));
+    world.disk.submit(index(2, ino, Some(AtFork { fork: 9, size })));
+    let answer = |ticket, result| Done::Answer { ticket, result };
+    assert_eq!(world.next(), answer(1, index_of(new)));
+    assert_eq!(world.next(), answer(2, index_of(old)));
+    world.disk.submit(index(3, Ino(99), None));
+    assert_eq!(world.next(), answer(3, Err(Errno::ESTALE)));
+}
+
+#[test]
+fn an_index_that_takes_hours_holds_nobody_up() {
+    let huge = Effect::Write {
+        ino: Ino(6),
+        cut: 0,
+        extents: Vec::new(),
+        size: 1 << 40, // nothing of it is on the disk
+        mtime: Timestamp::default(),
+        atime: Timestamp::default(),
+        stamp: record(1).tag,
+    };
+    let mut world = World::new();
+    world.disk.submit(DiskOp::Apply(make_and_write(Ino(6), "huge", b"x")));
+    world.disk.submit(DiskOp::Apply(vec![huge]));
+    world.disk.submit(index(1, Ino(6), None));
+    world
+        .disk
+        .submit(DiskOp::Apply(make_and_write(Ino(5), "jane", b"mail")));
+    let look = Look::Read {
+        ino: Ino(5),
+        offset: 0,
+        len: 10,
+    };
+    world.disk.submit(DiskOp::Look { ticket: 2, look });
+    let result = Ok(Seen::Data(bytes::Bytes::from_static(b"mail")));
+    assert_eq!(world.next(), Done::Answer { ticket: 2, result });
+    // Nor the end of this life.
+    drop(world.disk.halt().unwrap());
 }
 
 #[test]
