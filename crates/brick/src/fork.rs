@@ -62,6 +62,11 @@ impl Fork {
         self.file(ino).map(|inode| inode.size)
     }
 
+    /// How often a file was written to since.
+    pub(crate) fn commits(&self, ino: Ino) -> u32 {
+        self.written.get(&ino).map_or(0, |w| w.commits)
+    }
+
     fn file(&self, ino: Ino) -> Option<&Inode> {
         self.base.inode(ino).ok().filter(|i| i.kind() == Kind::File)
     }

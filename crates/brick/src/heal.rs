@@ -436,8 +436,13 @@ impl Brick {
         let (Some(ours), Some(theirs), Some(base)) = (&i.ours, &i.theirs, &i.base) else {
             return;
         };
-        let base = both.base.then_some(base);
-        match mailbox::merge(base, ours, (!both.gone).then_some(theirs), change, self.me) {
+        let copies = mailbox::Copies {
+            base: both.base.then_some(base),
+            ours,
+            theirs: (!both.gone).then_some(theirs),
+            commits: self.fork.as_ref().map_or(0, |f| f.commits(both.into)),
+        };
+        match mailbox::merge(&copies, change, self.me, self.clock.real) {
             mailbox::Merged::Plan(plan) => {
                 heal.mailboxes += 1;
                 let take = decide::take_plan(&self.state, change, both, plan, self.clock.real);

@@ -4,10 +4,11 @@
 //! Not here: torn or rotten sectors, latency (the world delays the answers).
 
 use bytes::Bytes;
+use mboxfs_mbox::index::Index;
 use mboxfs_types::{
     Errno, Ino,
     call::Space,
-    disk::{DiskOp, Done, Effect, Look, Seen, Superblock},
+    disk::{AtFork, DiskOp, Done, Effect, Look, Seen, Superblock},
     record::Record,
 };
 use std::collections::BTreeMap;
@@ -123,7 +124,17 @@ impl Disk {
                 let to = (from + *len as usize).min(file.len());
                 Ok(Seen::Data(Bytes::copy_from_slice(&file[from..to])))
             }
-            Look::Index { .. } => Ok(Seen::Data(Bytes::new())),
+            Look::Index { ino, base } => {
+                let mut file = self.files.get(ino).cloned().unwrap_or_default();
+                if let Some(AtFork { fork, size }) = base {
+                    file.resize(*size as usize, 0);
+                    for (at, byte) in self.kept.get(&(*fork, *ino)).into_iter().flatten() {
+                        file[*at as usize] = *byte;
+                    }
+                }
+                let index = Index::read(file.as_slice()).map_err(|_| Errno::ESTALE)?;
+                Ok(Seen::Data(index.encode().into()))
+            }
             Look::GetXattr { .. } => Err(Errno::ENODATA),
             Look::ListXattr { .. } => Ok(Seen::Names(Vec::new())),
         }

@@ -217,6 +217,8 @@ impl Look<'_> {
         let is_here = |(dir, name): &&&(Ino, Name)| self.state.lookup(*dir, name) == Ok(Some(ino));
         let lost = removed.iter().find(is_here).map(|(dir, name)| (*dir, name.clone()));
         let op = match (lost, free) {
+            // Here it was moved into itself.
+            (_, Some((to_dir, _))) if now.kind() == Kind::Dir && self.state.is_below(to_dir, ino) => return None,
             (Some((dir, name)), Some((to_dir, to_name))) => Op::Rename {
                 dir,
                 name,

@@ -267,7 +267,7 @@ impl State {
     }
 
     /// Is `dir` the directory `ino` or below it? Moving a directory into itself is EINVAL (rename(2)).
-    fn is_below(&self, dir: Ino, ino: Ino) -> bool {
+    pub(crate) fn is_below(&self, dir: Ino, ino: Ino) -> bool {
         let mut at = dir;
         while at != Ino::ROOT {
             if at == ino {
