@@ -99,7 +99,9 @@ fn decode(slot: &[u8]) -> Slot {
     if format > limits::FORMAT_VERSION {
         return Slot::Newer { counter, format };
     }
-    codec::decode(body).map_or(Slot::Bad, |superblock| Slot::Good { counter, superblock })
+    // Bricks of before merges know of no `giving_up`, the last field: it is none there, which is a zero.
+    let superblock = codec::decode(body).or_else(|_| codec::decode(&[body, &[0]].concat()));
+    superblock.map_or(Slot::Bad, |superblock| Slot::Good { counter, superblock })
 }
 
 impl<M: Medium> SuperblockWriter<M> {
@@ -162,5 +164,30 @@ impl<M: Medium> SuperblockWriter<M> {
         self.medium.write_at(&self.file, offset(self.next), &bytes)?;
         self.failed = false;
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Options, format_medium, lossy::LossyMedium};
+    use mboxfs_types::ids::BrickUuid;
+
+    #[test]
+    fn a_superblock_of_before_merges_is_read() {
+        let medium = LossyMedium::new();
+        format_medium(&medium, BrickUuid([1; 16]), &Options::default()).unwrap();
+        let (superblock, _) = SuperblockWriter::open(medium.clone(), None).unwrap();
+        let mut slot = encode(7, &superblock).unwrap();
+        let body = slot.len() - 1;
+        assert_eq!(slot.pop(), Some(0), "giving_up, none");
+        slot[20..24].copy_from_slice(&u32::try_from(body - HEAD_BYTES).unwrap().to_le_bytes());
+        let crc = checksum(&slot[..24], &slot[HEAD_BYTES..]);
+        slot[24..28].copy_from_slice(&crc.to_le_bytes());
+        slot.resize(SLOT_BYTES, 0);
+        let file = medium.open(SUPERBLOCK).unwrap();
+        medium.append(&file, SLOT_BYTES as u64, &slot).unwrap();
+        let (old, writer) = SuperblockWriter::open(medium, None).unwrap();
+        assert_eq!((old, writer.counter), (superblock, 7));
     }
 }

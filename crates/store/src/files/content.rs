@@ -81,7 +81,7 @@ impl Files {
 }
 
 impl Content {
-    /// The index of its messages, as `mbox` encodes it. Takes about a second for each GB, and memory for its messages, not
+    /// The index of its messages, as `mbox` encodes it. Takes some seconds for each GB, and memory for its messages, not
     /// its bytes. Gives up soon after `stop` is set.
     ///
     /// Errors: ENODATA if what the file was at the fork is damaged or not there; EFBIG if it has more messages than `mbox`
