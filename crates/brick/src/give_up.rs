@@ -46,7 +46,8 @@ impl Brick {
         if !apart || self.sb.fork.is_none_or(|fork| fork > common) {
             return; // not from one common point: an operator has to say which one counts
         }
-        if line::leader(&self.hello(), theirs, common) != self.me {
+        let Some(said) = &self.peer.said else { return };
+        if line::leader(said, theirs, common) != self.me {
             self.yield_to(out);
         } else if matches!(self.stand, Stand::Solo { .. }) {
             self.begin_merge(out);

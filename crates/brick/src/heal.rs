@@ -22,7 +22,6 @@ use crate::{
 use alloc::{
     collections::{BTreeMap, BTreeSet, VecDeque},
     string::{String, ToString},
-    vec,
     vec::Vec,
 };
 use bytes::Bytes;

@@ -87,6 +87,8 @@ pub(crate) struct Rejoin {
 pub(crate) struct Peer {
     pub(crate) up: bool,
     pub(crate) hello: Option<Hello>,
+    /// What it was told: both must decide from the same two hellos (V1), and who is alone goes on numbering.
+    pub(crate) said: Option<Hello>,
     /// Last record that it reported durable in this view.
     pub(crate) durable: u64,
     /// We promised not to go on alone before this.
@@ -176,7 +178,7 @@ impl Brick {
         }
     }
 
-    pub(crate) fn hello(&self) -> Hello {
+    fn hello(&self) -> Hello {
         let changed = self
             .log
             .pending
@@ -207,7 +209,9 @@ impl Brick {
         self.peer.hello = None;
         self.peer.durable = 0;
         self.peer.early.clear();
-        out.push(Output::Peer(ToPeer::Hello(self.hello())));
+        let hello = self.hello();
+        self.peer.said = Some(hello.clone());
+        out.push(Output::Peer(ToPeer::Hello(hello)));
     }
 
     pub(crate) fn on_peer_lost(&mut self, out: &mut Vec<Output>) {

@@ -43,3 +43,61 @@ fn each_side_writes_to_its_own_mailboxes() {
         assert!(world.reloads > 0, "nobody gave up a line: the test tested nothing");
     }
 }
+
+#[test]
+fn both_sides_write_to_the_same_mailboxes() {
+    for seed in 1..=150 {
+        let world = apart_and_together(seed, true);
+        assert!(world.reloads > 0, "nobody gave up a line: the test tested nothing");
+    }
+}
+
+/// The link breaks again and again, also in the middle of a merge.
+#[test]
+fn the_link_breaks_while_they_merge() {
+    for seed in 1..=150 {
+        println!("seed {seed}");
+        let mut world = World::new(seed);
+        world.trace = std::env::var_os("SIM_TRACE").is_some();
+        let mut rng = Rng::new(seed + 9000);
+        world.run(200);
+        deliver(&mut world, &mut rng, 10, 3, true);
+        for _ in 0..4 {
+            world.partition();
+            deliver(&mut world, &mut rng, 10, 3, true);
+            world.run(1_500);
+            world.cut = false;
+            world.run(50 + rng.below(60));
+        }
+        deliver(&mut world, &mut rng, 10, 3, true);
+        world.settle(60_000);
+        world.audit();
+    }
+}
+
+/// Either brick, or both, die at any moment around a merge.
+#[test]
+fn bricks_die_while_they_merge() {
+    for seed in 1..=150 {
+        println!("seed {seed}");
+        let mut world = World::new(seed);
+        world.trace = std::env::var_os("SIM_TRACE").is_some();
+        let mut rng = Rng::new(seed + 10_000);
+        world.run(200);
+        deliver(&mut world, &mut rng, 10, 3, true);
+        world.partition();
+        deliver(&mut world, &mut rng, 20, 3, true);
+        world.run(3_000);
+        world.cut = false;
+        for _ in 0..3 {
+            world.run(50 + rng.below(60));
+            let victim = rng.below(2) as usize;
+            world.kill(victim);
+            world.restart_later(victim, rng.below(500));
+            world.run(rng.below(700));
+        }
+        deliver(&mut world, &mut rng, 10, 3, true);
+        world.settle(90_000);
+        world.audit();
+    }
+}
