@@ -59,6 +59,8 @@ pub struct Delivery {
     synced: bool,
     /// The create said EEXIST.
     exists: bool,
+    /// An fsync failed: nobody knows whether the message is there. It comes again, as Postfix's would.
+    pub unsure: bool,
 }
 
 impl Delivery {
@@ -73,6 +75,7 @@ impl Delivery {
             fh: None,
             synced: false,
             exists: false,
+            unsure: false,
         }
     }
 
@@ -132,6 +135,10 @@ impl Delivery {
             (Step::Write, Ok(_)) => Some(Step::Sync),
             (Step::Sync, Ok(_)) => {
                 self.synced = true;
+                Some(Step::Close)
+            }
+            (Step::Sync, Err(_)) => {
+                self.unsure = true;
                 Some(Step::Close)
             }
             (Step::Close, answer) => {
