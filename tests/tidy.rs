@@ -9,13 +9,13 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("mbox", &[]),
     ("types", &[]),
     ("client", &["types"]),
-    ("brick", &["types"]),
+    ("brick", &["types", "mbox"]),
     ("store", &["types", "mbox"]),
     ("rpc", &["types"]),
     ("mount", &["client", "rpc", "types"]),
     ("brickd", &["brick", "store", "rpc", "types"]),
     ("cli", &["rpc", "types"]),
-    ("sim", &["client", "brick", "types"]),
+    ("sim", &["client", "brick", "mbox", "types"]),
 ];
 const PURE: &[(&str, &[&str])] = &[
     ("mbox", &["blake3", "crc32fast"]),

@@ -16,6 +16,7 @@ use alloc::{
 };
 use mboxfs_types::{
     Ino, Kind, Name, Tag,
+    call::Op,
     disk::Effect,
     heal::{Change, Node},
 };
@@ -148,6 +149,26 @@ impl Fork {
             .filter(gone)
             .map(|ino| Effect::Free { ino })
             .collect()
+    }
+
+    /// Bytes that a commit would make the disk keep, at most (L11).
+    pub(crate) fn keeps(&self, op: &Op) -> u64 {
+        let Op::Commit {
+            ino,
+            cut,
+            extents,
+            size,
+            ..
+        } = op
+        else {
+            return 0;
+        };
+        let old = self.size_of(*ino).unwrap_or(0);
+        let extents = extents.iter().map(|e| (e.offset, e.offset + e.data.len() as u64));
+        overwritten(old, (*cut).min(*size), extents)
+            .iter()
+            .map(|(a, b)| b - a)
+            .sum()
     }
 
     /// What makes files that are as of `now`, or anywhere between it and the fork, as they were at the fork (K1).

@@ -61,7 +61,7 @@ pub(crate) struct Heal {
     freed: BTreeMap<(Ino, Name), Ino>,
     step: Step,
     request: u64,
-    pub(crate) total: usize,
+    total: usize,
     mailboxes: u64,
     conflicts: u64,
 }
@@ -116,13 +116,6 @@ struct Indexes {
     ours: Option<Bytes>,
     theirs: Option<Bytes>,
     base: Option<Bytes>,
-}
-
-impl Heal {
-    /// Objects that are dealt with.
-    pub(crate) fn done(&self) -> usize {
-        self.total - self.todo.len()
-    }
 }
 
 impl Brick {

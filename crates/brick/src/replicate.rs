@@ -95,7 +95,10 @@ impl Brick {
         );
         let need = match op {
             Op::Stage { extents, .. } => extents.iter().map(|e| e.data.len() as u64).sum(),
-            Op::Commit { ino, size, .. } => size.saturating_sub(self.state.inode(*ino).map_or(0, |i| i.size)),
+            Op::Commit { ino, size, .. } => {
+                let grows = size.saturating_sub(self.state.inode(*ino).map_or(0, |i| i.size));
+                grows + self.fork.as_ref().map_or(0, |f| f.keeps(op))
+            }
             _ if makes => 4096,
             _ => 0,
         };

@@ -430,20 +430,17 @@ pub(super) fn conflict(state: &State, c: &Change, both: Both, peer: BrickId) -> 
     };
     let known = now.names.first().map_or_else(|| name_of(b"unnamed"), |n| n.1.clone());
     let name = with_suffix(&known, &format!(".Brick{}.{version}", brick.index() + 1));
-    let kept = match state.lookup(dir, &name) {
-        Ok(Some(kept)) => kept,
-        _ => {
-            let (uid, gid) = (ours.uid, ours.gid);
-            let op = Op::Create {
-                dir,
-                name,
-                mode: 0o600,
-                uid,
-                gid,
-                excl: true,
-            };
-            return Next::Conflict(op, None);
-        }
+    let Ok(Some(kept)) = state.lookup(dir, &name) else {
+        let (uid, gid) = (ours.uid, ours.gid);
+        let op = Op::Create {
+            dir,
+            name,
+            mode: 0o600,
+            uid,
+            gid,
+            excl: true,
+        };
+        return Next::Conflict(op, None);
     };
     let there = state.inode(kept).map_or((0, 0), |i| (i.size, i.version));
     if there.0 != size {
