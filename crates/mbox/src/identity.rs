@@ -11,6 +11,7 @@
 //!
 //! Not here: what becomes of equal messages within one file. They are a multiset; whoever compares files counts them.
 
+use alloc::vec::Vec;
 use core::fmt;
 
 use crate::header::{Header, headers};
@@ -68,7 +69,7 @@ pub(crate) fn identify_in<S: Source>(
 ) -> Result<(Identity, Strength), S::Error> {
     let block = scan::block(window, span.header_offset..span.body_offset)?;
     let named = headers(block).any(|header| is_one_of(&header, &NAMING) && !header.value.is_empty());
-    let mut hash = Normalised::new();
+    let mut hash = Normalised::new(usize::try_from(span.end - span.from_offset).unwrap_or(GATHERED_LEN));
     window.pieces(span.from_offset..span.header_offset, |piece| {
         raw(piece);
         if !named {
@@ -99,9 +100,14 @@ fn is_one_of(header: &Header<'_>, names: &[&str]) -> bool {
     names.iter().any(|name| header.is(name))
 }
 
+/// Bytes that are gathered at most.
+const GATHERED_LEN: usize = 64 << 10;
+
 /// Hashes text that comes in pieces, with each CRLF turned into LF, and without the line ends it ends with.
 struct Normalised {
     hasher: blake3::Hasher,
+    /// Text on its way to the hasher, which is three times as fast on many kilobytes at once as on lines.
+    gathered: Vec<u8>,
     /// LFs at the end of what came; they count once something follows.
     held_lf: u64,
     /// A CR behind them, which counts unless LF follows.
@@ -109,9 +115,11 @@ struct Normalised {
 }
 
 impl Normalised {
-    fn new() -> Self {
+    /// `len`: bytes that will come, about.
+    fn new(len: usize) -> Self {
         Self {
             hasher: blake3::Hasher::new_derive_key(HASH_CONTEXT),
+            gathered: Vec::with_capacity(len.min(GATHERED_LEN)),
             held_lf: 0,
             held_cr: false,
         }
@@ -146,10 +154,10 @@ impl Normalised {
         let line = text.get(..text.len() - lf).unwrap_or_default();
         if !line.is_empty() {
             for _ in 0..self.held_lf {
-                self.hasher.update(b"\n");
+                self.put(b"\n");
             }
             self.held_lf = 0;
-            self.hasher.update(line);
+            self.put(line);
         }
         self.held_lf += lf as u64;
     }
@@ -160,13 +168,26 @@ impl Normalised {
             self.plain(b"\r");
         }
         self.held_lf = 0;
-        self.hasher.update(b"\n");
+        self.put(b"\n");
+    }
+
+    fn put(&mut self, text: &[u8]) {
+        if self.gathered.len() + text.len() > GATHERED_LEN {
+            self.hasher.update(&self.gathered);
+            self.gathered.clear();
+        }
+        if text.len() > GATHERED_LEN {
+            self.hasher.update(text);
+        } else {
+            self.gathered.extend_from_slice(text);
+        }
     }
 
     fn finish(mut self) -> Identity {
         if self.held_cr {
             self.plain(b"\r");
         }
+        self.hasher.update(&self.gathered);
         Identity(*self.hasher.finalize().as_bytes())
     }
 }

@@ -32,14 +32,23 @@ struct Told {
     last: u64,
     /// U1. No client of this side knows a UID above it.
     high: u64,
+    /// UIDs in its file, ascending.
+    used: Vec<u32>,
     /// Place of the first message to which Dovecot gives a new UID when it reads the file.
     unsettled_from: usize,
     /// That and the following messages are the only ones to have got new UIDs.
     foreseeable: bool,
 }
 
+/// Messages of the ancestor that had no UID in it.
+struct Unnumbered {
+    without_uid: u64,
+    /// Of these, those that the side has no more.
+    there_no_more: u64,
+}
+
 impl Told {
-    fn new(validity: u32, entries: &[&Entry], party: &Party<'_>, base: Option<&Numbering>, lost: u64) -> Self {
+    fn new(validity: u32, entries: &[&Entry], party: &Party<'_>, base: Option<&Numbering>, lost: Unnumbered) -> Self {
         let same = |numbering: &&Numbering| numbering.uid_validity == validity;
         let own = party.numbering.filter(same);
         let base = base.filter(same);
@@ -57,17 +66,21 @@ impl Told {
         let unsettled_from = entries.iter().take_while(settled).count();
         let unsettled = (entries.len() - unsettled_from) as u64;
         let known = last.max(base.map_or(0, |base| base.uid_last.into()));
-        let gone = party.gone + lost;
+        let gone = party.gone + lost.there_no_more;
+        let mut used: Vec<u32> = entries.iter().filter_map(|entry| trusted(entry, trusted_to)).collect();
+        used.sort_unstable();
         Self {
             trusted_to,
+            used,
             last: known,
             high: match (uses, party.observed) {
                 (false, _) => 0,
-                (true, false) => known,
+                // What was told before the ancestor was frozen need not be in it.
+                (true, false) => known + base.map_or(0, |_| lost.without_uid),
                 (true, true) => known + unsettled + gone,
             },
             unsettled_from,
-            foreseeable: uses && party.observed && gone == 0,
+            foreseeable: uses && gone == 0,
         }
     }
 
@@ -111,8 +124,14 @@ pub(super) fn number(
             items: items.map(|item| (item, 0)).collect(),
         };
     };
+    let without_uid = base.map_or(0, |base| {
+        base.entries.iter().filter(|entry| entry.uid.is_none()).count() as u64
+    });
     let told = [0, 1].map(|side| {
-        let lost = survivors.lost_without_uid[side];
+        let lost = Unnumbered {
+            without_uid,
+            there_no_more: survivors.lost_without_uid[side],
+        };
         Told::new(validity, &lists.sides[side], &parties[side], base_numbering, lost)
     });
     let base_uid = |item: &Item| {
@@ -164,7 +183,8 @@ fn kept(item: &Item, told: &[Told; 2], lists: &Lists<'_>, base_uid: Option<u32>)
     // The other side knows the message by this UID, or knows nothing by it.
     let other = &told[1 - side];
     let foreseen = item.sides[1 - side].is_some_and(|at| other.gives(uid, at));
-    let known = item.base.is_some() && base_uid == Some(uid);
+    // Unless it gave it to another one: an edit by hand leaves the X-UID, and the edited message has it now.
+    let known = item.base.is_some() && base_uid == Some(uid) && other.used.binary_search(&uid).is_err();
     (known || foreseen || u64::from(uid) > other.high).then_some(uid)
 }
 

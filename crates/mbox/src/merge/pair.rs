@@ -63,7 +63,8 @@ impl Survivors {
             };
             let mut group = [&[][..]; 3];
             for list in 0..3 {
-                let len = rest[list].partition_point(|&at| entries[list][at].identity == identity);
+                let same = |&&at: &&usize| entries[list][at].identity == identity;
+                let len = rest[list].iter().take_while(same).count();
                 (group[list], rest[list]) = rest[list].split_at(len);
             }
             match &lists.base {
@@ -149,9 +150,24 @@ fn of_sides(left: Option<usize>, right: Option<usize>) -> Item {
 
 /// Places in `entries`, by identity and then by place.
 fn by_identity(entries: &[&Entry]) -> Vec<usize> {
-    let mut sorted: Vec<usize> = (0..entries.len()).collect();
-    sorted.sort_unstable_by_key(|&at| (entries[at].identity, at));
-    sorted
+    // Most are told apart by eight bytes, which are at hand; the rest of an identity is far away in memory.
+    let first = |entry: &Entry| {
+        entry
+            .identity
+            .0
+            .first_chunk()
+            .map_or(0, |first| u64::from_be_bytes(*first))
+    };
+    let mut sorted: Vec<(u64, usize)> = entries
+        .iter()
+        .enumerate()
+        .map(|(at, entry)| (first(entry), at))
+        .collect();
+    sorted.sort_unstable_by(|one, other| {
+        let rest = || (entries[one.1].identity, one.1).cmp(&(entries[other.1].identity, other.1));
+        one.0.cmp(&other.0).then_with(rest)
+    });
+    sorted.into_iter().map(|(_, at)| at).collect()
 }
 
 /// Members of two lists, each in one pair or in none.

@@ -151,7 +151,7 @@ impl Mail {
 
     fn seconds(&self) -> u32 {
         if let Some((_, time)) = self.name.split_once('@') {
-            return time.parse().expect("a time");
+            return time.trim_end_matches('!').parse().expect("a time");
         }
         match self.name.get(..2) {
             Some("m1") => 1,
@@ -202,7 +202,7 @@ impl Mail {
         if name == "crlf" {
             text = text.replace('\n', "\r\n");
         }
-        if name.ends_with('!') {
+        if self.name.ends_with('!') {
             return text.trim_end_matches('\n').into();
         }
         text += if name == "crlf" { "\r\n" } else { "\n" };
