@@ -5,6 +5,7 @@
 mod common {
     pub(crate) mod host;
     pub(crate) mod image;
+    pub(crate) mod letters;
     pub(crate) mod need;
     pub(crate) mod pair;
     pub(crate) mod wait;
@@ -16,6 +17,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::time::Duration;
 
 use common::host::Lab;
+use common::letters::Letters;
 use common::need::{Need, have};
 use common::pair::{Node, Pair};
 use common::wait::wait_for;
@@ -183,4 +185,33 @@ fn what_both_sides_did_is_merged() {
     bricks_are_equal(&pair);
     deliver(one, "bob", &["later"]);
     assert_eq!(texts(&read(two, "bob")).len(), 7);
+}
+
+/// Writers on both hosts to the same mailboxes, through a partition and the merge behind it.
+#[test]
+fn a_partition_under_load() {
+    const FLOWS_MAX: Duration = Duration::from_secs(60);
+    if !have("a_partition_under_load", NEEDS) {
+        return;
+    }
+    let lab = Lab::new();
+    let pair = Pair::start(&lab);
+    let boxes = [("u1", "fcntl"), ("u2", "flock"), ("u3", "dotlock"), ("u4", "fcntl")];
+    let mut letters = Letters::new(pair.one.host.dir(), &boxes, 31);
+    (letters.later, letters.apart, letters.lines) = (true, true, 50);
+    for node in both(&pair).into_iter().cycle().take(4) {
+        letters.writer(node, None);
+    }
+    letters.wait_more(50, FLOWS_MAX);
+    for _ in 0..2 {
+        lab.cut_link();
+        letters.wait_more(200, FLOWS_MAX);
+        lab.restore_link();
+        pair.wait_whole();
+        letters.wait_more(50, FLOWS_MAX);
+    }
+    letters.stop();
+    pair.wait_whole();
+    letters.audit(&pair);
+    eprintln!("acknowledged {}", letters.acknowledged_count());
 }

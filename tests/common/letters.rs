@@ -37,6 +37,8 @@ pub(crate) struct Letters {
     pub(crate) lines: u32,
     /// Part of the messages that are committed by unlocking alone.
     pub(crate) unsynced: f64,
+    /// The hosts lose each other: what the one acknowledges the other one sees later.
+    pub(crate) apart: bool,
     processes: Vec<Process>,
 }
 
@@ -65,6 +67,7 @@ impl Letters {
             undo: false,
             lines: 200,
             unsynced: 0.0,
+            apart: false,
             processes: Vec::new(),
         }
     }
@@ -73,7 +76,7 @@ impl Letters {
         let tag = format!("{}{what}{}", host.name(), self.processes.len());
         let mut plan = json!({
             "boxes": self.boxes, "spool": spool, "ledger": self.ledger, "tag": tag, "lines": self.lines,
-            "later": self.later, "undo": self.undo, "unsynced": self.unsynced, "seed": format!("{} {tag}", self.seed),
+            "later": self.later, "apart": self.apart, "undo": self.undo, "unsynced": self.unsynced, "seed": format!("{} {tag}", self.seed),
         });
         if let Some(count) = count {
             plan["count"] = json!(count);
