@@ -120,11 +120,11 @@ impl Node {
                     self.mbox.keywords.push(word);
                 }
             }
+            // Dovecot knows messages by their headers, so an edited body keeps its UID.
             Op::Edit(number) => {
                 let name = &mut self.mbox.mails[at(number)].name;
                 if name.starts_with('n') && !name.contains('\'') {
                     name.insert(2, '\'');
-                    self.hidden[at(number)] = None;
                 }
             }
             // Who knows what a Dovecot makes of messages that change places before it has written their UIDs.
@@ -241,7 +241,10 @@ fn case() -> impl Strategy<Value = Case> {
         };
         base.live(&before);
         // What was told and is gone has to be on record when the ancestor is frozen: nobody counts before that.
-        let unnumbered = base.mbox.mails.iter().filter(|mail| mail.uid.is_none()).count() as u32;
+        let told = base.mbox.mails.iter().zip(&base.hidden);
+        let unnumbered = told
+            .filter(|(mail, hidden)| mail.uid.is_none() && hidden.is_some())
+            .count() as u32;
         if base.next > base.mbox.numbers.map_or(0, |(_, last)| last) + unnumbered + 1 {
             base.step(&Op::Number);
         }
