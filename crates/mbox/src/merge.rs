@@ -198,6 +198,7 @@ fn take(sides: &[Input<'_>; 2], side: Side, how: How) -> Plan {
     plan.junk[side.other() as usize] = other.junk_len;
     let lists = Lists {
         base: None,
+        base_uid_last: 0,
         sides: [entries(index), entries(other)],
         whole: [true; 2],
     };
@@ -239,6 +240,9 @@ fn merge(base: Option<&Manifest>, sides: &[Input<'_>; 2], now_seconds: u32) -> P
     let indexes = [0, 1].map(|side| sides[side].index.unwrap_or(&nothing));
     let lists = Lists {
         base: base.map(|base| base.entries.iter().collect()),
+        base_uid_last: base
+            .and_then(|base| base.numbering.as_ref())
+            .map_or(0, |base| base.uid_last),
         sides: [0, 1].map(|side| {
             let mut entries = entries(indexes[side]);
             entries.truncate(entries.len() - usize::from(sides[side].torn && !entries.is_empty()));

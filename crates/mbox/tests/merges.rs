@@ -65,6 +65,7 @@ struct Node {
     validity: Option<u32>,
     invents: u32,
     known: BTreeMap<u32, Identity>,
+    edited: BTreeSet<String>,
     observed: bool,
     appended: u64,
 }
@@ -77,9 +78,18 @@ impl Node {
     }
 
     fn step(&mut self, op: &Op) {
+        // What Dovecot made of messages that changed places cannot be seen any more once they are gone.
+        let renumbered = |(mail, hidden): (&Mail, &Option<u32>)| {
+            mail.uid.is_some() && hidden.is_some_and(|uid| mail.uid != Some(uid))
+        };
+        if matches!(op, Op::Expunge(_) | Op::Empty) && self.mbox.mails.iter().zip(&self.hidden).any(renumbered) {
+            self.step(&Op::Number);
+        }
         let len = self.mbox.mails.len();
         let at = |number: &u8| usize::from(*number) % len.max(1);
         match op {
+            // A mail that somebody edited in place does not come again: two messages of one UID, one after the other.
+            Op::Append(name, _) if self.edited.contains(&name_of(*name, 0)[..2]) => {}
             Op::Append(name, time) => {
                 if let Some(last) = self.mbox.mails.last_mut() {
                     last.name = last.name.replace('!', ""); // Whoever appends ends the line first.
@@ -124,6 +134,7 @@ impl Node {
             Op::Edit(number) => {
                 let name = &mut self.mbox.mails[at(number)].name;
                 if name.starts_with('n') && !name.contains('\'') {
+                    self.edited.insert(name[..2].to_owned());
                     name.insert(2, '\'');
                 }
             }

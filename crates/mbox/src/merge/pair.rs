@@ -27,6 +27,8 @@ impl Item {
 /// The messages to be compared.
 pub(super) struct Lists<'a> {
     pub(super) base: Option<Vec<&'a Entry>>,
+    /// 0 if it gave none.
+    pub(super) base_uid_last: u32,
     pub(super) sides: [Vec<&'a Entry>; 2],
     /// Does a message that is missing on this side count as removed there? Not if the file is damaged (Rule 0).
     pub(super) whole: [bool; 2],
@@ -39,7 +41,7 @@ pub(super) struct Survivors {
     pub(super) common: Vec<Item>,
     /// The others, in no order.
     pub(super) added: Vec<Item>,
-    /// Messages of each side that the ancestor has not.
+    /// Messages of each side that came since the ancestor. One that was edited by hand did not, though it is new.
     pub(super) new: [u64; 2],
     /// Messages of the ancestor which had no UID there, and are on this side no more.
     pub(super) lost_without_uid: [u64; 2],
@@ -92,7 +94,8 @@ impl Survivors {
                 let slot = slots.binary_search_by_key(&Some(c_at), |slot| slot.base);
                 slots[slot.expect("each pair holds a member of c")].sides[side] = Some(at);
             }
-            self.new[side] += pairs.right.len() as u64;
+            let came = |at: &&usize| lists.sides[side][**at].uid.is_none_or(|uid| uid > lists.base_uid_last);
+            self.new[side] += pairs.right.iter().filter(came).count() as u64;
             self.lost_without_uid[side] += pairs.left.iter().filter(|&&at| base[at].uid.is_none()).count() as u64;
             extra[side] = pairs.right;
         }
