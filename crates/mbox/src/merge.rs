@@ -19,7 +19,7 @@
 //! - an X-UID above the last UID of its own X-IMAPbase does not count. Dovecot gives such a message a new UID (MAIL.md
 //!   5.3), and a sender who writes `X-UID: 4294967295` could otherwise have every mailbox of the volume renumbered;
 //! - the bound of what a Dovecot may have told its clients counts all messages from the first one on whose X-UID it does
-//!   not accept, as Dovecot renumbers them all, and messages of the ancestor that had no UID and are gone;
+//!   not accept, as Dovecot renumbers them all, and messages of the ancestor that had no good one and are gone;
 //! - a message that has a UID on one side only keeps it only if the other side cannot know that UID as another message.
 //!   As a rule it does keep it, as both Dovecots give the next UIDs to the same messages in the same order;
 //! - if no side has an X-IMAPbase any more, the ancestor's counts: the Dovecots still have it in their indexes.
@@ -199,6 +199,7 @@ fn take(sides: &[Input<'_>; 2], side: Side, how: How) -> Plan {
     let lists = Lists {
         base: None,
         base_uid_last: 0,
+        base_settled: 0,
         sides: [entries(index), entries(other)],
         whole: [true; 2],
     };
@@ -238,11 +239,14 @@ fn entries(index: &Index) -> Vec<&Entry> {
 fn merge(base: Option<&Manifest>, sides: &[Input<'_>; 2], now_seconds: u32) -> Plan {
     let nothing = Index::default();
     let indexes = [0, 1].map(|side| sides[side].index.unwrap_or(&nothing));
+    let base_entries = base.map(|base| base.entries.iter().collect::<Vec<_>>());
+    let base_uid_last = base.and_then(|base| base.numbering.as_ref()).map(|base| base.uid_last);
     let lists = Lists {
-        base: base.map(|base| base.entries.iter().collect()),
-        base_uid_last: base
-            .and_then(|base| base.numbering.as_ref())
-            .map_or(0, |base| base.uid_last),
+        base_settled: base_entries
+            .as_ref()
+            .map_or(0, |entries| number::settled(entries, base_uid_last)),
+        base: base_entries,
+        base_uid_last: base_uid_last.unwrap_or(0),
         sides: [0, 1].map(|side| {
             let mut entries = entries(indexes[side]);
             entries.truncate(entries.len() - usize::from(sides[side].torn && !entries.is_empty()));

@@ -130,12 +130,20 @@ impl Node {
                     self.mbox.keywords.push(word);
                 }
             }
-            // Dovecot knows messages by their headers, so an edited body keeps its UID.
+            // Dovecot knows messages by their headers, so an edited body keeps its UID, and its clients do not notice.
             Op::Edit(number) => {
                 let name = &mut self.mbox.mails[at(number)].name;
                 if name.starts_with('n') && !name.contains('\'') {
                     self.edited.insert(name[..2].to_owned());
                     name.insert(2, '\'');
+                    let uid = self.hidden[at(number)].or(self.mbox.mails[at(number)].uid).unwrap_or(0);
+                    let edited = index(&self.mbox.render())
+                        .entries()
+                        .nth(at(number))
+                        .map(|entry| entry.identity);
+                    self.known
+                        .entry(uid)
+                        .and_modify(|known| *known = edited.expect("it is there"));
                 }
             }
             // Who knows what a Dovecot makes of messages that change places before it has written their UIDs.

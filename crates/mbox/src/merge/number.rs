@@ -40,15 +40,15 @@ struct Told {
     foreseeable: bool,
 }
 
-/// Messages of the ancestor that had no UID in it.
-struct Unnumbered {
-    without_uid: u64,
+/// Messages of the ancestor that had no good UID in it.
+struct Unsettled {
+    all: u64,
     /// Of these, those that the side has no more.
     there_no_more: u64,
 }
 
 impl Told {
-    fn new(validity: u32, entries: &[&Entry], party: &Party<'_>, base: Option<&Numbering>, lost: Unnumbered) -> Self {
+    fn new(validity: u32, entries: &[&Entry], party: &Party<'_>, base: Option<&Numbering>, lost: Unsettled) -> Self {
         let same = |numbering: &&Numbering| numbering.uid_validity == validity;
         let own = party.numbering.filter(same);
         let base = base.filter(same);
@@ -57,13 +57,7 @@ impl Told {
         let uses = own.is_some() || (party.numbering.is_none() && base.is_some());
         let trusted_to = own.map(|own| own.uid_last);
         let last = u64::from(own.or(base).map_or(0, |numbering| numbering.uid_last));
-        let mut previous = 0;
-        let settled = |entry: &&&Entry| {
-            let uid = trusted(entry, trusted_to).filter(|&uid| uid > previous);
-            previous = uid.unwrap_or(u32::MAX);
-            uid.is_some()
-        };
-        let unsettled_from = entries.iter().take_while(settled).count();
+        let unsettled_from = settled(entries, trusted_to);
         let unsettled = (entries.len() - unsettled_from) as u64;
         let known = last.max(base.map_or(0, |base| base.uid_last.into()));
         let gone = party.gone + lost.there_no_more;
@@ -76,7 +70,7 @@ impl Told {
             high: match (uses, party.observed) {
                 (false, _) => 0,
                 // What was told before the ancestor was frozen need not be in it.
-                (true, false) => known + base.map_or(0, |_| lost.without_uid),
+                (true, false) => known + base.map_or(0, |_| lost.all),
                 (true, true) => known + unsettled + gone,
             },
             unsettled_from,
@@ -93,6 +87,17 @@ impl Told {
         let nth = at.checked_sub(self.unsettled_from).filter(|_| self.foreseeable);
         nth.is_some_and(|nth| self.last + 1 + nth as u64 == u64::from(uid))
     }
+}
+
+/// How many messages from the first one on have UIDs that Dovecot takes as they are. It gives new ones to all others.
+pub(super) fn settled(entries: &[&Entry], trusted_to: Option<u32>) -> usize {
+    let mut previous = 0;
+    let ascends = |entry: &&&Entry| {
+        let uid = trusted(entry, trusted_to).filter(|&uid| uid > previous);
+        previous = uid.unwrap_or(u32::MAX);
+        uid.is_some()
+    };
+    entries.iter().take_while(ascends).count()
 }
 
 fn trusted(entry: &Entry, to: Option<u32>) -> Option<u32> {
@@ -124,13 +129,11 @@ pub(super) fn number(
             items: items.map(|item| (item, 0)).collect(),
         };
     };
-    let without_uid = base.map_or(0, |base| {
-        base.entries.iter().filter(|entry| entry.uid.is_none()).count() as u64
-    });
+    let unsettled = lists.base.as_ref().map_or(0, |base| base.len() - lists.base_settled) as u64;
     let told = [0, 1].map(|side| {
-        let lost = Unnumbered {
-            without_uid,
-            there_no_more: survivors.lost_without_uid[side],
+        let lost = Unsettled {
+            all: unsettled,
+            there_no_more: survivors.lost_unsettled[side],
         };
         Told::new(validity, &lists.sides[side], &parties[side], base_numbering, lost)
     });

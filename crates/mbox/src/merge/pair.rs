@@ -29,6 +29,8 @@ pub(super) struct Lists<'a> {
     pub(super) base: Option<Vec<&'a Entry>>,
     /// 0 if it gave none.
     pub(super) base_uid_last: u32,
+    /// Messages at the start of the ancestor whose UIDs Dovecot takes as they are.
+    pub(super) base_settled: usize,
     pub(super) sides: [Vec<&'a Entry>; 2],
     /// Does a message that is missing on this side count as removed there? Not if the file is damaged (Rule 0).
     pub(super) whole: [bool; 2],
@@ -43,8 +45,8 @@ pub(super) struct Survivors {
     pub(super) added: Vec<Item>,
     /// Messages of each side that came since the ancestor. One that was edited by hand did not, though it is new.
     pub(super) new: [u64; 2],
-    /// Messages of the ancestor which had no UID there, and are on this side no more.
-    pub(super) lost_without_uid: [u64; 2],
+    /// Messages of the ancestor which had no good UID there, and are on this side no more.
+    pub(super) lost_unsettled: [u64; 2],
 }
 
 impl Survivors {
@@ -96,7 +98,7 @@ impl Survivors {
             }
             let came = |at: &&usize| lists.sides[side][**at].uid.is_none_or(|uid| uid > lists.base_uid_last);
             self.new[side] += pairs.right.iter().filter(came).count() as u64;
-            self.lost_without_uid[side] += pairs.left.iter().filter(|&&at| base[at].uid.is_none()).count() as u64;
+            self.lost_unsettled[side] += pairs.left.iter().filter(|&&at| at >= lists.base_settled).count() as u64;
             extra[side] = pairs.right;
         }
         let mut halves = [Vec::new(), Vec::new()];
