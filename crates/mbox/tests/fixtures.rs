@@ -32,16 +32,20 @@ fn said(file: &[u8]) -> String {
 fn what_the_programs_wrote() {
     for (file, count, expected) in [
         (POSTFIX, 2, "postfix.1 postfix.2"),
-        (LDA, 4, "?"),
+        (LDA, 4, "postfix.1:1 postfix.2:2 lda.1:3 lda.2:4 L4"),
         // FETCH of the first one, STORE, EXPUNGE of the second one.
         (
             IMAP,
             3,
             "postfix.1:1/OR{Home} lda.1:3/AFO{Work} lda.2:4/O L4 K=Work,Home",
         ),
-        (MUTT, 3, "?"),
-        (S_NAIL, 2, "?"),
-        (PSEUDO, 0, "pseudo L4 K="),
+        (
+            MUTT,
+            3,
+            "postfix.1:1/FOR{Home} lda.1:3/AFO{Work} lda.2:4/AOR L4 K=Work,Home",
+        ),
+        (S_NAIL, 2, "postfix.1:1/FOR{Home} lda.2:4/AOR L4 K=Work,Home"),
+        (PSEUDO, 0, "pseudo L4"),
     ] {
         assert_eq!(said(file), expected);
         assert_eq!(well_formed(file), Ok(count), "{expected}");
@@ -65,7 +69,10 @@ fn messages_keep_their_names() {
 /// One side had the mail reader, the other one Dovecot: expunges of both, flags of both.
 #[test]
 fn they_merge() {
-    for (base, left, right, expected) in [(LDA, POSTFIX, LDA, "postfix.1 postfix.2"), (IMAP, MUTT, S_NAIL, "?")] {
+    for (base, left, right, expected) in [
+        (LDA, POSTFIX, LDA, "postfix.1 postfix.2"),
+        (IMAP, MUTT, S_NAIL, "postfix.1:1/FOR{Home} lda.2:4/AOR L4 K=Work,Home"),
+    ] {
         let [left_index, right_index] = [index(left), index(right)];
         let base = Manifest::of(&index(base));
         let inputs = [Input::new(Some(&left_index)), Input::new(Some(&right_index))];

@@ -66,6 +66,7 @@ struct Node {
     invents: u32,
     known: BTreeMap<u32, Identity>,
     edited: BTreeSet<String>,
+    swapped: bool,
     observed: bool,
     appended: u64,
 }
@@ -151,8 +152,11 @@ impl Node {
             Op::Swap(i, j) => {
                 self.mbox.mails.swap(at(i), at(j));
                 self.hidden.swap(at(i), at(j));
+                self.swapped = true;
                 self.observed = true;
             }
+            // What UIDs a Dovecot gave anew and wrote is gone with the file, and no brick has counted that.
+            Op::Empty if self.swapped => {}
             Op::Empty => {
                 self.mbox.mails.clear();
                 self.hidden.clear();

@@ -186,7 +186,8 @@ fn side_pairs(a: &[usize], b: &[usize], lists: &Lists<'_>) -> Pairs {
     pairs(a, b, |at| lists.sides[0][at].uid, |at| lists.sides[1][at].uid)
 }
 
-/// Pairs the members of two ascending lists: first those of equal UIDs, then in order as long as there are two.
+/// Pairs the members of two ascending lists: first those of equal UIDs and those of none, then in order as long as there
+/// are two.
 fn pairs(
     left: &[usize],
     right: &[usize],
@@ -210,10 +211,10 @@ fn pairs(
     let (a, b) = (by_uid(left, &left_uid), by_uid(right, &right_uid));
     let (mut i, mut j) = (0, 0);
     while let (Some(&(a_uid, a_at)), Some(&(b_uid, b_at))) = (a.get(i), b.get(j)) {
-        if a_uid == b_uid && a_uid.is_some() {
+        if a_uid == b_uid {
             found.both.push((a_at, b_at));
             (i, j) = (i + 1, j + 1);
-        } else if a_uid < b_uid || (a_uid.is_none() && b_uid.is_none()) {
+        } else if a_uid < b_uid {
             found.left.push(a_at);
             i += 1;
         } else {
