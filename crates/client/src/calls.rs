@@ -160,10 +160,10 @@ impl Client {
             Call::Flush { ino, fh, owner } => self.flush(id, p, ino, fh, owner, out),
             Call::Release { ino, fh, flock } => self.release(id, p, ino, fh, flock, out),
             Call::Fsync { ino, fh } => self.fsync(id, p, ino, fh, out),
-            Call::OpenDir { ino } => self.open_dir(ino),
+            Call::OpenDir { ino } => self.open_dir(id, ino),
             Call::ReadDir { ino, fh, offset } => self.read_dir(id, p, ino, fh, offset, out),
             Call::ReleaseDir { fh } => {
-                self.handles.remove(&fh);
+                self.close_handle(fh);
                 Some(Ok(Answer::Empty))
             }
             Call::StatFs | Call::GetXattr { .. } | Call::ListXattr { .. } => self.simple_query(id, p, out),
@@ -249,7 +249,7 @@ impl Client {
                 Err(Errno::ESTALE)
             };
             if let Call::Release { fh, .. } = p.call {
-                self.handles.remove(&fh);
+                self.close_handle(fh);
             }
             out.push(Output::Done { id, result });
         }

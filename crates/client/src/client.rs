@@ -7,8 +7,9 @@
 
 use crate::{
     cache::Cache,
-    calls::Pending,
+    calls::{Pending, Wait},
     input::{Call, CallId, Clock, Config, Fh, Input},
+    keep::Keep,
     lease::{NameLease, Node},
     link::{For, Link},
     output::{Event, Listed, Output},
@@ -38,6 +39,10 @@ pub(crate) struct Handle {
     pub(crate) kind: Kind,
     /// Its session ended under it while it held a lock or staged bytes: it never writes again (I15).
     pub(crate) dead: bool,
+    /// Bytes written through it are gone, and whoever wrote them was not told yet.
+    pub(crate) lost: bool,
+    /// The call that opened it.
+    pub(crate) by: CallId,
 }
 
 /// The brain.
@@ -74,6 +79,7 @@ pub struct Client {
     /// Attributes that the kernel may keep (`told`).
     pub(crate) told: BTreeMap<Ino, Attr>,
     pub(crate) changed: Vec<Ino>,
+    pub(crate) keep: Keep,
     pub(crate) shutdown: bool,
     pub(crate) finished: bool,
 }
@@ -114,6 +120,7 @@ impl Client {
             cache: Cache::default(),
             told: BTreeMap::new(),
             changed: Vec::new(),
+            keep: Keep::default(),
             shutdown: false,
             finished: false,
         }
@@ -127,10 +134,7 @@ impl Client {
                 call: Call::Forget { ino, count },
                 ..
             } => self.forget(ino, count),
-            Input::Call { id, caller, call } => {
-                self.calls.insert(id, Pending::new(caller, call, now.mono));
-                self.ready.push_back(id);
-            }
+            Input::Call { id, caller, call } => self.begin_call(id, Pending::new(caller, call, now.mono), out),
             Input::Interrupt(id) => self.interrupt(id, out),
             Input::Connected => self.on_connected(out),
             Input::Disconnected => self.on_disconnected(out),
@@ -143,6 +147,16 @@ impl Client {
         }
         self.settle(out);
         self.untell(out);
+    }
+
+    fn begin_call(&mut self, id: CallId, pending: Pending, out: &mut Vec<Output>) {
+        if let Some(pending) = self.inherited(id, pending, out) {
+            let waits = pending.wait != Wait::Nothing;
+            self.calls.insert(id, pending);
+            if !waits {
+                self.ready.push_back(id);
+            }
+        }
     }
 
     /// Runs what can run, answers recalls that can be answered, until nothing more follows.
@@ -160,6 +174,7 @@ impl Client {
     fn on_tick(&mut self, out: &mut Vec<Output>) {
         self.tick_link(out);
         self.tick_calls(out);
+        self.tick_keep();
         self.reap_dotlocks(out);
         self.shed_leases(out);
     }

@@ -26,6 +26,20 @@ pub(crate) struct Committing {
 }
 
 impl Client {
+    /// A former daemon sent this commit; its reply is awaited.
+    pub(crate) fn resume_commit(&mut self, ino: Ino) -> For {
+        let node = self.node(ino);
+        if node.staging.is_none() {
+            return For::Nobody;
+        }
+        node.committing = Some(Committing {
+            pieces: BTreeSet::new(),
+            commit: None,
+            failed: None,
+        });
+        For::Commit(ino)
+    }
+
     /// Begins to commit what is staged for `ino`. False if there is nothing to wait for.
     pub(crate) fn start_commit(&mut self, ino: Ino, out: &mut Vec<Output>) -> bool {
         let Some(node) = self.nodes.get_mut(&ino) else {
@@ -37,6 +51,7 @@ impl Client {
         let Some(staging) = &node.staging else { return false };
         if staging.is_clean() {
             node.staging = None;
+            self.keep_staged(ino);
             return false;
         }
         let (cut, extents) = staging.changes();
@@ -120,6 +135,7 @@ impl Client {
                     }
                     let old = self.nodes.get(&ino).and_then(|n| n.attr).map_or(0, |a| a.size);
                     self.cache.drop_range(ino, cut.min(old).min(staging.size), u64::MAX);
+                    self.keep_staged(ino);
                 }
                 self.absorb(&attrs);
                 Ok(())
@@ -148,9 +164,11 @@ impl Client {
             return;
         };
         self.changed(ino);
+        self.keep_staged(ino);
         for fh in staging.writers {
             if let Some(handle) = self.handles.get_mut(&fh) {
-                handle.dead = true;
+                (handle.dead, handle.lost) = (true, true);
+                self.keep_handle(fh);
             }
         }
     }

@@ -42,7 +42,15 @@ pub(crate) fn attr_of(dot: &Dotlock) -> Attr {
 
 impl Client {
     /// Under W of the group (O1): the dotlock of this name, if there is one.
-    pub(crate) fn make_dot(&mut self, p: &Pending, dir: Ino, name: &Name, mode: u32, ino: Option<Ino>) -> Dotlock {
+    pub(crate) fn make_dot(
+        &mut self,
+        id: CallId,
+        p: &Pending,
+        dir: Ino,
+        name: &Name,
+        mode: u32,
+        ino: Option<Ino>,
+    ) -> Dotlock {
         let group = Group::of(dir, name);
         self.dots_made += 1;
         // Above every inode number that a brick makes: those have bit 62 clear for 2^30 process starts.
@@ -67,12 +75,14 @@ impl Client {
             lease.dot = Some(dot.clone());
         }
         self.lost_dots.remove(&group);
-        self.own_dots.insert(group, dot.clone());
+        self.own_dots.insert(group.clone(), dot.clone());
+        self.keep_dot(&group, id);
         dot
     }
 
-    fn remove_dot(&mut self, group: &Group) {
+    fn remove_dot(&mut self, id: CallId, group: &Group) {
         if let Some(dot) = self.own_dots.remove(group) {
+            self.keep_dot(group, id);
             self.changed(dot.ino); // nlink, if it was made by link(2)
         }
         if let Some(lease) = self.names.get_mut(group) {
@@ -89,6 +99,9 @@ impl Client {
         group: &Group,
         out: &mut Vec<Output>,
     ) -> Option<Result<(), Errno>> {
+        if self.made_by(id, group) {
+            return Some(Ok(())); // by a former daemon, which could not say so any more
+        }
         let state = self.want_name(id, p, group, Mode::W, Intent::Excl, out)?;
         match state.dot {
             None => Some(Ok(())),
@@ -165,14 +178,15 @@ impl Client {
     ) -> Done {
         let group = Group::of(dir, name);
         let dot = match self.dot_free(id, p, &group, out)? {
-            Ok(()) => self.make_dot(p, dir, name, mode, None),
+            Ok(()) if self.made_by(id, &group) => self.own_dots[&group].clone(),
+            Ok(()) => self.make_dot(id, p, dir, name, mode, None),
             Err(errno) if excl => return Some(Err(errno)),
             Err(errno) => match self.own_dots.get(&group) {
                 Some(dot) => dot.clone(),
                 None => return Some(Err(errno)),
             },
         };
-        let fh = self.new_handle(dot.ino, Kind::Dot(group));
+        let fh = self.new_handle(id, dot.ino, Kind::Dot(group));
         Some(Ok(Answer::Created {
             attr: attr_of(&dot),
             fh,
@@ -199,7 +213,9 @@ impl Client {
             return Some(Err(errno));
         }
         let attr = self.want_inode(id, p, ino, Mode::R, Intent::Read, out)?;
-        self.make_dot(p, dir, name, attr.mode, Some(ino));
+        if !self.made_by(id, &group) {
+            self.make_dot(id, p, dir, name, attr.mode, Some(ino));
+        }
         // link(2) shows nlink 2 at once: mutt, s-nail and liblockfile look (R6).
         Some(Ok(Answer::Entry {
             attr: self.shown(attr),
@@ -228,7 +244,7 @@ impl Client {
         if state.dot.is_none() {
             return Some(Err(Errno::ENOENT));
         }
-        self.remove_dot(&group);
+        self.remove_dot(id, &group);
         Some(Ok(Answer::Empty))
     }
 
@@ -244,7 +260,7 @@ impl Client {
         let group = Group::of(from.0, from.1);
         if let Some(reply) = p.reply.take() {
             return Some(reply.map(|attrs| {
-                self.remove_dot(&group);
+                self.remove_dot(id, &group);
                 self.name_is(to.0, to.1, attrs.first().map(|a| a.ino));
                 Answer::Empty
             }));
@@ -310,6 +326,7 @@ impl Client {
         if let Some(lease) = self.names.get_mut(group) {
             lease.dot = Some(dot.clone());
         }
+        self.keep_dot(group, CallId(0));
         Ok(attr_of(&dot))
     }
 
@@ -349,8 +366,17 @@ impl Client {
 
     /// O2: the maker was killed by a signal.
     pub(crate) fn disown_dots(&mut self, pid: u32) {
-        for dot in self.own_dots.values_mut().filter(|d| d.pid == pid) {
-            dot.ppid = 0;
+        let disowned: Vec<Group> = self
+            .own_dots
+            .iter_mut()
+            .filter(|(_, d)| d.pid == pid)
+            .map(|(group, dot)| {
+                dot.ppid = 0;
+                group.clone()
+            })
+            .collect();
+        for group in disowned {
+            self.keep_dot(&group, CallId(0));
         }
     }
 
@@ -367,7 +393,7 @@ impl Client {
             .collect();
         for (group, name, pid) in dead {
             Self::event(Event::DotlockReaped { name, pid }, out);
-            self.remove_dot(&group);
+            self.remove_dot(CallId(0), &group);
             // Under another mount's lease the entry would live on: ask for it, which takes it out (`lease::install`).
             if self.names.get(&group).is_none_or(|l| l.held.mode < Mode::W) {
                 self.reap_elsewhere(&group, out);

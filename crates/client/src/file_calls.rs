@@ -20,7 +20,8 @@ use alloc::{vec, vec::Vec};
 use bytes::Bytes;
 use mboxfs_types::{
     Attr, Errno, Ino, LockKind, Nanos, Owner, Timestamp,
-    call::{Found, Intent, Mode, Op, Query, SetAttr},
+    call::{Extent, Found, Intent, Mode, Op, Query, SetAttr},
+    kept::Kept,
     limits,
 };
 
@@ -56,11 +57,12 @@ impl Client {
         out: &mut Vec<Output>,
     ) -> Done {
         if let Some(group) = self.dot_groups.get(&ino).cloned() {
-            let fh = self.new_handle(ino, Kind::Dot(group));
+            let fh = self.new_handle(id, ino, Kind::Dot(group));
             return Some(Ok(Answer::Opened { fh, dotlock: true }));
         }
         self.want_inode(id, p, ino, Mode::R, Intent::Read, out)?;
         let fh = self.new_handle(
+            id,
             ino,
             Kind::File {
                 append: flags.append,
@@ -70,14 +72,42 @@ impl Client {
         Some(Ok(Answer::Opened { fh, dotlock: false }))
     }
 
-    pub(crate) fn new_handle(&mut self, ino: Ino, kind: Kind) -> Fh {
+    pub(crate) fn new_handle(&mut self, by: CallId, ino: Ino, kind: Kind) -> Fh {
         self.next_fh += 1;
         let fh = Fh(self.next_fh);
         if matches!(kind, Kind::File { .. }) {
             self.node(ino).opens += 1;
         }
-        self.handles.insert(fh, Handle { ino, kind, dead: false });
+        let handle = Handle {
+            ino,
+            kind,
+            dead: false,
+            lost: false,
+            by,
+        };
+        self.handles.insert(fh, handle);
+        self.keep_handle(fh);
         fh
+    }
+
+    /// Forgets a handle; if it was on a file, which one.
+    pub(crate) fn close_handle(&mut self, fh: Fh) -> Option<Ino> {
+        let handle = self.handles.remove(&fh)?;
+        self.keep(Kept::Closed { fh: fh.0 });
+        let Kind::File { .. } = handle.kind else { return None };
+        let node = self.node(handle.ino);
+        node.opens = node.opens.saturating_sub(1);
+        Some(handle.ino)
+    }
+
+    /// A handle whose bytes are gone says so once: to a write or fsync each time, to an unlock or close if none of those
+    /// came before (L1: what an unlock or close acknowledges is durable).
+    pub(crate) fn tell_lost(&mut self, fh: Fh) -> bool {
+        let lost = self.handles.get_mut(&fh).is_some_and(|h| core::mem::take(&mut h.lost));
+        if lost {
+            self.keep_handle(fh);
+        }
+        lost
     }
 
     // ---- reading
@@ -206,7 +236,10 @@ impl Client {
     ) -> Done {
         let (append, sync) = match self.handles.get(&fh) {
             None => return Some(Err(Errno::EBADF)),
-            Some(h) if h.dead => return Some(Err(Errno::ESTALE)), // W3
+            Some(h) if h.dead => {
+                self.tell_lost(fh);
+                return Some(Err(Errno::ESTALE)); // W3
+            }
             Some(Handle {
                 kind: Kind::Dot(group), ..
             }) => {
@@ -251,6 +284,15 @@ impl Client {
         staging.write(offset, data);
         staging.mtime = staging.mtime.max(now);
         staging.writers.insert(fh);
+        let (mtime, extent) = (
+            staging.mtime,
+            Extent {
+                offset,
+                data: data.clone(),
+            },
+        );
+        let fh = fh.0;
+        self.keep(Kept::Wrote { ino, fh, extent, mtime });
         self.untold(ino);
         if sync {
             p.step = 1;
@@ -264,10 +306,12 @@ impl Client {
         let (now, session) = (self.clock.real, self.session);
         let node = self.nodes.entry(ino).or_default();
         let attr = node.attr;
-        node.staging.get_or_insert_with(|| {
+        if node.staging.is_none() {
             let size = attr.map_or(0, |a| a.size);
-            Staging::new(size, first_mtime(attr, session, now))
-        })
+            node.staging = Some(Staging::new(size, first_mtime(attr, session, now)));
+            self.keep_staged(ino);
+        }
+        self.node(ino).staging.as_mut().expect("set above")
     }
 
     /// Starts the commit of `ino` and waits for it. `Some(())`: there is nothing to wait for.
@@ -281,9 +325,13 @@ impl Client {
 
     pub(crate) fn fsync(&mut self, _id: CallId, p: &mut Pending, ino: Ino, fh: Fh, out: &mut Vec<Output>) -> Done {
         if self.handles.get(&fh).is_some_and(|h| h.dead) {
+            self.tell_lost(fh);
             return Some(Err(Errno::ESTALE));
         }
         if let Some(result) = p.committed.take() {
+            if result.is_err() {
+                self.tell_lost(fh);
+            }
             return Some(result.map(|()| Answer::Empty));
         }
         self.wait_commit(p, ino, out)?;
@@ -339,6 +387,9 @@ impl Client {
                 None => self.wait_commit(p, ino, out)?,
             }
         }
+        if self.tell_lost(fh) {
+            p.failure = p.failure.or(Some(Errno::ESTALE));
+        }
         p.step = 1;
         self.unlock_all(id, p, ino, owner, out)?;
         Some(p.failure.map_or(Ok(Answer::Empty), Err))
@@ -360,13 +411,8 @@ impl Client {
             };
             self.unlock_all(id, p, ino, owner, out)?;
         }
-        if let Some(Handle {
-            kind: Kind::File { .. },
-            ..
-        }) = self.handles.remove(&fh)
-        {
+        if self.close_handle(fh).is_some() {
             let node = self.node(ino);
-            node.opens = node.opens.saturating_sub(1);
             if node.opens == 0 && core::mem::take(&mut node.orphan) {
                 self.request(Op::Free { ino }, For::Nobody, out);
             }
@@ -413,6 +459,7 @@ impl Client {
                 staging.mtime = set.mtime.unwrap_or(staging.mtime);
                 staging.atime = set.atime.or(staging.atime);
                 staging.times_set = true;
+                self.keep_staged(ino);
                 return Some(Ok(self.attr_answer(attr)));
             }
             if let Some(Err(errno)) = p.committed.take() {
@@ -469,6 +516,7 @@ impl Client {
                 staging.mtime = staging.mtime.max(now);
             }
             staging.writers.extend(fh);
+            self.keep_staged(ino);
             p.step = 1;
         }
         if fh.is_none() {

@@ -192,7 +192,9 @@ impl Client {
                     let dot = state.and_then(|s| s.dot.clone());
                     if dot.as_ref().is_none_or(|d| d.session != self.session) {
                         // Somebody removed it as stale, by name, on the other node.
-                        self.own_dots.remove(group);
+                        if self.own_dots.remove(group).is_some() {
+                            self.keep_dot(group, CallId(0));
+                        }
                     }
                     let entry = state.and_then(|s| s.entry);
                     self.names.insert(
@@ -257,7 +259,7 @@ impl Client {
         if let Some(node) = self.nodes.get_mut(&ino) {
             node.lookups = node.lookups.saturating_sub(count);
             if node.lookups == 0 {
-                self.untold(ino);
+                self.forgotten(ino);
             }
         }
         if !self.own_dots.values().any(|d| d.ino == ino) {

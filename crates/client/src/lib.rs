@@ -17,6 +17,7 @@ mod commit;
 mod dot_calls;
 mod file_calls;
 pub mod input;
+mod keep;
 mod lease;
 mod link;
 mod lock_calls;

@@ -23,6 +23,7 @@ use mboxfs_types::{
     call::{
         Attach, Attached, Found, Granted, Mode, Op, Query, Reclaim, Reclaimed, Reply, Request, ToBrick, ToMount, View,
     },
+    kept::Kept,
     limits,
 };
 
@@ -82,6 +83,18 @@ pub(crate) struct Link {
 }
 
 impl Link {
+    /// As left by a former daemon; not dialled before `retry`.
+    pub(crate) fn resumed(mut self, kept: (u64, bool, Vec<String>), retry: Nanos) -> Self {
+        (self.attach_no, self.fresh, self.bricks) = kept;
+        self.ready = true;
+        self.phase = Phase::Down { retry };
+        self
+    }
+
+    pub(crate) fn attachment(&self) -> (u64, bool, &[String]) {
+        (self.attach_no, self.fresh, &self.bricks)
+    }
+
     pub(crate) fn new(config: &Config, now: Nanos) -> Self {
         Self {
             bricks: preferred(&config.bricks, &config.local),
@@ -147,6 +160,7 @@ impl Client {
         self.link.phase = Phase::Up;
         self.link.heard = self.clock.mono;
         self.link.attach_no += 1;
+        self.keep_session();
         let attach = Attach {
             protocol: limits::PROTOCOL_VERSION,
             volume: self.config.volume.clone(),
@@ -244,6 +258,7 @@ impl Client {
             Attached::Ok { bricks, .. } => {
                 self.learn_bricks(&bricks);
                 self.link.fresh = false;
+                self.keep_session();
                 self.link.arrived = true;
                 let address = self.link.bricks[self.link.at].clone();
                 Self::event(Event::Attached { address }, out);
@@ -362,7 +377,7 @@ impl Client {
     }
 
     fn on_reply(&mut self, reply: Reply, out: &mut Vec<Output>) {
-        let Some((_, whose)) = self.requests.remove(&reply.seq) else {
+        let Some((request, whose)) = self.requests.remove(&reply.seq) else {
             return;
         };
         if let Ok(attrs) = &reply.result
@@ -375,12 +390,17 @@ impl Client {
                 if let Some(p) = self.calls.get_mut(&id) {
                     p.reply = Some(reply.result);
                     self.ready.push_back(id);
+                    return self.owes(id, request);
+                }
+                if self.early(id, &request, reply.result) {
+                    return;
                 }
             }
             For::Commit(ino) => self.on_committed(ino, reply.result),
             For::Piece(ino) => self.on_piece(ino, reply.seq, reply.result.map(|_| ()), out),
             For::Nobody => {}
         }
+        self.keep(Kept::Answered { seq: reply.seq });
     }
 
     fn on_granted(&mut self, granted: Granted) {
@@ -412,6 +432,7 @@ impl Client {
         let open = self.nodes.get(&ino).is_some_and(|n| n.opens > 0);
         if open {
             self.node(ino).orphan = true;
+            self.keep(Kept::Orphan { ino });
         } else {
             self.request(Op::Free { ino }, For::Nobody, out);
         }
@@ -440,8 +461,15 @@ impl Client {
     pub(crate) fn request(&mut self, op: Op, whose: For, out: &mut Vec<Output>) -> u64 {
         let seq = self.next_seq;
         self.next_seq += 1;
-        let acked = self.requests.keys().next().copied().unwrap_or(seq);
+        let acked = self
+            .requests
+            .keys()
+            .next()
+            .copied()
+            .unwrap_or(seq)
+            .min(self.owed_from());
         let request = Request { seq, acked, op };
+        self.keep_request(&request, whose);
         if self.link.confirmed {
             out.push(Output::Send(ToBrick::Request(request.clone())));
         }
@@ -509,6 +537,7 @@ impl Client {
         };
         self.next_seq = 1;
         self.link.fresh = true;
+        self.keep_anew();
     }
 
     /// A reply's attributes, the subject first.

@@ -80,7 +80,10 @@ impl Client {
         };
         let Some(kind) = kind else {
             self.unlock(id, p, ino, owner, range, out)?;
-            return Some(p.failure.map_or(Ok(Answer::Empty), Err));
+            // What is gone was written under this lock: not to be taken for committed (L1).
+            let lost = self.handles.values().any(|h| h.ino == ino && h.lost);
+            let failure = p.failure.or(lost.then_some(Errno::ESTALE));
+            return Some(failure.map_or(Ok(Answer::Empty), Err));
         };
         self.want_inode(
             id,
@@ -120,6 +123,7 @@ impl Client {
         };
         locks::set(&mut node.locks, lock);
         locks::set(self.own_locks.entry(ino).or_default(), lock);
+        self.keep_locks(ino);
         // A lock made shared, or smaller, may let others in.
         self.wake(|w| matches!(w, Wait::Lock(i, _) if *i == ino));
         Some(Ok(Answer::Empty))
@@ -181,6 +185,9 @@ impl Client {
                 Some(Ok(())) => {}
                 Some(Err(errno)) => {
                     self.drop_staging(ino);
+                    for handle in self.handles.values_mut().filter(|h| h.ino == ino) {
+                        handle.lost = false; // said here
+                    }
                     p.failure = Some(errno);
                 }
                 None => self.wait_commit(p, ino, out)?, // Z2
@@ -194,6 +201,7 @@ impl Client {
             if own.is_empty() {
                 self.own_locks.remove(&ino);
             }
+            self.keep_locks(ino);
         }
         self.wake(|w| matches!(w, Wait::Lock(i, _) if *i == ino));
         Some(())

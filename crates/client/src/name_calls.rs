@@ -175,7 +175,7 @@ impl Client {
             let done = self.create_dot(id, p, dir, name, mode, true, out)?;
             return Some(done.map(|answer| match answer {
                 Answer::Created { attr, fh, .. } => {
-                    self.handles.remove(&fh);
+                    self.close_handle(fh);
                     self.entry(attr)
                 }
                 other => other,
@@ -242,6 +242,7 @@ impl Client {
         let intent = if flags.truncate { Intent::Write } else { Intent::Read };
         let attr = self.want_inode(id, p, ino, mode, intent, out)?;
         let fh = self.new_handle(
+            id,
             ino,
             Kind::File {
                 append: flags.append,
@@ -254,6 +255,7 @@ impl Client {
             staging.truncate(0);
             staging.mtime = staging.mtime.max(now);
             staging.writers.insert(fh);
+            self.keep_staged(ino);
         }
         self.node(ino).lookups += 1;
         self.untold(ino);
@@ -370,8 +372,8 @@ impl Client {
 
     // ---- listings
 
-    pub(crate) fn open_dir(&mut self, ino: Ino) -> Done {
-        let fh = self.new_handle(ino, Kind::Dir(Vec::new()));
+    pub(crate) fn open_dir(&mut self, id: CallId, ino: Ino) -> Done {
+        let fh = self.new_handle(id, ino, Kind::Dir(Vec::new()));
         Some(Ok(Answer::Opened { fh, dotlock: false }))
     }
 
@@ -413,17 +415,20 @@ impl Client {
             match self.handles.get_mut(&fh) {
                 Some(Handle {
                     kind: Kind::Dir(listing),
+                    dead,
                     ..
-                }) => *listing = all,
+                }) => (*listing, *dead) = (all, false),
                 _ => return Some(Err(Errno::EBADF)),
             }
         }
-        let Some(Handle {
-            kind: Kind::Dir(listing),
-            ..
-        }) = self.handles.get(&fh)
-        else {
-            return Some(Err(Errno::EBADF));
+        let listing = match self.handles.get(&fh) {
+            // A former daemon took the listing with it: the rest of it is not known, the whole can be had again.
+            Some(h) if h.dead => return Some(Err(Errno::ESTALE)),
+            Some(Handle {
+                kind: Kind::Dir(listing),
+                ..
+            }) => listing,
+            _ => return Some(Err(Errno::EBADF)),
         };
         let from = usize::try_from(offset).unwrap_or(usize::MAX).min(listing.len());
         let to = (from + LISTED_MAX).min(listing.len());

@@ -12,7 +12,7 @@ use alloc::{
     vec::Vec,
 };
 use bytes::Bytes;
-use mboxfs_types::{Timestamp, call::Extent, limits};
+use mboxfs_types::{Timestamp, call::Extent, kept::Overlay, limits};
 
 const PIECE: usize = 64 << 10;
 
@@ -46,6 +46,35 @@ impl Staging {
             times_set: false,
             writers: BTreeSet::new(),
         }
+    }
+
+    /// The same for a daemon that takes this one's place.
+    pub(crate) fn kept(&self) -> Overlay {
+        Overlay {
+            base: self.base,
+            cut: self.cut,
+            size: self.size,
+            pieces: self
+                .pieces
+                .iter()
+                .map(|(at, bytes)| (*at, Bytes::copy_from_slice(bytes)))
+                .collect(),
+            mtime: self.mtime,
+            atime: self.atime,
+            times_set: self.times_set,
+            writers: self.writers.iter().map(|fh| fh.0).collect(),
+        }
+    }
+
+    pub(crate) fn resumed(kept: Overlay) -> Self {
+        let mut staging = Self::new(kept.base, kept.mtime);
+        for (offset, bytes) in &kept.pieces {
+            staging.write(*offset, bytes);
+        }
+        (staging.cut, staging.size) = (kept.cut, kept.size);
+        (staging.atime, staging.times_set) = (kept.atime, kept.times_set);
+        staging.writers = kept.writers.into_iter().map(Fh).collect();
+        staging
     }
 
     /// The file is as it was: an append that was undone, say.

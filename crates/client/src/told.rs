@@ -52,6 +52,7 @@ impl Client {
                 stale.push(Output::Invalidate { ino });
             }
         }
+        stale.extend(self.keep.doubtful.drain(..).map(|ino| Output::Invalidate { ino }));
         out.splice(0..0, stale);
     }
 

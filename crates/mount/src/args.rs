@@ -39,6 +39,9 @@ struct Line {
     /// This is the background process; it says on stdout how it went
     #[arg(long, hide = true)]
     child: bool,
+    /// This process serves, under a supervisor
+    #[arg(long, hide = true)]
+    worker: bool,
 }
 
 const AFTER: &str = "\
@@ -95,6 +98,7 @@ pub(crate) struct Args {
     pub(crate) dir: PathBuf,
     pub(crate) foreground: bool,
     pub(crate) child: bool,
+    pub(crate) worker: bool,
     pub(crate) options: Options,
 }
 
@@ -149,6 +153,7 @@ pub(crate) fn parse(words: impl Iterator<Item = OsString>) -> Result<Asked, Fail
         dir: line.dir.clone(),
         foreground: line.foreground,
         child: line.child,
+        worker: line.worker,
         options,
     })))
 }
@@ -212,6 +217,6 @@ mod tests {
         for word in ["-o", "-f", "backup-volfile-servers", "mount-timeout", "HOST:/VOLUME"] {
             assert!(text.contains(word), "{word}: {text}");
         }
-        assert!(!text.contains("--child"));
+        assert!(!text.contains("--child") && !text.contains("--worker"));
     }
 }

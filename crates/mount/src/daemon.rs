@@ -1,203 +1,150 @@
-//! The program: going to the background, the mount itself, the end.
+//! The process that serves: a driver on the kernel's stream, until the volume is unmounted.
 //!
-//! G1  The exit code is 0 only when the filesystem answers; 1 for wrong usage, 32 for a failed mount (mount(8)).
 //! G2  Nothing is mounted before a brick serves the volume: an unreachable or stopped one never hangs the mount point.
 //! G3  Whoever unmounts, what was written is committed before the end, and the session is given up, in bounded time.
+//! G4  However else it ends, another one can go on with what it leaves: the session is not given up then.
 //!
-//! It goes to the background without fork(2): it starts itself again as a child that says on stdout how it went.
-//!
-//! Not here: what happens on the mounted filesystem (`ops`), mount(2) itself (`kernel`).
+//! Not here: what starts it, and mounts (`supervisor`); what happens on the mounted filesystem (`ops`).
 
 use crate::{
-    args::{self, Args, Asked, Failure},
-    driver::{Driver, News},
-    host, kernel,
+    args::{Args, Failure},
+    driver::{self, Driver, News},
+    handover::{self, Memory, Notes, ToWorker},
+    host,
+    journal::Journal,
+    kernel::Mounted,
     ops::Ops,
-    poke, stream, watch,
+    poke, stream,
+    supervisor::{say, start_log, tell_signals},
+    watch,
 };
-use mboxfs_client::input::{Config, Input};
+use fuser::SessionACL;
+use mboxfs_client::{
+    Client,
+    input::{Config, Input},
+};
+use rustix::io::Errno;
 use std::{
+    ffi::OsString,
     fs::File,
-    io::{self, BufRead, BufReader, Write},
+    os::{
+        fd::{AsFd, OwnedFd},
+        unix::ffi::OsStringExt,
+    },
     path::{Path, PathBuf},
-    process::{Child, Command, ExitCode, Stdio},
+    process::ExitCode,
     sync::mpsc::{self, Receiver, RecvTimeoutError},
     time::{Duration, Instant},
 };
 
 /// How long the commit of what is staged, and the goodbye, may take at the end.
-const FINISH: Duration = Duration::from_secs(5);
+pub(crate) const FINISH: Duration = Duration::from_secs(5);
 /// How long the last frames may take to the brick.
-const HANG_UP: Duration = Duration::from_millis(500);
-/// How long files may stay open after SIGTERM.
-const IN_USE: Duration = Duration::from_secs(5);
-/// The first look through the mounted filesystem is allowed this much, even if no time is left for it.
-const FIRST_LOOK: Duration = Duration::from_secs(3);
-/// What the child says when the filesystem answers.
-const READY: &str = "READY";
+pub(crate) const HANG_UP: Duration = Duration::from_millis(500);
+/// What it says when the volume is served and may be mounted.
+pub(crate) const SERVED: &str = "SERVED";
+/// Exit code: the kernel cannot hand over what the former daemon was asked (Linux before 6.9).
+pub(crate) const NO_RESEND: u8 = 3;
+/// Exit code: its stream of requests failed, for a reason that another daemon may not have.
+const BROKEN: i32 = 4;
 
-/// The whole program.
-#[must_use]
-pub fn main() -> ExitCode {
-    let args = match args::parse(std::env::args_os().skip(1)) {
-        Ok(Asked::Mount(args)) => args,
-        Ok(Asked::Print(text)) => {
-            print!("{text}");
-            return ExitCode::SUCCESS;
-        }
-        Err(failure) => {
-            eprintln!("error: could not read the command line: {failure}");
-            return ExitCode::from(1);
-        }
-    };
-    let result = if args.foreground || args.child {
-        serve(&args)
-    } else {
-        background(&args)
-    };
-    let Err(failure) = result else { return ExitCode::SUCCESS };
-    if args.child {
-        say(
-            &one_line(&failure.why),
-            failure.hint.as_deref().map(one_line).as_deref(),
-        );
-    } else {
-        eprintln!(
-            "error: could not mount {} on {}: {failure}",
-            args.volume,
-            args.dir.display()
-        );
-    }
-    ExitCode::from(32)
-}
-
-// ---- the parent
-
-/// Starts this program again as a child that stays, and waits for its word.
-fn background(args: &Args) -> Result<(), Failure> {
-    kernel::check(&args.dir)?;
-    let program = std::env::current_exe().map_err(|e| format!("its own program: {e}"))?;
-    let log = match &args.options.log_file {
-        Some(path) => Stdio::from(open_log(path)?),
-        None => Stdio::null(),
-    };
-    let mut command = Command::new(program);
-    command.arg("--child").args(std::env::args_os().skip(1));
-    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log);
-    let mut child = command.spawn().map_err(|e| format!("a second process: {e}"))?;
-    let patience = args.options.timeout + FIRST_LOOK + FINISH;
-    match word_of(&mut child, patience) {
-        Ok(lines) if lines.first().is_some_and(|l| l == READY) => Ok(()),
-        Ok(lines) => {
-            let mut lines = lines.into_iter();
-            match (lines.next(), lines.next()) {
-                (Some(why), hint) => Err(Failure { why, hint }),
-                (None, _) => {
-                    let end = child.wait().map_or_else(|e| e.to_string(), |status| status.to_string());
-                    Err(Failure::new(
-                        format!("the mount daemon ended without a word ({end})"),
-                        "run it with -f to see why",
-                    ))
-                }
-            }
-        }
-        Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {
-            let _ = child.kill();
-            Err(Failure::new(
-                format!("no word within {} s", patience.as_secs()),
-                "run it with -f to see why",
-            ))
-        }
-    }
-}
-
-/// The lines that the child says until it is ready, or ends.
-fn word_of(child: &mut Child, patience: Duration) -> Result<Vec<String>, RecvTimeoutError> {
-    let (said, heard) = mpsc::channel();
-    let stdout = child.stdout.take();
-    std::thread::spawn(move || {
-        let mut lines = Vec::new();
-        for line in stdout
-            .into_iter()
-            .flat_map(|s| BufReader::new(s).lines())
-            .map_while(Result::ok)
-        {
-            let ready = line == READY;
-            lines.push(line);
-            if ready {
-                break;
-            }
-        }
-        let _ = said.send(lines);
-    });
-    heard.recv_timeout(patience)
-}
-
-/// To the parent: READY, or why not and a hint.
-fn say(line: &str, hint: Option<&str>) {
-    let mut out = io::stdout();
-    // A parent that is gone needs no word.
-    let _ = writeln!(out, "{line}")
-        .and_then(|()| hint.map_or(Ok(()), |h| writeln!(out, "{h}")))
-        .and_then(|()| out.flush());
-}
-
-fn one_line(text: &str) -> String {
-    text.split_whitespace().collect::<Vec<_>>().join(" ")
-}
-
-// ---- the one who stays
-
-fn serve(args: &Args) -> Result<(), Failure> {
+/// The whole process. Its stdin is the socket to the supervisor.
+pub(crate) fn serve(args: &Args) -> Result<ExitCode, Failure> {
     let until = Instant::now() + args.options.timeout;
-    let dir = kernel::check(&args.dir)?;
     start_log(args)?;
+    let socket = std::io::stdin()
+        .as_fd()
+        .try_clone_to_owned()
+        .map_err(|e| e.to_string())?;
+    let (life, dir, memory) = match handover::receive(&socket) {
+        Ok((ToWorker::Begin { life, dir }, fds)) => {
+            let memory = Memory::received(fds).map_err(|e| e.to_string())?;
+            (life, PathBuf::from(OsString::from_vec(dir)), memory)
+        }
+        other => return Err(Failure::from(format!("this is no supervisor: {other:?}"))),
+    };
     if args.child {
-        let _ = rustix::process::setsid(); // fails for a group leader only, which a child is not
         let _ = std::env::set_current_dir("/"); // no directory is kept busy
     }
     let (news, heard) = mpsc::channel();
-    let driver = start(args, &dir, news.clone()).map_err(|e| format!("its threads: {e}"))?;
-    await_ready(args, driver, &heard, until)?; // G2
+    let driver = start(args, &dir, life, memory.journal, &memory.notes, news.clone())
+        .map_err(|e| format!("its threads: {e}"))?;
+    if life == 0 {
+        await_ready(args, driver, &heard, until)?; // G2
+        say(SERVED, None);
+    }
+    let (fuse, acl, mounted) = match handover::receive(&socket) {
+        Ok((ToWorker::Serve { all, by_helper }, mut fds)) if fds.len() == 1 => {
+            let acl = if all { SessionACL::All } else { SessionACL::Owner };
+            (fds.remove(0), acl, Mounted::here(&dir, by_helper))
+        }
+        // It could not mount, and says so itself.
+        _ => {
+            finish(driver, &heard);
+            return Ok(ExitCode::SUCCESS);
+        }
+    };
+    silence();
     tell_signals(news.clone()).map_err(|e| format!("its signals: {e}"))?;
-
-    kernel::check(&dir)?;
-    let (fd, acl, mounted) = kernel::mount(args, &dir)?;
-    let session = fuser::Session::from_fd(Ops::new(driver), fd, acl, fuser::Config::default()).map_err(|e| {
-        mounted.unmount();
-        format!("the kernel's handshake: {e}")
-    })?;
+    let session = handover::session(Ops::new(driver), &fuse, acl, &memory.notes)
+        .map_err(|e| format!("the kernel's handshake: {e}"))?;
     driver.mounted(session.notifier());
+    if life > 0 {
+        match handover::ask_again(&fuse) {
+            Ok(()) => {}
+            // Nobody reads any more: that is found below.
+            Err(Errno::NOTCONN | Errno::NODEV) => {}
+            Err(e) => {
+                tracing::error!("could not have the kernel ask again what the former daemon was asked: {e}");
+                return Ok(ExitCode::from(NO_RESEND));
+            }
+        }
+    }
+    drop(fuse);
+    listen(socket, news.clone()).map_err(|e| format!("its threads: {e}"))?;
     let events = std::thread::Builder::new().name("fuse".into()).spawn(move || {
         if let Err(e) = session.run() {
-            tracing::error!("the kernel's stream of requests ended: {e}");
+            tracing::error!("the kernel's stream of requests failed: {e}");
+            std::process::exit(BROKEN); // G4
         }
         let _ = news.send(News::Unmounted);
     });
-    let left = until.saturating_duration_since(Instant::now()).max(FIRST_LOOK);
-    let looked = events
-        .map_err(|e| format!("its threads: {e}").into())
-        .and_then(|_| first_look(&dir, left));
-    if looked.is_err() {
-        mounted.unmount();
-    } else {
-        tracing::info!("{} is mounted on {}", args.source, dir.display());
-        if args.child {
-            say(READY, None);
-            let _ = File::options()
-                .write(true)
-                .open("/dev/null")
-                .map(|null| rustix::stdio::dup2_stdout(&null));
-        }
-        await_end(&mounted, &heard);
-    }
+    events.map_err(|e| format!("its threads: {e}"))?;
+    await_end(&mounted, &heard);
     finish(driver, &heard); // G3
-    looked
+    Ok(ExitCode::SUCCESS)
 }
 
-fn start(args: &Args, dir: &Path, news: mpsc::Sender<News>) -> io::Result<&'static Driver> {
+fn start(
+    args: &Args,
+    dir: &Path,
+    life: u32,
+    files: crate::journal::Files,
+    notes: &File,
+    news: mpsc::Sender<News>,
+) -> std::io::Result<&'static Driver> {
     let (pokes, poked) = mpsc::sync_channel(poke::POKES_MAX);
-    let (driver, wanted) = Driver::new(config(args, dir), pokes, news);
+    let (journal, words) = Journal::open(files);
+    let mut noted = Notes::read(notes);
+    if noted.local.is_empty() {
+        noted.local = own_names(args);
+        noted.write(notes)?;
+    }
+    let config = config(args, dir, noted.local);
+    let client = if life == 0 {
+        Client::new(config, driver::clock())
+    } else {
+        let words_count = words.len();
+        let client = Client::resume(config, driver::clock(), life, words);
+        let (session, [open, staged, locked, dots, asked]) = client.inheritance();
+        tracing::warn!(
+            "daemon {life} of this mount goes on with session {:016x}: {open} open files, {staged} with bytes to commit, \
+             {locked} locked, {dots} dotlocks, {asked} requests under way ({words_count} words)",
+            session.nonce
+        );
+        client
+    };
+    let (driver, wanted) = Driver::new(client, journal, pokes, news);
     let driver: &'static Driver = Box::leak(Box::new(driver));
     poke::start(driver, poked, dir.to_owned())?;
     watch::start(driver)?;
@@ -205,12 +152,15 @@ fn start(args: &Args, dir: &Path, news: mpsc::Sender<News>) -> io::Result<&'stat
     Ok(driver)
 }
 
-fn config(args: &Args, dir: &Path) -> Config {
-    let hosts: Vec<String> = args
+fn own_names(args: &Args) -> Vec<String> {
+    let hosts = args
         .bricks
         .iter()
-        .filter_map(|b| Some(b.rsplit_once(':')?.0.to_owned()))
-        .collect();
+        .filter_map(|b| Some(b.rsplit_once(':')?.0.to_owned()));
+    host::own_names(&hosts.collect::<Vec<_>>())
+}
+
+fn config(args: &Args, dir: &Path, local: Vec<String>) -> Config {
     let (high, low) = uuid::Uuid::new_v4().as_u64_pair();
     Config {
         volume: args.volume.clone(),
@@ -218,7 +168,7 @@ fn config(args: &Args, dir: &Path) -> Config {
         // Each half has a few fixed bits, at different places.
         nonce: high ^ low.rotate_left(32),
         bricks: args.bricks.clone(),
-        local: host::own_names(&hosts),
+        local,
     }
 }
 
@@ -238,22 +188,28 @@ fn await_ready(args: &Args, driver: &Driver, heard: &Receiver<News>, until: Inst
     }
 }
 
-/// Does the filesystem answer (G1)? Asked on a thread of its own, since it might not.
-fn first_look(dir: &Path, patience: Duration) -> Result<(), Failure> {
-    let (said, heard) = mpsc::channel();
-    let dir = dir.to_owned();
-    std::thread::spawn(move || {
-        let _ = said.send(std::fs::metadata(dir).map(|_| ()));
-    });
-    match heard.recv_timeout(patience) {
-        Ok(Ok(())) => Ok(()),
-        Ok(Err(e)) => Err(format!("the mounted filesystem says: {e}").into()),
-        Err(_) => Err("the mounted filesystem does not answer".to_owned().into()),
-    }
+/// Nobody listens to its words any more, and stdin gets another use.
+fn silence() {
+    let null = File::options().read(true).write(true).open("/dev/null");
+    let _ = null.map(|null| rustix::stdio::dup2_stdout(&null));
 }
 
-/// Until somebody unmounts, or a signal asks for it.
-fn await_end(mounted: &kernel::Mounted, heard: &Receiver<News>) {
+/// What the supervisor says, as news.
+fn listen(socket: OwnedFd, news: mpsc::Sender<News>) -> std::io::Result<()> {
+    std::thread::Builder::new().name("supervisor".into()).spawn(move || {
+        while let Ok((word, _)) = handover::receive(&socket) {
+            if word == ToWorker::End {
+                let _ = news.send(News::EndNow);
+            }
+        }
+        let _ = news.send(News::Alone);
+    })?;
+    Ok(())
+}
+
+/// Until somebody unmounts, or the end is asked for. A signal is the supervisor's business as long as there is one.
+fn await_end(mounted: &Mounted, heard: &Receiver<News>) {
+    let mut alone = false;
     let mut until: Option<Instant> = None;
     loop {
         let news = match until {
@@ -261,19 +217,20 @@ fn await_end(mounted: &kernel::Mounted, heard: &Receiver<News>) {
             Some(until) => heard.recv_timeout(until.saturating_duration_since(Instant::now())),
         };
         match news {
-            Ok(News::Signal) => {
-                tracing::info!("a signal asks for the end");
-                mounted.unmount();
-                until = until.or_else(|| Some(Instant::now() + IN_USE));
-            }
             Ok(News::Unmounted) => return tracing::info!("unmounted"),
-            Ok(_) => {}
-            Err(_) => {
-                return tracing::warn!(
-                    "files are still open {} s after the signal; they are lost",
-                    IN_USE.as_secs()
+            Ok(News::EndNow) => return tracing::warn!("files are still open; they are lost"),
+            Ok(News::Alone) => {
+                tracing::warn!(
+                    "the supervisor is gone: the next crash would end the mount; mount again when nobody uses it"
                 );
+                alone = true;
             }
+            Ok(News::Signal) if alone => {
+                mounted.unmount();
+                until = until.or_else(|| Some(Instant::now() + crate::supervisor::IN_USE));
+            }
+            Ok(_) => {}
+            Err(_) => return tracing::warn!("files are still open; they are lost"),
         }
     }
 }
@@ -293,112 +250,5 @@ fn finish(driver: &Driver, heard: &Receiver<News>) {
                 Err(_) => return,
             }
         }
-    }
-}
-
-/// SIGTERM, SIGINT and SIGHUP as news.
-fn tell_signals(news: mpsc::Sender<News>) -> io::Result<()> {
-    use tokio::signal::unix::{SignalKind, signal};
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let streams = {
-        let _here = runtime.enter();
-        [SignalKind::terminate(), SignalKind::interrupt(), SignalKind::hangup()].map(signal)
-    };
-    let [mut terminate, mut interrupt, mut hangup] = streams;
-    for failed in [&mut terminate, &mut interrupt, &mut hangup] {
-        if let Err(e) = failed {
-            return Err(io::Error::new(e.kind(), e.to_string()));
-        }
-    }
-    std::thread::Builder::new().name("signals".into()).spawn(move || {
-        runtime.block_on(async {
-            let (Ok(mut terminate), Ok(mut interrupt), Ok(mut hangup)) = (terminate, interrupt, hangup) else {
-                return;
-            };
-            loop {
-                tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {}, _ = hangup.recv() => {} }
-                if news.send(News::Signal).is_err() {
-                    return;
-                }
-            }
-        });
-    })?;
-    Ok(())
-}
-
-// ---- the log
-
-fn open_log(path: &PathBuf) -> Result<File, Failure> {
-    let file = File::options().append(true).create(true).open(path);
-    file.map_err(|e| {
-        Failure::new(
-            format!("the log file {}: {e}", path.display()),
-            "give a file in a directory that exists",
-        )
-    })
-}
-
-/// To stderr, which the parent has pointed to the log file already; in the foreground to the log file itself.
-fn start_log(args: &Args) -> Result<(), Failure> {
-    let level = args.options.log_level;
-    // The FUSE library complains of requests that the kernel has given up meanwhile; the others log their own matters.
-    let filter = format!("{level},fuser=off,h2=warn,hyper=warn,hyper_util=warn,tonic=warn,tower=warn");
-    let filter = if level == "off" { "off".to_owned() } else { filter };
-    let log = tracing_subscriber::fmt()
-        .with_env_filter(tracing_subscriber::EnvFilter::new(filter))
-        .with_ansi(false);
-    let _ = match &args.options.log_file {
-        Some(path) if !args.child => log.with_writer(open_log(path)?).try_init(),
-        _ => log.with_writer(io::stderr).try_init(),
-    };
-    Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn child(script: &str) -> Child {
-        Command::new("sh")
-            .args(["-c", script])
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap()
-    }
-
-    #[test]
-    fn the_word_of_a_child() {
-        let patience = Duration::from_secs(10);
-        let word = |script| {
-            let mut child = child(script);
-            let lines = word_of(&mut child, patience).unwrap();
-            let _ = child.wait();
-            lines
-        };
-        assert_eq!(word("echo READY; exec >/dev/null; exec sleep 0.1"), [READY]);
-        assert_eq!(word("echo why; echo hint"), ["why", "hint"]);
-        assert!(word("exit 3").is_empty());
-    }
-
-    #[test]
-    fn a_child_that_says_nothing_is_not_awaited_for_ever() {
-        let mut child = child("exec sleep 60");
-        assert_eq!(
-            word_of(&mut child, Duration::from_millis(50)),
-            Err(RecvTimeoutError::Timeout)
-        );
-        child.kill().unwrap();
-        child.wait().unwrap();
-    }
-
-    #[test]
-    fn the_first_look() {
-        assert_eq!(first_look(Path::new("/"), Duration::from_secs(10)), Ok(()));
-        assert!(first_look(Path::new("/no/such/place"), Duration::from_secs(10)).is_err());
-    }
-
-    #[test]
-    fn words_to_the_parent_are_one_line() {
-        assert_eq!(one_line("a\n  b\tc "), "a b c");
     }
 }

@@ -4,14 +4,15 @@
 //! J2  The lock is never held over an answer to the kernel or over a system call on the own mount.
 //! J3  Frames leave in the order in which the brain said them: they go into the stream's queue under the lock.
 //! J4  A panic in the brain costs the call that it happened in (ESTALE, never EIO), not the mount.
+//! J5  What a successor must know is written down before anything else of a step is carried out.
 //!
 //! Not here: decoding calls (`ops`), the stream itself (`stream`).
 
-use crate::reply::Reply;
+use crate::{journal::Journal, reply::Reply};
 use fuser::{INodeNo, Notifier};
 use mboxfs_client::{
     Client,
-    input::{Call, CallId, Caller, Clock, Config, Input},
+    input::{Call, CallId, Caller, Clock, Input},
     output::{Answer, Event, Output},
 };
 use mboxfs_rpc::Sender;
@@ -49,6 +50,10 @@ pub(crate) enum News {
     HungUp,
     /// A signal asks for the end.
     Signal,
+    /// The supervisor asks for it, whatever is open.
+    EndNow,
+    /// The supervisor is gone.
+    Alone,
     /// The kernel's side has ended: somebody unmounted the volume.
     Unmounted,
 }
@@ -62,12 +67,12 @@ pub(crate) struct Wanted {
 }
 
 /// An answer on its way out of the lock.
-type Answered = (Reply, Result<Answer, Errno>);
+type Answered = (CallId, Reply, Result<Answer, Errno>);
 
 struct Inner {
     client: Client,
+    journal: Journal,
     replies: BTreeMap<CallId, Reply>,
-    next_call: u64,
     /// What the kernel asked so far, by kind.
     counts: BTreeMap<&'static str, u64>,
     /// Number of the stream wanted now.
@@ -75,8 +80,8 @@ struct Inner {
     link: Option<Sender<ToBrick>>,
     /// When the brain wants its next tick.
     due: Option<Nanos>,
-    /// After a panic: calls up to this one may have been lost in it; they are given up then (J4).
-    suspects: Option<(CallId, Nanos)>,
+    /// After a panic: these calls may have been lost in it; they are given up then (J4).
+    suspects: Option<(Vec<CallId>, Nanos)>,
     /// Why no stream could be had, for the one who mounts.
     trouble: Option<String>,
     finished: bool,
@@ -85,6 +90,8 @@ struct Inner {
 /// The brain with everything that it needs.
 pub(crate) struct Driver {
     inner: Mutex<Inner>,
+    /// Calls whose answers the kernel has; the brain is told at its next step.
+    answered: Mutex<Vec<CallId>>,
     wanted: watch::Sender<Wanted>,
     pokes: mpsc::SyncSender<PathBuf>,
     news: mpsc::Sender<News>,
@@ -94,7 +101,7 @@ pub(crate) struct Driver {
     notifier: OnceLock<Notifier>,
 }
 
-fn clock() -> Clock {
+pub(crate) fn clock() -> Clock {
     let mono = clock_gettime(ClockId::Boottime);
     let real = clock_gettime(ClockId::Realtime);
     Clock {
@@ -109,16 +116,18 @@ fn clock() -> Clock {
 impl Driver {
     /// The driver, and what it wants `stream` to do.
     pub(crate) fn new(
-        config: Config,
+        client: Client,
+        mut journal: Journal,
         pokes: mpsc::SyncSender<PathBuf>,
         news: mpsc::Sender<News>,
     ) -> (Self, watch::Receiver<Wanted>) {
         let (wanted, wishes) = watch::channel(Wanted::default());
         let now = clock();
+        journal.begin(&client.kept_all());
         let inner = Inner {
-            client: Client::new(config, now),
+            client,
+            journal,
             replies: BTreeMap::new(),
-            next_call: 0,
             counts: BTreeMap::new(),
             stream: 0,
             link: None,
@@ -130,6 +139,7 @@ impl Driver {
         (
             Self {
                 inner: Mutex::new(inner),
+                answered: Mutex::default(),
                 wanted,
                 pokes,
                 news,
@@ -205,11 +215,9 @@ impl Driver {
 
     // ---- inputs
 
-    /// A call of the kernel.
-    pub(crate) fn call(&self, caller: Caller, call: Call, reply: Reply) {
+    /// A call of the kernel, with its number there.
+    pub(crate) fn call(&self, id: CallId, caller: Caller, call: Call, reply: Reply) {
         let mut inner = self.lock();
-        inner.next_call += 1;
-        let id = CallId(inner.next_call);
         inner.replies.insert(id, reply);
         *inner.counts.entry(call.word()).or_default() += 1;
         self.step(inner, Input::Call { id, caller, call });
@@ -219,8 +227,7 @@ impl Driver {
     pub(crate) fn forget(&self, all: impl Iterator<Item = (Ino, u64)>) {
         for (ino, count) in all {
             let mut inner = self.lock();
-            inner.next_call += 1;
-            let id = CallId(inner.next_call);
+            let id = CallId(0);
             let call = Call::Forget { ino, count };
             *inner.counts.entry(call.word()).or_default() += 1;
             let caller = Caller::default();
@@ -263,7 +270,7 @@ impl Driver {
     pub(crate) fn tick(&self) {
         let mut inner = self.lock();
         let now = clock().mono;
-        if inner.suspects.is_some_and(|(_, until)| now >= until) {
+        if inner.suspects.as_ref().is_some_and(|(_, until)| now >= *until) {
             self.give_up_suspects(&mut inner);
         }
         if inner.due.is_some_and(|due| due <= now) || !inner.replies.is_empty() {
@@ -282,7 +289,12 @@ impl Driver {
         };
         let mut out = Vec::new();
         let now = clock();
-        let stepped = catch_unwind(AssertUnwindSafe(|| inner.client.step(now, input, &mut out)));
+        let answered = std::mem::take(&mut *self.answered.lock().unwrap_or_else(PoisonError::into_inner));
+        let stepped = catch_unwind(AssertUnwindSafe(|| {
+            inner.client.answered(&answered);
+            inner.client.step(now, input, &mut out);
+        }));
+        Self::keep(&mut inner); // J5
         let mut answers = Vec::new();
         for output in out {
             self.carry_out(&mut inner, output, &mut answers);
@@ -296,8 +308,27 @@ impl Driver {
             (a, b) => a.or(b),
         };
         drop(inner); // J2
-        for (reply, result) in answers {
+        let mut done = Vec::with_capacity(answers.len());
+        for (id, reply, result) in answers {
             reply.answer(result);
+            done.push(id);
+        }
+        if !done.is_empty() {
+            let mut answered = self.answered.lock().unwrap_or_else(PoisonError::into_inner);
+            answered.append(&mut done);
+        }
+    }
+
+    /// J5.
+    fn keep(inner: &mut Inner) {
+        let (anew, words) = inner.client.kept();
+        if anew {
+            inner.journal.begin(&words);
+        } else {
+            inner.journal.add(&words);
+            if inner.journal.is_long() {
+                inner.journal.begin(&inner.client.kept_all());
+            }
         }
     }
 
@@ -305,7 +336,7 @@ impl Driver {
         match output {
             Output::Done { id, result } => {
                 if let Some(reply) = inner.replies.remove(&id) {
-                    answers.push((reply, result));
+                    answers.push((id, reply, result));
                 }
             }
             Output::Send(frame) => {
@@ -375,21 +406,22 @@ impl Driver {
             .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
             .unwrap_or("no words");
         tracing::error!("the brain of the mount panicked: {text}");
-        if let Some(reply) = call.and_then(|id| inner.replies.remove(&id)) {
-            answers.push((reply, Err(Errno::ESTALE)));
+        if let Some((id, reply)) = call.and_then(|id| inner.replies.remove_entry(&id)) {
+            answers.push((id, reply, Err(Errno::ESTALE)));
         }
         // A call that was only woken by this input is gone from the brain too, and its number is not known here. Whatever
         // has no answer after the time in which the brain answers everything but waits for locks is taken for lost.
-        inner.suspects = Some((CallId(inner.next_call), now + limits::OP_TIMEOUT));
+        inner.suspects = Some((inner.replies.keys().copied().collect(), now + limits::OP_TIMEOUT));
     }
 
     fn give_up_suspects(&self, inner: &mut Inner) {
-        let Some((last, _)) = inner.suspects.take() else { return };
+        let Some((suspects, _)) = inner.suspects.take() else {
+            return;
+        };
         let waiting = inner.client.waiting();
-        let lost: Vec<CallId> = inner.replies.range(..=last).map(|(id, _)| *id).collect();
-        for id in lost.into_iter().filter(|id| !waiting.iter().any(|(w, _)| w == id)) {
-            tracing::error!("a call was lost in a panic; it is answered with ESTALE");
+        for id in suspects.into_iter().filter(|id| !waiting.iter().any(|(w, _)| w == id)) {
             if let Some(reply) = inner.replies.remove(&id) {
+                tracing::error!("a call was lost in a panic; it is answered with ESTALE");
                 // On a thread of its own: J2, and rare enough.
                 std::thread::spawn(move || drop(reply));
             }
@@ -420,6 +452,7 @@ fn log(event: &Event) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use mboxfs_client::input::Config;
 
     fn driver() -> (Driver, watch::Receiver<Wanted>, mpsc::Receiver<News>) {
         let (pokes, _) = mpsc::sync_channel(1);
@@ -431,7 +464,8 @@ mod tests {
             bricks: vec!["h1:1".into()],
             local: Vec::new(),
         };
-        let (driver, wanted) = Driver::new(config, pokes, news);
+        let (journal, _) = Journal::open(crate::journal::files().unwrap());
+        let (driver, wanted) = Driver::new(Client::new(config, clock()), journal, pokes, news);
         (driver, wanted, heard)
     }
 

@@ -3,6 +3,7 @@
 //! M1  The FUSE library never mounts and so never unmounts: its check of whether something is still mounted is inverted
 //!     (0.18.0), and its cleanup could hit somebody else's new mount on the same directory.
 //! M2  What is mounted where is read from /proc, never asked of a filesystem that may hang.
+//! M3  A mount whose daemon and supervisor are gone answers ENOTCONN for ever: it never is in the way of the next one.
 //!
 //! Not here: what happens on the mounted filesystem (`ops`).
 
@@ -32,6 +33,8 @@ use std::{
 
 /// Type of the mount in /proc/mounts.
 const TYPE: &str = "fuse.mboxfs";
+/// How long a mount that is alive may take to say so.
+const LOOK: std::time::Duration = std::time::Duration::from_secs(1);
 const HELPER: &str = "fusermount3";
 /// Largest READ, as `ops::IO_BYTES_MAX`.
 const MAX_READ: usize = mboxfs_types::limits::EXTENT_BYTES_MAX;
@@ -45,11 +48,19 @@ pub(crate) struct Mounted {
     by_helper: bool,
 }
 
-/// Can `dir` be mounted on? Its absolute path without symbolic links.
+/// Can `dir` be mounted on? Its absolute path without symbolic links. A mount there that died is taken away (M3).
 ///
 /// Errors: it is not there, not a directory, or in use by another mboxfs mount.
 pub(crate) fn check(dir: &Path) -> Result<PathBuf, Failure> {
     let dir = std::path::absolute(dir).map_err(|e| e.to_string())?;
+    if mounted_at(&dir).is_some_and(|there| there.kind == TYPE) && is_dead(&dir) {
+        let gone = rustix::mount::unmount(&dir, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW);
+        gone.map_err(|e| {
+            let why = format!("what is mounted there is dead and does not go: {e}");
+            Failure::new(why, format!("umount -l {}", dir.display()))
+        })?;
+        tracing::warn!("took away a dead mount on {}", dir.display());
+    }
     // First /proc (M2): a look at a mount whose daemon hangs or died would hang or fail.
     check_free(&dir)?;
     let meta = std::fs::metadata(&dir).map_err(|e| match e.raw_os_error() {
@@ -68,6 +79,15 @@ pub(crate) fn check(dir: &Path) -> Result<PathBuf, Failure> {
         return Err(Failure::new("/dev/fuse is missing", "modprobe fuse"));
     }
     Ok(dir)
+}
+
+/// Is the kernel's stream closed? Asked with a call that the kernel never answers by itself, on a thread of its own: a
+/// mount that only hangs does not answer, and is not dead.
+fn is_dead(dir: &Path) -> bool {
+    let (said, heard) = std::sync::mpsc::channel();
+    let dir = dir.to_owned();
+    std::thread::spawn(move || said.send(rustix::fs::statfs(dir)));
+    matches!(heard.recv_timeout(LOOK), Ok(Err(Errno::NOTCONN)))
 }
 
 fn check_free(dir: &Path) -> Result<(), Failure> {
@@ -93,16 +113,7 @@ pub(crate) fn mount(args: &Args, dir: &Path) -> Result<(OwnedFd, SessionACL, Mou
         },
         Err(e) => return Err(format!("mount(2): {e}").into()),
     };
-    let device = mounted_at(dir).filter(|m| m.kind == TYPE).map(|m| m.device);
-    Ok((
-        fd,
-        acl,
-        Mounted {
-            dir: dir.to_owned(),
-            device,
-            by_helper,
-        },
-    ))
+    Ok((fd, acl, Mounted::here(dir, by_helper)))
 }
 
 fn mount_directly(args: &Args, dir: &Path) -> Result<OwnedFd, Errno> {
@@ -184,6 +195,19 @@ fn received(socket: &UnixStream) -> io::Result<OwnedFd> {
 }
 
 impl Mounted {
+    /// The mount on `dir`, which the caller knows to be its own.
+    pub(crate) fn here(dir: &Path, by_helper: bool) -> Self {
+        Self {
+            dir: dir.to_owned(),
+            device: mounted_at(dir).filter(|m| m.kind == TYPE).map(|m| m.device),
+            by_helper,
+        }
+    }
+
+    pub(crate) const fn is_by_helper(&self) -> bool {
+        self.by_helper
+    }
+
     /// Takes it out of the tree, if it is still there (M1); files that are open stay usable while this process lives.
     pub(crate) fn unmount(&self) {
         let there = mounted_at(&self.dir);
@@ -194,6 +218,7 @@ impl Mounted {
             let status = Command::new(HELPER)
                 .args(["-u", "-q", "-z", "--"])
                 .arg(&self.dir)
+                .stdin(Stdio::null())
                 .status();
             status.is_ok_and(|s| s.success())
         } else {

@@ -8,7 +8,7 @@
 
 use crate::{
     driver::Driver,
-    process,
+    handover, process,
     reply::{F_RDLCK, F_UNLCK, F_WRLCK, NOT_OFFERED, OFFSET_MAX, Reply, To, errno, timestamp, xattr},
 };
 use bytes::Bytes;
@@ -18,7 +18,7 @@ use fuser::{
     ReplyEntry, ReplyIoctl, ReplyLock, ReplyLseek, ReplyOpen, ReplyPoll, ReplyStatfs, ReplyWrite, ReplyXattr, Request,
     TimeOrNow, WriteFlags,
 };
-use mboxfs_client::input::{Call, Caller, Fh, Input, KILLED, OpenFlags as Flags};
+use mboxfs_client::input::{Call, CallId, Caller, Fh, Input, KILLED, OpenFlags as Flags};
 use mboxfs_types::{Errno, Ino, LockKind, Name, Range, call::SetAttr, limits};
 use std::{ffi::OsStr, os::unix::ffi::OsStrExt, path::Path, time::SystemTime};
 
@@ -55,7 +55,7 @@ impl Ops {
             pid: req.pid(),
             ppid: 0,
         };
-        self.driver.call(caller, call, Reply::new(to));
+        self.driver.call(id_of(req), caller, call, Reply::new(to));
     }
 
     /// A call on `name` for which it matters, if that is a dotlock, who calls: the thread's process and that one's parent.
@@ -72,8 +72,12 @@ impl Ops {
             pid,
             ppid,
         };
-        self.driver.call(caller, call, Reply::new(to));
+        self.driver.call(id_of(req), caller, call, Reply::new(to));
     }
+}
+
+fn id_of(req: &Request) -> CallId {
+    CallId(handover::number(req.unique().0))
 }
 
 fn flags(bits: i32) -> Flags {
@@ -485,7 +489,7 @@ impl Filesystem for Ops {
             fh: Fh(fh.0),
             owner: lock_owner.0,
         };
-        self.driver.call(caller, call, Reply::new(To::Empty(reply)));
+        self.driver.call(id_of(req), caller, call, Reply::new(To::Empty(reply)));
     }
 
     fn release(
