@@ -57,7 +57,7 @@ pub struct Client {
     /// Locks of this mount's own processes: true whatever lease is held (types C2).
     pub(crate) own_locks: BTreeMap<Ino, Vec<HeldLock>>,
     pub(crate) own_dots: BTreeMap<Group, Dotlock>,
-    /// Dotlocks that went with a session while their makers live: for each, one removal is without effect (I23).
+    /// Dotlocks that went with a session: their makers do not know yet (`dot_calls` O4).
     pub(crate) lost_dots: BTreeMap<Group, Dotlock>,
     /// Inode numbers of dotlocks that the kernel may know.
     pub(crate) dot_groups: BTreeMap<Ino, Group>,
@@ -212,7 +212,8 @@ impl Client {
     /// Pids whose end must be reported by `Input::Gone`: makers of dotlocks, and their parents.
     #[must_use]
     pub fn watched(&self) -> Vec<u32> {
-        let pids = self.own_dots.values().flat_map(|d| [d.pid, d.ppid]).filter(|p| *p > 1);
+        let dots = self.own_dots.values().chain(self.lost_dots.values());
+        let pids = dots.flat_map(|d| [d.pid, d.ppid]).filter(|p| *p > 1);
         let mut pids: Vec<u32> = pids.filter(|p| !self.gone.contains_key(p)).collect();
         pids.sort_unstable();
         pids.dedup();

@@ -5,6 +5,8 @@
 //!     exit at once, and the lock belongs to the one who called them. A maker killed by a signal was no helper that was
 //!     done: then its own end is enough (the parent of a Postfix process is a daemon that stays).
 //! O3  Renamed onto a file's name it becomes that file, atomically: what programs do that write a new version that way.
+//! O4  One that went with its session is still there for its maker, and for him alone, until he removes it: the unlink
+//!     succeeds and has no effect, on somebody else's of that name least of all (PROTOCOL 7.5).
 //!
 //! Not here: recalls for them (`recall`).
 
@@ -80,6 +82,12 @@ impl Client {
         dot
     }
 
+    /// O4: for its maker, or a helper of the same program as the maker was (MAIL.md 8.4).
+    fn lost_dot(&self, group: &Group, caller: Caller) -> Option<&Dotlock> {
+        let is_his = |d: &&Dotlock| d.pid == caller.pid || (d.ppid > 1 && d.ppid == caller.ppid);
+        self.lost_dots.get(group).filter(is_his)
+    }
+
     fn remove_dot(&mut self, id: CallId, group: &Group) {
         if let Some(dot) = self.own_dots.remove(group) {
             self.keep_dot(group, id);
@@ -148,6 +156,11 @@ impl Client {
         out: &mut Vec<Output>,
     ) -> Done {
         let group = Group::of(dir, name);
+        if let Some(lost) = self.lost_dot(&group, p.caller) {
+            let attr = attr_of(lost); // O4
+            self.dot_groups.insert(attr.ino, group);
+            return Some(Ok(self.entry(attr)));
+        }
         let Some(dot) = self.want_name(id, p, &group, Mode::W, Intent::Excl, out)?.dot else {
             return Some(Err(Errno::ENOENT));
         };
@@ -233,11 +246,8 @@ impl Client {
         out: &mut Vec<Output>,
     ) -> Done {
         let group = Group::of(dir, name);
-        // Its maker, or a helper of the same program as the maker was (MAIL.md 8.4).
-        let of_caller = |dot: &Dotlock| dot.pid == p.caller.pid || (dot.ppid > 1 && dot.ppid == p.caller.ppid);
-        if self.lost_dots.get(&group).is_some_and(of_caller) {
-            // Gone with its session; what stands there now is somebody else's (I23, L5).
-            self.lost_dots.remove(&group);
+        if self.lost_dot(&group, p.caller).is_some() {
+            self.lost_dots.remove(&group); // O4
             return Some(Ok(Answer::Empty));
         }
         let state = self.want_name(id, p, &group, Mode::W, Intent::Unlock, out)?;
@@ -399,7 +409,9 @@ impl Client {
                 self.reap_elsewhere(&group, out);
             }
         }
-        let live: Vec<u32> = self.own_dots.values().flat_map(|d| [d.pid, d.ppid]).collect();
+        self.lost_dots.retain(|_, d| !self.gone.contains_key(&d.pid));
+        let dots = self.own_dots.values().chain(self.lost_dots.values());
+        let live: Vec<u32> = dots.flat_map(|d| [d.pid, d.ppid]).collect();
         self.gone.retain(|pid, _| live.contains(pid));
     }
 
