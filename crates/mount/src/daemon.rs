@@ -48,6 +48,9 @@ pub(crate) const NO_RESEND: u8 = 3;
 /// Exit code: its stream of requests failed, for a reason that another daemon may not have.
 const BROKEN: i32 = 4;
 
+/// /dev/fuse; it may be used by all, or by the mount's owner only; fusermount3 mounted it.
+type Stream = (OwnedFd, bool, bool);
+
 /// The whole process. Its stdin is the socket to the supervisor.
 pub(crate) fn serve(args: &Args) -> Result<ExitCode, Failure> {
     let until = Instant::now() + args.options.timeout;
@@ -67,23 +70,20 @@ pub(crate) fn serve(args: &Args) -> Result<ExitCode, Failure> {
         let _ = std::env::set_current_dir("/"); // no directory is kept busy
     }
     let (news, heard) = mpsc::channel();
+    let (to, streams) = mpsc::channel();
+    listen(socket, to, news.clone()).map_err(|e| format!("its threads: {e}"))?;
     let driver = start(args, &dir, life, memory.journal, &memory.notes, news.clone())
         .map_err(|e| format!("its threads: {e}"))?;
     if life == 0 {
         await_ready(args, driver, &heard, until)?; // G2
         say(SERVED, None);
     }
-    let (fuse, acl, mounted) = match handover::receive(&socket) {
-        Ok((ToWorker::Serve { all, by_helper }, mut fds)) if fds.len() == 1 => {
-            let acl = if all { SessionACL::All } else { SessionACL::Owner };
-            (fds.remove(0), acl, Mounted::here(&dir, by_helper))
-        }
-        // It could not mount, and says so itself.
-        _ => {
-            finish(driver, &heard);
-            return Ok(ExitCode::SUCCESS);
-        }
+    // Without a word: it could not mount, says so itself, and is gone.
+    let Ok((fuse, all, by_helper)) = streams.recv() else {
+        return Ok(ExitCode::SUCCESS);
     };
+    let acl = if all { SessionACL::All } else { SessionACL::Owner };
+    let mounted = Mounted::here(&dir, by_helper);
     silence();
     tell_signals(news.clone()).map_err(|e| format!("its signals: {e}"))?;
     let session = handover::session(Ops::new(driver), &fuse, acl, &memory.notes)
@@ -101,7 +101,6 @@ pub(crate) fn serve(args: &Args) -> Result<ExitCode, Failure> {
         }
     }
     drop(fuse);
-    listen(socket, news.clone()).map_err(|e| format!("its threads: {e}"))?;
     let events = std::thread::Builder::new().name("fuse".into()).spawn(move || {
         if let Err(e) = session.run() {
             tracing::error!("the kernel's stream of requests failed: {e}");
@@ -176,6 +175,7 @@ fn await_ready(args: &Args, driver: &Driver, heard: &Receiver<News>, until: Inst
     loop {
         match heard.recv_timeout(until.saturating_duration_since(Instant::now())) {
             Ok(News::Ready) => return Ok(()),
+            Ok(News::Alone) => return Err(Failure::from("its supervisor is gone".to_owned())),
             Ok(News::Refused(why)) => return Err(Failure::new(why, "mboxfs volume info")),
             Ok(_) => {}
             Err(_) => {
@@ -194,12 +194,19 @@ fn silence() {
     let _ = null.map(|null| rustix::stdio::dup2_stdout(&null));
 }
 
-/// What the supervisor says, as news.
-fn listen(socket: OwnedFd, news: mpsc::Sender<News>) -> std::io::Result<()> {
+/// What the supervisor says: the kernel's stream, and news.
+fn listen(socket: OwnedFd, stream: mpsc::Sender<Stream>, news: mpsc::Sender<News>) -> std::io::Result<()> {
     std::thread::Builder::new().name("supervisor".into()).spawn(move || {
-        while let Ok((word, _)) = handover::receive(&socket) {
-            if word == ToWorker::End {
-                let _ = news.send(News::EndNow);
+        let mut stream = Some(stream);
+        while let Ok((word, mut fds)) = handover::receive(&socket) {
+            match word {
+                ToWorker::Serve { all, by_helper } if fds.len() == 1 => {
+                    let _ = stream.take().map(|to| to.send((fds.remove(0), all, by_helper)));
+                }
+                ToWorker::End => {
+                    let _ = news.send(News::EndNow);
+                }
+                other => tracing::error!("the supervisor says {other:?}"),
             }
         }
         let _ = news.send(News::Alone);

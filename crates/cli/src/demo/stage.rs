@@ -2,14 +2,15 @@
 //!
 //! S1  Every process is started here and ended here, by its pid, and is awaited.
 //! S2  A directory is removed only when nothing is mounted in it any more.
-//! S3  Children are in process groups of their own: Ctrl-C reaches the demo, which ends them in order.
+//! S3  Children are in process groups of their own: Ctrl-C reaches the demo, which ends them in order, and whatever they
+//!     have started goes with them.
 //!
 //! Not here: what is shown with them (`script`).
 
 use super::{Failure, programs::Programs, script::tell};
 use rustix::{
     mount::UnmountFlags,
-    process::{Pid, Signal, kill_process},
+    process::{Pid, Signal, kill_process, kill_process_group},
 };
 use std::{
     fmt::Write,
@@ -352,8 +353,14 @@ fn end(child: &mut Child, patience: Duration) {
     while !has_ended(child) && Instant::now() < until {
         thread::sleep(LOOK);
     }
+    let group = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
     let _ = child.kill(); // has no effect on one that was awaited
     let _ = child.wait();
+    // S3: a mount is served by a process of its own. The group has this number as long as one of its processes lives.
+    let until = Instant::now() + UNMOUNT;
+    while group.is_some_and(|g| kill_process_group(g, Signal::KILL).is_ok()) && Instant::now() < until {
+        thread::sleep(LOOK);
+    }
 }
 
 /// Is something mounted at `dir` or below? Read from /proc: a mount whose daemon is gone must not be asked.
