@@ -13,8 +13,11 @@ use mboxfs_types::{
         Attached, Found, Grant, Granted, Intent, Lease, LeaseRequest, Mode, NameState, Query, Recall, Reclaimed, Reply,
         Request, SetAttr, ToBrick, ToMount, Verdict, View,
     },
+    kept::Kept,
     limits,
 };
+
+mod takeover;
 
 const FILE: Ino = Ino(7);
 
@@ -24,6 +27,8 @@ struct Mount {
     now: Clock,
     calls: u64,
     attr: Attr,
+    /// What it would leave to a successor.
+    words: Vec<Kept>,
 }
 
 impl Mount {
@@ -59,7 +64,9 @@ impl Mount {
             now,
             calls: 0,
             attr,
+            words: Vec::new(),
         };
+        mount.words = mount.client.kept_all();
         mount.step(Input::Tick);
         mount.step(Input::Connected);
         mount.says(ToMount::Attached(Attached::Ok {
@@ -78,6 +85,11 @@ impl Mount {
     fn step(&mut self, input: Input) -> Vec<Output> {
         let mut out = Vec::new();
         self.client.step(self.now, input, &mut out);
+        let (anew, words) = self.client.kept();
+        if anew {
+            self.words.clear();
+        }
+        self.words.extend(words);
         out
     }
 

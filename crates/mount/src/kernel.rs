@@ -86,8 +86,8 @@ pub(crate) fn check(dir: &Path) -> Result<PathBuf, Failure> {
 fn is_dead(dir: &Path) -> bool {
     let (said, heard) = std::sync::mpsc::channel();
     let dir = dir.to_owned();
-    std::thread::spawn(move || said.send(rustix::fs::statfs(dir)));
-    matches!(heard.recv_timeout(LOOK), Ok(Err(Errno::NOTCONN)))
+    std::thread::spawn(move || said.send(rustix::fs::statfs(dir).err()).is_ok());
+    matches!(heard.recv_timeout(LOOK), Ok(Some(Errno::NOTCONN)))
 }
 
 fn check_free(dir: &Path) -> Result<(), Failure> {

@@ -404,6 +404,7 @@ impl World {
             self.mounts[m].kernel.ask(*id, call);
         }
         self.mounts[m].client.step(clock, input, &mut out);
+        let _ = self.mounts[m].client.kept(); // nobody succeeds it here
         for output in out {
             match output {
                 Output::Done { id, result } => {
