@@ -125,6 +125,49 @@ fn the_daemon_is_killed_under_load() {
     );
 }
 
+/// An upgrade, as an operator does it: one brickd after the other ends and starts again, under load, and nobody gets an
+/// error; what is locked stays locked (L5).
+#[test]
+fn bricks_are_restarted_under_load() {
+    if !have("bricks_are_restarted_under_load", NEEDS) {
+        return;
+    }
+    let mut pair = Pair::start(&Lab::new());
+    let boxes = [("fcntl", "fcntl"), ("create", "dotlock"), ("bare", "none")];
+    let mut letters = Letters::new(pair.one.host.dir(), &boxes, 12);
+    letters.unsynced = 0.2;
+    for node in [&pair.one, &pair.two] {
+        letters.writer(node, None);
+    }
+    let (mut one, mut two) = (actor(&pair.one), actor(&pair.two));
+    let fd = one.done("open box RDWR|CREAT|APPEND");
+    let dot = one.done("open box.lock WRONLY|CREAT|EXCL 000");
+    one.done(&format!("close {dot}"));
+    one.done(&format!("lock {fd} w 0 0"));
+    one.done(&format!("write {fd} half,"));
+    let other = two.done("open box RDWR");
+    for first in [true, false] {
+        let node = if first { &mut pair.one } else { &mut pair.two };
+        node.stop();
+        letters.wait_more(10, FLOWS_MAX);
+        node.start();
+        pair.wait_healed();
+        letters.wait_more(10, FLOWS_MAX);
+        assert_eq!(two.ask(&format!("lock {other} w 0 0")), "error EAGAIN");
+        assert_eq!(two.ask("open box.lock WRONLY|CREAT|EXCL 000"), "error EEXIST");
+        assert_eq!(two.done(&format!("size {other}")), "0");
+    }
+    one.done(&format!("write {fd} whole"));
+    one.done(&format!("fsync {fd}"));
+    one.done(&format!("close {fd}"));
+    one.done("unlink box.lock");
+    two.done(&format!("lock {other} w 0 0"));
+    letters.stop();
+    pair.wait_whole();
+    letters.audit(&pair);
+    both_hold(&pair, "box", "half,whole");
+}
+
 /// A delivery with everything that it may hold: a dotlock, a lock, half a message.
 #[test]
 fn a_lock_session_outlives_the_daemon() {

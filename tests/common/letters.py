@@ -60,7 +60,9 @@ class Ledger:
 
     def acknowledged(self, box):
         """{id: size of the mailbox behind it}"""
-        lines = os.pread(self.fd, os.fstat(self.fd).st_size, 0).decode().splitlines()
+        text = os.pread(self.fd, os.fstat(self.fd).st_size, 0).decode()
+        # Another process may be in the middle of its line: a write across two pages is not seen at once.
+        lines = text[:text.rfind("\n") + 1].splitlines()
         words = (line.split() for line in lines)
         return {ident: int(size) for what, name, ident, size in words if (what, name) == ("ack", box)}
 

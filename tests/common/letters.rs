@@ -156,7 +156,9 @@ impl Letters {
     pub(crate) fn promised(&self) -> BTreeMap<String, Promised> {
         let mut all: BTreeMap<String, Promised> = BTreeMap::new();
         let text = fs::read_to_string(&self.ledger).unwrap_or_default();
-        for line in text.lines() {
+        // The last line may be in the middle of being written.
+        let whole = text.rfind('\n').map_or(0, |end| end + 1);
+        for line in text[..whole].lines() {
             let words: Vec<&str> = line.split(' ').collect();
             let [what, name, ident, _] = words[..] else {
                 panic!("the ledger holds {line:?}")

@@ -138,6 +138,14 @@ impl Node {
         }
     }
 
+    /// SIGTERM, by pid, as `systemctl stop` does.
+    pub(crate) fn stop(&mut self) {
+        let child = self.brickd.as_ref().expect("it was started");
+        let pid = rustix::process::Pid::from_child(child);
+        rustix::process::kill_process(pid, rustix::process::Signal::TERM).expect("the daemon is ours");
+        self.exit_code();
+    }
+
     pub(crate) fn is_running(&mut self) -> bool {
         self.brickd.as_mut().is_some_and(|c| matches!(c.try_wait(), Ok(None)))
     }

@@ -24,7 +24,7 @@ use std::{
     io::{self, BufRead, BufReader, Write},
     os::{
         fd::{AsFd, OwnedFd},
-        unix::ffi::OsStrExt,
+        unix::{ffi::OsStrExt, process::ExitStatusExt},
     },
     path::{Path, PathBuf},
     process::{Child, Command, ExitCode, ExitStatus, Stdio},
@@ -38,7 +38,8 @@ pub(crate) const IN_USE: Duration = Duration::from_secs(5);
 const FIRST_LOOK: Duration = Duration::from_secs(3);
 /// What the child says when the filesystem answers.
 const READY: &str = "READY";
-/// A daemon that dies within this time of its start died of what it found there, as likely as not.
+/// A daemon that dies by itself within this time of its start died of what it found there, as likely as not. (One that
+/// is killed, by a person or for want of memory, did not.)
 const YOUNG: Duration = Duration::from_secs(2);
 /// After so many of those in a row nothing of what they left is given to the next one.
 const YOUNG_MAX: u32 = 4;
@@ -304,7 +305,12 @@ fn stay(
                 return Err(Failure::new(why, "mount it again"));
             }
             Ok(Heard::Ended(status)) => {
-                young = if worker.since.elapsed() < YOUNG { young + 1 } else { 0 };
+                let early = worker.since.elapsed() < YOUNG;
+                young = match status.signal() {
+                    Some(signal) if signal == Signal::KILL.as_raw() => u32::from(early),
+                    _ if early => young + 1,
+                    _ => 0,
+                };
                 life += 1;
                 tracing::error!("the process that serves ended ({status}); number {life} takes its place");
                 worker = succeed(keeper, life, young, fuse, serve);
@@ -328,10 +334,9 @@ fn stay(
 
 /// Starts daemon number `life`; tries until it can.
 fn succeed(keeper: &Keeper<'_>, life: u32, young: u32, fuse: &OwnedFd, serve: &ToWorker) -> Worker {
-    let mut pause = if young == 0 {
-        Duration::ZERO
-    } else {
-        PAUSE * 2u32.pow(young.min(8))
+    let mut pause = match young {
+        0 => Duration::ZERO,
+        n => PAUSE * 2u32.pow(n.min(8) - 1),
     };
     if young >= YOUNG_MAX {
         tracing::error!("{young} daemons died young: the next one gets nothing of what they left");
