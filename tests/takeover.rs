@@ -36,6 +36,7 @@ fn daemons(host: &Host, serving: bool) -> Vec<i32> {
         let words = text(*pid, "cmdline");
         text(*pid, "comm").starts_with(b"mount-mboxfs")
             && !words.is_empty() // a zombie
+            && !words.ends_with(b"\0--poke\0")
             && words.split(|b| *b == 0).any(|w| w == b"--worker") == serving
     };
     host.pids().into_iter().filter(is_wanted).collect()

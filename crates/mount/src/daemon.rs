@@ -143,9 +143,9 @@ fn start(
         );
         client
     };
-    let (driver, wanted) = Driver::new(client, journal, pokes, news);
+    let (driver, wanted) = Driver::new(client, journal, noted.pokers, pokes, news);
     let driver: &'static Driver = Box::leak(Box::new(driver));
-    poke::start(driver, poked, dir.to_owned())?;
+    poke::start(driver, poked, dir.to_owned(), notes.try_clone()?)?;
     watch::start(driver)?;
     stream::start(driver, wanted)?;
     Ok(driver)

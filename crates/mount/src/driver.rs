@@ -8,7 +8,7 @@
 //!
 //! Not here: decoding calls (`ops`), the stream itself (`stream`).
 
-use crate::{journal::Journal, reply::Reply};
+use crate::{journal::Journal, process, reply::Reply};
 use fuser::{INodeNo, Notifier};
 use mboxfs_client::{
     Client,
@@ -95,8 +95,10 @@ pub(crate) struct Driver {
     wanted: watch::Sender<Wanted>,
     pokes: mpsc::SyncSender<PathBuf>,
     news: mpsc::Sender<News>,
-    /// Thread id of the poke thread; 0 as long as there is none.
+    /// Who wakes watchers; 0 as long as there is nobody.
     poker: AtomicU32,
+    /// Those of former daemons, with their start times.
+    old_pokers: Vec<(u32, u64)>,
     /// Speaks to the kernel; there from the moment of mounting.
     notifier: OnceLock<Notifier>,
 }
@@ -118,6 +120,7 @@ impl Driver {
     pub(crate) fn new(
         client: Client,
         mut journal: Journal,
+        old_pokers: Vec<(u32, u64)>,
         pokes: mpsc::SyncSender<PathBuf>,
         news: mpsc::Sender<News>,
     ) -> (Self, watch::Receiver<Wanted>) {
@@ -144,6 +147,7 @@ impl Driver {
                 pokes,
                 news,
                 poker: AtomicU32::new(0),
+                old_pokers,
                 notifier: OnceLock::new(),
             },
             wishes,
@@ -190,13 +194,18 @@ impl Driver {
         let _ = self.notifier.set(notifier); // once only
     }
 
-    pub(crate) fn poker_is(&self, tid: u32) {
-        self.poker.store(tid, Ordering::Relaxed);
+    pub(crate) fn poker_is(&self, pid: u32) {
+        self.poker.store(pid, Ordering::Relaxed);
     }
 
-    /// Is this the thread that makes the mount's own truncates?
-    pub(crate) fn is_poker(&self, tid: u32) -> bool {
-        tid != 0 && self.poker.load(Ordering::Relaxed) == tid
+    /// Is this a process that makes the mount's own truncates?
+    pub(crate) fn is_poker(&self, pid: u32) -> bool {
+        let old = || {
+            self.old_pokers
+                .iter()
+                .any(|(p, since)| *p == pid && process::started(*p) == Some(*since))
+        };
+        pid != 0 && (self.poker.load(Ordering::Relaxed) == pid || old())
     }
 
     /// Why the last try to reach a brick failed.
@@ -465,7 +474,9 @@ mod tests {
             local: Vec::new(),
         };
         let (journal, _) = Journal::open(crate::journal::files().unwrap());
-        let (driver, wanted) = Driver::new(Client::new(config, clock()), journal, pokes, news);
+        let own = std::process::id();
+        let old = vec![(own, process::started(own).unwrap()), (1, 1)];
+        let (driver, wanted) = Driver::new(Client::new(config, clock()), journal, old, pokes, news);
         (driver, wanted, heard)
     }
 
@@ -493,10 +504,12 @@ mod tests {
     }
 
     #[test]
-    fn the_thread_of_the_own_truncates() {
+    fn who_makes_the_own_truncates() {
         let (driver, _wanted, _heard) = driver();
         assert!(!driver.is_poker(0) && !driver.is_poker(5));
         driver.poker_is(5);
         assert!(driver.is_poker(5) && !driver.is_poker(6));
+        assert!(driver.is_poker(std::process::id()), "one of a former daemon");
+        assert!(!driver.is_poker(1), "a later process of its number");
     }
 }

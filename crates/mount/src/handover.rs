@@ -62,19 +62,41 @@ pub(crate) struct Notes {
     pub(crate) init: Vec<u8>,
     /// `Config::local`: finding it out may take seconds when a resolver is dead.
     pub(crate) local: Vec<String>,
+    /// Processes of this mount that wake watchers, with their start times (`poke` P2).
+    pub(crate) pokers: Vec<(u32, u64)>,
 }
 
 impl Notes {
+    /// The last ones that were written whole: a daemon may be killed while it writes. Few and small, so none is removed.
     pub(crate) fn read(file: &File) -> Self {
+        Self::scan(file).0
+    }
+
+    /// They, and where the next ones go.
+    fn scan(file: &File) -> (Self, u64) {
+        let (mut last, mut end) = (Self::default(), 0);
         let mut bytes = vec![0; file.metadata().map_or(0, |m| m.len() as usize)];
-        let read = file.read_exact_at(&mut bytes, 0);
-        read.ok().and_then(|()| codec::decode(&bytes).ok()).unwrap_or_default()
+        if file.read_exact_at(&mut bytes, 0).is_err() {
+            return (last, end);
+        }
+        let mut rest = &bytes[..];
+        while let Some((len, more)) = rest.split_first_chunk::<4>()
+            && let Some((frame, next)) = more.split_at_checked(u32::from_le_bytes(*len) as usize)
+            && let Ok(notes) = codec::decode(frame)
+        {
+            (last, rest) = (notes, next);
+            end = (bytes.len() - rest.len()) as u64;
+        }
+        (last, end)
     }
 
     pub(crate) fn write(&self, file: &File) -> io::Result<()> {
         let bytes = codec::encode(self);
-        file.set_len(0)?;
-        file.write_all_at(&bytes, 0)
+        let len = u32::try_from(bytes.len()).map_err(io::Error::other)?;
+        let frame = [&len.to_le_bytes()[..], &bytes].concat();
+        let end = Self::scan(file).1;
+        file.set_len(end)?;
+        file.write_all_at(&frame, end)
     }
 }
 
@@ -212,7 +234,9 @@ mod tests {
         let notes = Notes {
             init: vec![1, 2],
             local: vec!["h1".to_owned()],
+            pokers: vec![(7, 8)],
         };
+        Notes::default().write(&memory.notes).unwrap();
         notes.write(&memory.notes).unwrap();
         let begin = ToWorker::Begin {
             life: 3,
@@ -227,6 +251,31 @@ mod tests {
         assert!(word == ToWorker::End && fds.is_empty());
         drop(a);
         assert!(receive(&b).is_err());
+    }
+
+    #[test]
+    fn notes_that_were_torn_were_never_written() {
+        let file = Memory::new().unwrap().notes;
+        let notes = |byte| Notes {
+            init: vec![byte; 9],
+            ..Notes::default()
+        };
+        notes(1).write(&file).unwrap();
+        let whole = file.metadata().unwrap().len();
+        notes(2).write(&file).unwrap();
+        let end = file.metadata().unwrap().len();
+        assert_eq!(Notes::read(&file), notes(2));
+        for cut in (whole..end).rev() {
+            file.set_len(cut).unwrap();
+            assert_eq!(Notes::read(&file), notes(1), "{cut}");
+        }
+        for cut in whole..end {
+            notes(2).write(&file).unwrap();
+            file.set_len(cut).unwrap();
+            notes(3).write(&file).unwrap();
+            assert_eq!(Notes::read(&file), notes(3), "{cut}");
+            file.set_len(whole).unwrap();
+        }
     }
 
     #[test]

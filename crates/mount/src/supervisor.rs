@@ -16,6 +16,7 @@ use crate::{
     driver::News,
     handover::{self, Memory, ToWorker},
     kernel::{self, Mounted},
+    poke,
 };
 use fuser::SessionACL;
 use rustix::process::{Pid, Signal};
@@ -50,6 +51,9 @@ const PAUSE_MAX: Duration = Duration::from_secs(5);
 /// The whole program.
 #[must_use]
 pub fn main() -> ExitCode {
+    if std::env::args_os().nth(1).is_some_and(|word| word == poke::WORD) {
+        return poke::main();
+    }
     let args = match args::parse(std::env::args_os().skip(1)) {
         Ok(Asked::Mount(args)) => args,
         Ok(Asked::Print(text)) => {
