@@ -57,8 +57,8 @@ pub struct Client {
     /// Locks of this mount's own processes: true whatever lease is held (types C2).
     pub(crate) own_locks: BTreeMap<Ino, Vec<HeldLock>>,
     pub(crate) own_dots: BTreeMap<Group, Dotlock>,
-    /// Dotlocks that went with a session: their makers do not know yet (`dot_calls` O4).
-    pub(crate) lost_dots: BTreeMap<Group, Dotlock>,
+    /// Dotlocks that went with a session, by maker: those do not know yet (`dot_calls` O4).
+    pub(crate) lost_dots: BTreeMap<(Group, u32), Dotlock>,
     /// Inode numbers of dotlocks that the kernel may know.
     pub(crate) dot_groups: BTreeMap<Ino, Group>,
     pub(crate) dots_made: u32,

@@ -76,16 +76,10 @@ impl Client {
         if let Some(lease) = self.names.get_mut(&group) {
             lease.dot = Some(dot.clone());
         }
-        self.lost_dots.remove(&group);
+        self.lost_dots.remove(&(group.clone(), dot.pid));
         self.own_dots.insert(group.clone(), dot.clone());
         self.keep_dot(&group, id);
         dot
-    }
-
-    /// O4: for its maker, or a helper of the same program as the maker was (MAIL.md 8.4).
-    fn lost_dot(&self, group: &Group, caller: Caller) -> Option<&Dotlock> {
-        let is_his = |d: &&Dotlock| d.pid == caller.pid || (d.ppid > 1 && d.ppid == caller.ppid);
-        self.lost_dots.get(group).filter(is_his)
     }
 
     fn remove_dot(&mut self, id: CallId, group: &Group) {
@@ -156,7 +150,7 @@ impl Client {
         out: &mut Vec<Output>,
     ) -> Done {
         let group = Group::of(dir, name);
-        if let Some(lost) = self.lost_dot(&group, p.caller) {
+        if let Some(lost) = self.lost_dots.get(&(group.clone(), p.caller.pid)) {
             let attr = attr_of(lost); // O4
             self.dot_groups.insert(attr.ino, group);
             return Some(Ok(self.entry(attr)));
@@ -246,8 +240,8 @@ impl Client {
         out: &mut Vec<Output>,
     ) -> Done {
         let group = Group::of(dir, name);
-        if self.lost_dot(&group, p.caller).is_some() {
-            self.lost_dots.remove(&group); // O4
+        if self.lost_dots.remove(&(group.clone(), p.caller.pid)).is_some() {
+            // O4
             return Some(Ok(Answer::Empty));
         }
         let state = self.want_name(id, p, &group, Mode::W, Intent::Unlock, out)?;

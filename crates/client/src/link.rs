@@ -15,11 +15,12 @@ use crate::{
     output::{Event, Output},
 };
 use alloc::{
+    collections::BTreeSet,
     string::{String, ToString},
     vec::Vec,
 };
 use mboxfs_types::{
-    Attr, Errno, Ino, Key, Nanos, SessionId,
+    Attr, Errno, Group, Ino, Key, Nanos, SessionId,
     call::{
         Attach, Attached, Found, Granted, Mode, Op, Query, Reclaim, Reclaimed, Reply, Request, ToBrick, ToMount, View,
     },
@@ -513,14 +514,23 @@ impl Client {
             self.cache.clear(ino);
             self.changed(ino);
         }
+        // A dotlock alone is a lock too, of whatever mailbox it is named after.
+        let entry = |group: &Group| self.names.get(group).and_then(|n| n.entry);
+        let locked: BTreeSet<Ino> = self
+            .own_dots
+            .keys()
+            .filter_map(entry)
+            .chain(self.own_locks.keys().copied())
+            .collect();
         let mut dead = 0;
         for handle in self.handles.values_mut() {
-            let locked = self.own_locks.contains_key(&handle.ino) && matches!(handle.kind, Kind::File { .. });
+            let locked = locked.contains(&handle.ino) && matches!(handle.kind, Kind::File { .. });
             handle.dead |= locked || matches!(handle.kind, Kind::Dot(_));
             dead += usize::from(handle.dead);
         }
         self.own_locks.clear();
-        self.lost_dots.append(&mut self.own_dots);
+        let lost = core::mem::take(&mut self.own_dots).into_iter();
+        self.lost_dots.extend(lost.map(|(group, dot)| ((group, dot.pid), dot)));
         while self.lost_dots.len() > LOST_DOTS_MAX {
             self.lost_dots.pop_first();
         }
