@@ -8,6 +8,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Output};
 use std::time::Duration;
 
+use rustix::process::{Pid, Signal, kill_process};
+
 use super::host::{Host, Lab};
 use super::image::Image;
 use super::wait::{holds_within, wait_for};
@@ -106,6 +108,31 @@ impl Node {
             status.is_some()
         });
         status.and_then(|s| s.code())
+    }
+
+    /// SIGSTOP or SIGCONT to brickd.
+    pub(crate) fn signal(&self, signal: Signal) {
+        let child = self.brickd.as_ref().expect("it was started");
+        let pid = Pid::from_raw(child.id().cast_signed()).expect("a pid");
+        kill_process(pid, signal).expect("the daemon is ours");
+    }
+
+    /// Every write to the brick's disk waits until `thaw_disk`. Thaw it before the node is dropped.
+    pub(crate) fn freeze_disk(&self) {
+        self.host.run("fsfreeze", &["--freeze", path(&self.brick)]);
+    }
+
+    pub(crate) fn thaw_disk(&self) {
+        self.host.run("fsfreeze", &["--unfreeze", path(&self.brick)]);
+    }
+
+    /// The kernel finds the brick's file system damaged and makes it read-only (ext4, errors=remount-ro).
+    pub(crate) fn damage_disk(&self) {
+        let brick = path(&self.brick);
+        self.host.run("mount", &["-o", "remount,errors=remount-ro", brick]);
+        let device = self.host.run("findmnt", &["-no", "SOURCE", brick]);
+        let name = device.trim().trim_start_matches("/dev/");
+        fs::write(format!("/sys/fs/ext4/{name}/trigger_fs_error"), "a test").expect("root may");
     }
 
     /// The disk fails and brickd is left to find out.
@@ -246,9 +273,10 @@ impl Pair {
 
     pub(crate) fn wait_healed(&self) {
         for node in [&self.one, &self.two] {
-            wait_for("nothing is left to heal", SERVE_MAX, || {
-                node.cli("heal status").status.success()
-            });
+            let status = || node.cli("heal status");
+            if !holds_within(SERVE_MAX, || status().status.success()) {
+                panic!("something is left to heal:\n{}", String::from_utf8_lossy(&status().stdout));
+            }
         }
     }
 }

@@ -11,6 +11,7 @@ use crate::{
     brick::Brick,
     input::MountConn,
     output::{Event, Output},
+    view::Stand,
 };
 use alloc::{
     collections::{BTreeMap, BTreeSet},
@@ -213,7 +214,7 @@ impl Brick {
             if self.mounts.reclaimed.remove(&session).is_some() {
                 self.mounts.awaited.insert(session);
             }
-            self.tell(session, ToMount::View { view: self.mounts.view }, out);
+            self.tell(session, self.new_view(), out);
         } else if self.coming_sessions().contains(&session) {
             // Told when its opening is executed (`on_opened`).
         } else if attach.fresh && !self.state.is_expired(session) {
@@ -232,6 +233,13 @@ impl Brick {
             self.tell(session, ToMount::Attached(Attached::Expired), out);
             self.mounts.places.remove(&session);
             self.mounts.attach_nos.remove(&session);
+        }
+    }
+
+    fn new_view(&self) -> ToMount {
+        ToMount::View {
+            view: self.mounts.view,
+            together: self.stand == Stand::Normal,
         }
     }
 
@@ -257,7 +265,7 @@ impl Brick {
     pub(crate) fn on_opened(&mut self, session: SessionId, out: &mut Vec<Output>) {
         self.mounts.changing.remove(&session);
         if self.is_primary() && self.mounts.places.contains_key(&session) {
-            self.tell(session, ToMount::View { view: self.mounts.view }, out);
+            self.tell(session, self.new_view(), out);
         }
     }
 

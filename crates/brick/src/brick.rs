@@ -15,6 +15,7 @@ use crate::{
     line,
     output::{Event, Output},
     query::Looks,
+    stall::Stall,
     state::State,
     view::{Peer, Stand},
 };
@@ -29,6 +30,7 @@ use mboxfs_types::{
     codec,
     disk::{DiskOp, Done, Superblock},
     limits,
+    peer::ToPeer,
     record::Record,
 };
 
@@ -95,6 +97,7 @@ pub struct Brick {
     pub(crate) space: Space,
     pub(crate) peer_space: Option<Space>,
     pub(crate) spent: Spent,
+    pub(crate) stall: Stall,
     pub(crate) stopping: bool,
     /// Alone: the moment at which it was left alone.
     pub(crate) fork: Option<Fork>,
@@ -189,6 +192,7 @@ impl Brick {
             },
             peer_space: None,
             spent: Spent::default(),
+            stall: Stall::default(),
             stopping: false,
             fork: None,
             heal: None,
@@ -201,6 +205,7 @@ impl Brick {
     /// One thing happened at `now`; what follows from it is appended to `out`.
     pub fn step(&mut self, now: Clock, input: Input, out: &mut Vec<Output>) {
         self.clock = now;
+        self.wake(out);
         match input {
             Input::Mount { conn, frame } => self.on_mount(conn, frame, out),
             Input::MountLost { conn } => self.on_mount_lost(conn, out),
@@ -211,11 +216,18 @@ impl Brick {
             Input::Disk(done) => self.on_disk(done, out),
             Input::Tick => self.on_tick(out),
             Input::Stop => self.on_stop(out),
+            Input::Failed { why } => self.on_failed(&why, out),
         }
         self.advance(out);
+        self.watch_disk(out);
     }
 
     fn on_disk(&mut self, done: Done, out: &mut Vec<Output>) {
+        match done {
+            Done::Appended { .. } | Done::Superblock | Done::Log { .. } => self.stall.log_moved(),
+            Done::Answer { .. } => self.stall.look_moved(),
+            Done::Checkpoint { .. } | Done::Space(_) => {}
+        }
         match done {
             Done::Appended { n } => self.on_appended(n, out),
             Done::Superblock => self.on_superblock(out),
@@ -234,7 +246,8 @@ impl Brick {
         // From the goodbye on the peer may serve alone: no mount may be answered here any more.
         self.drop_mounts(out);
         if self.peer.up {
-            out.push(Output::Peer(mboxfs_types::peer::ToPeer::Goodbye));
+            let why = "it was stopped on purpose".to_string();
+            out.push(Output::Peer(ToPeer::Goodbye { why }));
         }
         if self.log.checkpointing {
             return; // on_checkpoint goes on from here

@@ -53,6 +53,11 @@ pub enum Input {
     Disk(Done),
     /// Time has passed.
     Tick,
+    /// The driver cannot go on: leave, nothing more is asked of the disk.
+    Failed {
+        /// For the operator of the other brick.
+        why: String,
+    },
     /// Stop on purpose: tell the peer, checkpoint, say `Output::Stopped`.
     Stop,
 }

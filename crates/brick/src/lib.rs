@@ -22,6 +22,7 @@ pub mod output;
 mod query;
 mod replicate;
 mod report;
+mod stall;
 mod state;
 mod view;
 

@@ -68,6 +68,8 @@ pub enum Event {
         /// Why.
         why: String,
     },
+    /// The disk has not answered for `limits::STALL`.
+    Stalled,
     /// A session's locks are gone.
     SessionExpired {
         /// Which.

@@ -49,6 +49,11 @@ impl Looks {
         self.tickets.retain(|_, asker| matches!(asker, Asker::Mount { .. }));
     }
 
+    /// Does the disk owe an answer?
+    pub(crate) fn are_open(&self) -> bool {
+        !self.tickets.is_empty()
+    }
+
     pub(crate) fn clear_barriers(&mut self) {
         self.barriers.clear();
     }

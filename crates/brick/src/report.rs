@@ -16,6 +16,7 @@ impl Brick {
             primary: self.is_primary(),
             view: self.view,
             peer_connected: self.peer.up,
+            peer_away: self.peer.away.clone(),
             last: self.log.last,
             commit: self.state.applied,
             peer_durable: self.peer.durable,

@@ -18,7 +18,7 @@ use crate::{
 use alloc::vec::Vec;
 use mboxfs_types::{
     BrickId, GenId, Nanos, SessionId,
-    admin::Status,
+    admin::{Away, Status},
     call::View,
     disk::DiskOp,
     heal::Ask,
@@ -103,6 +103,8 @@ pub(crate) struct Peer {
     /// Words of the peer that works already, while this side still writes its superblock.
     early: Vec<ToPeer>,
     generations: u32,
+    /// It was in step, or is known to exist, and is not there now.
+    pub(crate) away: Option<Away>,
 }
 
 impl Brick {
@@ -126,6 +128,8 @@ impl Brick {
     /// What operators see.
     pub(crate) fn status(&self) -> Status {
         match &self.stand {
+            _ if self.stall.is_stalled() => Status::Stalled,
+            Stand::Waiting { .. } if self.stall.keeps_away(self.clock.mono) => Status::Stalled,
             Stand::Waiting { .. } if self.peer.met => Status::Suspect,
             Stand::Waiting { .. } => Status::Boot,
             Stand::GoingSolo | Stand::Rejoining(_) => Status::Suspect,
@@ -157,7 +161,7 @@ impl Brick {
 
     /// May mounts be attached and served?
     pub(crate) const fn serving(&self) -> bool {
-        matches!(self.stand, Stand::Normal | Stand::Solo { .. })
+        matches!(self.stand, Stand::Normal | Stand::Solo { .. }) && !self.stall.is_stalled()
     }
 
     /// Is this brick the arbiter of the current view?
@@ -205,6 +209,9 @@ impl Brick {
     }
 
     pub(crate) fn on_peer_up(&mut self, out: &mut Vec<Output>) {
+        if self.stall.keeps_away(self.clock.mono) {
+            return out.push(Output::DropPeer); // T2 of `stall`
+        }
         self.peer.up = true;
         self.peer.hello = None;
         self.peer.durable = 0;
@@ -219,6 +226,7 @@ impl Brick {
         self.peer.hello = None;
         self.relayed.clear();
         let alone_at = self.peer.promise_until.max(self.clock.mono);
+        self.note_away("its stream broke", false);
         match &self.stand {
             Stand::Normal => self.suspect(alone_at, "the stream to the peer broke", out),
             Stand::Rejoining(_) => self.set_stand(Stand::waiting(alone_at), "the peer went away in the handshake", out),
@@ -243,6 +251,7 @@ impl Brick {
     }
 
     fn suspect(&mut self, alone_at: Nanos, why: &'static str, out: &mut Vec<Output>) {
+        self.note_away(why, false);
         self.set_stand(Stand::waiting(alone_at), why, out);
         if self.peer.up {
             out.push(Output::DropPeer);
@@ -392,6 +401,7 @@ impl Brick {
     fn enter_normal(&mut self, primary: BrickId, why: &'static str, out: &mut Vec<Output>) {
         self.sb.primary = primary;
         self.peer.met = true;
+        self.peer.away = None;
         self.peer.serve_until = Nanos(0);
         self.peer.lapse_at = self.clock.mono + limits::SERVE;
         self.peer.next_ping = self.clock.mono;
@@ -647,24 +657,30 @@ impl Brick {
         }
     }
 
-    pub(crate) fn on_goodbye(&mut self, out: &mut Vec<Output>) {
+    pub(crate) fn on_goodbye(&mut self, why: &str, out: &mut Vec<Output>) {
+        self.note_away(why, true);
         if self.stand == Stand::Normal {
-            self.go_solo("the peer stopped on purpose", out);
+            self.go_solo("the peer said goodbye", out);
+        }
+    }
+
+    /// Stops serving when the peer may have gone on alone (G2). Before every input: after a stop of this process too.
+    pub(crate) fn check_lapse(&mut self, out: &mut Vec<Output>) {
+        let now = self.clock.mono;
+        if self.stand == Stand::Normal && now >= self.peer.lapse_at {
+            let alone_at = self.peer.promise_until.max(now);
+            self.suspect(alone_at, "the peer does not answer", out);
         }
     }
 
     pub(crate) fn tick_view(&mut self, out: &mut Vec<Output>) {
         let now = self.clock.mono;
         match &self.stand {
-            Stand::Normal => {
-                if now >= self.peer.lapse_at {
-                    let alone_at = self.peer.promise_until.max(now);
-                    self.suspect(alone_at, "the peer does not answer", out);
-                } else if now >= self.peer.next_ping {
-                    self.ping(out);
-                }
+            Stand::Normal if now >= self.peer.next_ping => self.ping(out),
+            Stand::Waiting { .. } if self.stall.keeps_away(now) => {}
+            Stand::Waiting { alone_at } if now >= (*alone_at).max(self.stall.looks_until()) => {
+                self.go_solo("no peer", out);
             }
-            Stand::Waiting { alone_at } if now >= *alone_at => self.go_solo("no peer", out),
             Stand::Rejoining(r) if now >= r.since + limits::REATTACH => {
                 let alone_at = self.peer.promise_until.max(now);
                 self.suspect(alone_at, "the handshake takes too long", out);
@@ -694,10 +710,10 @@ impl Brick {
             ToPeer::Append { entry } => self.on_append(entry, out),
             ToPeer::Durable { n } => self.on_durable(n, out),
             ToPeer::Commit { n } => self.on_commit(n),
-            ToPeer::Goodbye => self.on_goodbye(out),
             ToPeer::Ask { ticket, ask } => self.on_ask(ticket, ask, out),
             ToPeer::Part { ticket, data, last } => self.on_part(ticket, data, last, out),
             ToPeer::Merged => self.on_merged(out),
+            ToPeer::Goodbye { why } => self.on_goodbye(&why, out),
             ToPeer::Relay { session, frame } if self.is_primary() => {
                 self.on_session_frame(session, frame, Place::Peer, out)
             }

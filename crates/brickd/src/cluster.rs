@@ -179,6 +179,7 @@ impl Cluster {
             Ask::Detach { host, port, force } => self.detach(&host, port, force).await,
             Ask::Create { name, bricks, force } => self.create(name, bricks, force).await,
             Ask::Change { name, verb, force } => self.change_volume(&name, verb, force).await,
+            Ask::Drill { name, fault, here } => self.drill(name, fault, here).await,
             Ask::Status { .. } | Ask::Commit { .. } | Ask::Abort { .. } => Ok(None), // above
         }
     }

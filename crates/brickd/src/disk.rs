@@ -26,7 +26,7 @@ use std::{
         atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
         mpsc::{Receiver, RecvTimeoutError, Sender, channel},
     },
-    thread::{Builder, JoinHandle},
+    thread::{self, Builder, JoinHandle},
     time::{Duration, Instant},
 };
 use tokio::sync::{Notify, mpsc::UnboundedSender};
@@ -57,6 +57,8 @@ enum LogJob {
     Read { from: u64 },
     Trim { below: u64 },
     Superblock(Superblock),
+    /// Stand still (a drill).
+    Sleep(Duration),
 }
 
 enum FilesJob {
@@ -206,6 +208,11 @@ impl Disk {
         }
     }
 
+    /// The log's thread does nothing for so long, as if its disk did not answer.
+    pub(crate) fn hold(&self, time: Duration) {
+        self.to_log(LogJob::Sleep(time));
+    }
+
     // A thread that is gone has announced the end of the daemon (K2): nothing has to be said here.
 
     fn to_log(&self, job: LogJob) {
@@ -271,6 +278,10 @@ impl LogThread {
                 LogJob::Read { from } => self.read(from),
                 LogJob::Trim { below } => self.log.trim(below).map_err(|e| ("trim the log", e.to_string())),
                 LogJob::Superblock(superblock) => self.write_superblock(&superblock),
+                LogJob::Sleep(time) => {
+                    thread::sleep(time);
+                    Ok(())
+                }
             };
             if let Err((what, why)) = result {
                 self.common.fatal.end(what, why);
@@ -381,6 +392,10 @@ impl FilesThread {
             },
             FilesJob::Look { ticket, look } => {
                 let result = self.files.look(&look);
+                if let Some(why) = self.files.take_trouble() {
+                    self.common.fatal.end("read the brick's files", why);
+                    return false;
+                }
                 self.answer(ticket, result);
             }
             FilesJob::Checkpoint { n, snapshot } => {

@@ -10,6 +10,7 @@
 use crate::{
     clock,
     disk::{Disk, Load},
+    drill,
     fatal::Fatal,
     local::{Local, VolumeConfig},
     mounts,
@@ -21,9 +22,10 @@ use mboxfs_brick::{Brick, input::MountConn};
 use mboxfs_rpc::Sender;
 use mboxfs_types::{
     BrickId,
-    admin::BrickReport,
+    admin::{BrickReport, Fault},
     call::{Attach, Attached, ToMount},
     disk::Done,
+    limits,
 };
 use std::{
     mem,
@@ -40,7 +42,7 @@ use tokio::{
     },
     time::sleep,
 };
-use tracing::info;
+use tracing::{info, warn};
 
 /// The brain hears of time at least this often, and not more often than the shorter one.
 const TICK_MAX: Duration = Duration::from_millis(100);
@@ -285,6 +287,15 @@ impl Driver {
         Ok(())
     }
 
+    /// The daemon cannot go on: tells the peer, so that it goes on at once, and sends the mounts to it.
+    pub(crate) fn fail(&self, why: &str) {
+        let mut core = self.lock();
+        core.quitting = true;
+        if let Phase::Running(running) = &mut core.phase {
+            running.fail(why.to_owned());
+        }
+    }
+
     /// Stops for good and returns when the brick has stopped.
     pub(crate) async fn quit(&self) {
         {
@@ -354,6 +365,18 @@ impl Local for Driver {
             Phase::Running(running) => Some(running.report()),
             Phase::Off | Phase::Between => None,
         }
+    }
+
+    fn drill(&self, fault: Fault) -> Result<(), String> {
+        let Phase::Running(running) = &self.lock().phase else {
+            return Err("this brick does not serve".to_string());
+        };
+        warn!("drill: {fault:?}");
+        match fault {
+            Fault::Crash => drill::crash(),
+            Fault::SlowDisk => running.hold_log(Duration::from_nanos(limits::DRILL.0)),
+        }
+        Ok(())
     }
 
     fn data_dir(&self) -> PathBuf {

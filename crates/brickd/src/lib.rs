@@ -11,6 +11,7 @@ mod clock;
 mod cluster;
 mod config;
 mod disk;
+mod drill;
 mod driver;
 mod failure;
 mod fatal;
@@ -47,6 +48,7 @@ const FLUSH_WAIT: Duration = Duration::from_millis(200);
 /// The whole program.
 #[must_use]
 pub fn main() -> ExitCode {
+    drill::lie_dead();
     let result = config::settle(Args::parse()).and_then(|config| {
         telemetry::start(&config.log_level);
         end_on_panic();
@@ -108,7 +110,11 @@ async fn run(config: Config) -> Result<(), Failure> {
     say_ready(&config, address);
     tokio::select! {
         () = signals.stop() => {}
-        Some(why) = end.recv() => return Err(Failure::refused("go on", why)),
+        Some(why) = end.recv() => {
+            driver.fail(&why);
+            sleep(FLUSH_WAIT).await;
+            return Err(Failure::refused("go on", why));
+        }
         served = &mut server => {
             let why = served.map_or_else(|e| e.to_string(), |r| r.map_or_else(|e| e.to_string(), |()| "it ended".into()));
             return Err(Failure::refused("serve", why));

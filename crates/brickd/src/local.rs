@@ -3,7 +3,7 @@
 //! Promises: no method waits for the network; none may be called from inside a step of the brain.
 //! Not here: what a volume is and who may say so (`cluster`), how a brick runs (`driver`).
 
-use mboxfs_types::{BrickId, VolumeId, admin::BrickReport};
+use mboxfs_types::{BrickId, VolumeId, admin::{BrickReport, Fault}};
 use std::path::PathBuf;
 
 /// A volume as this brick has to know it.
@@ -35,6 +35,10 @@ pub trait Local: Send + Sync {
     fn stop(&self) -> Result<(), String>;
     /// The state of the brain; none if no volume is started.
     fn report(&self) -> Option<BrickReport>;
+    /// Lets the brick fail for `limits::DRILL` (a crash takes the whole daemon with it). The caller has asked whether it may.
+    ///
+    /// Errors: it is not served.
+    fn drill(&self, fault: Fault) -> Result<(), String>;
     /// The brick's directory.
     fn data_dir(&self) -> PathBuf;
 }

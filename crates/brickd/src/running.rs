@@ -209,6 +209,17 @@ impl Running {
         }
     }
 
+    /// Says goodbye for a daemon that cannot go on. Nothing more is done in this life.
+    pub(crate) fn fail(&mut self, why: String) {
+        self.stopping = true;
+        self.feed(Input::Failed { why });
+    }
+
+    /// A drill: the log stands still for a while.
+    pub(crate) fn hold_log(&self, time: Duration) {
+        self.disk.hold(time);
+    }
+
     /// A mount that was found fit to attach.
     pub(crate) fn mount_up(
         &mut self,

@@ -5,7 +5,7 @@
 //! Not here: what happened (`brick::output::Event`), the operator's screens (`cli`).
 
 use mboxfs_brick::output::Event;
-use mboxfs_types::{SessionId, admin::Status};
+use mboxfs_types::{SessionId, admin::Status, limits};
 use std::io::{IsTerminal, stderr};
 use tracing::{debug, error, info, warn};
 use tracing_subscriber::EnvFilter;
@@ -37,6 +37,10 @@ pub(crate) fn event(event: &Event) {
             }
         }
         Event::PeerRefused { why } => warn!("peer refused: {why}"),
+        Event::Stalled => error!(
+            "the disk has not answered for {} ms: this brick serves nobody until it does",
+            limits::STALL.0 / 1_000_000
+        ),
         Event::SessionExpired { session } => info!("session {} expired: its locks are gone", Short(*session)),
         Event::Diverged { common, here, there } => error!(
             "both bricks changed the volume while apart: common up to record {common}, then {here} here and {there} there; \
@@ -63,7 +67,7 @@ pub(crate) fn event(event: &Event) {
 
 const fn is_worse(to: Status) -> bool {
     match to {
-        Status::Solo | Status::Diverged => true,
+        Status::Solo | Status::Diverged | Status::Stalled => true,
         Status::Boot | Status::Suspect | Status::Normal | Status::Learner => false,
     }
 }
@@ -76,6 +80,7 @@ const fn word(status: Status) -> &'static str {
         Status::Solo => "going on alone",
         Status::Learner => "catching up",
         Status::Diverged => "diverged from its peer",
+        Status::Stalled => "out of the way, its disk does not answer",
     }
 }
 

@@ -213,7 +213,7 @@ impl Mount {
     async fn reclaim(&mut self) {
         let view = self
             .wait(|f| {
-                if let ToMount::View { view } = f {
+                if let ToMount::View { view, .. } = f {
                     Some(view)
                 } else {
                     None

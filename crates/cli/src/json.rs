@@ -68,14 +68,15 @@ fn served(state: &HostState, name: Option<&str>) -> Result<Value, String> {
     };
     let sides = show::sides(state, v);
     let healthy = sides.iter().all(|s| s.report.is_some_and(show::is_good));
-    let bricks: Vec<Value> = sides.iter().map(brick).collect();
+    let told = |i: usize| show::trouble(&sides[i], &sides[1 - i]);
+    let bricks: Vec<Value> = (0..2).map(|i| brick(&sides[i], told(i))).collect();
     Ok(json!({ "volumes": [{ "name": v.name, "healthy": healthy, "bricks": bricks }] }))
 }
 
-fn brick(side: &Side<'_>) -> Value {
+fn brick(side: &Side<'_>, trouble: Option<String>) -> Value {
     let mut value = json!({
         "host": side.brick.host, "port": side.brick.port, "path": side.brick.path, "here": side.here,
-        "connected": side.host.is_some(), "online": side.report.is_some(), "pid": side.host.map(|h| h.pid),
+        "connected": side.host.is_some(), "online": side.report.is_some(), "pid": side.host.map(|h| h.pid), "trouble": trouble,
     });
     if let (Some(report), Some(map)) = (side.report, value.as_object_mut()) {
         let mounts = report.sessions.iter().filter(|s| s.2).count();

@@ -16,6 +16,7 @@ pub(crate) fn report(brick: BrickId, status: Status) -> BrickReport {
             v: 1,
         },
         peer_connected: status == Status::Normal,
+        peer_away: None,
         last: 10,
         commit: 10,
         peer_durable: 10,

@@ -5,7 +5,7 @@
 
 use crate::words::Command;
 use mboxfs_types::{
-    BrickId,
+    BrickId, Timestamp,
     admin::{BrickAt, BrickReport, HostState, PeerState, Phase, ShownVolumeId, Status, Volume},
     limits,
 };
@@ -254,7 +254,40 @@ fn status(state: &HostState, v: &Volume) -> String {
         "\n \nTask Status of Volume {}\n{line}\nThere are no active volume tasks\n ",
         v.name
     );
+    for (i, side) in sides.iter().enumerate() {
+        if let Some(why) = trouble(side, &sides[1 - i]) {
+            let _ = write!(text, "\nBrick {}: {why}", place(side.brick));
+        }
+    }
     text
+}
+
+/// Why a brick is not in step, by its own words or by those of the other one.
+pub(crate) fn trouble(side: &Side<'_>, other: &Side<'_>) -> Option<String> {
+    if side.report.is_some_and(|r| r.status == Status::Normal) {
+        return None;
+    }
+    let own = side.report.map(|r| words(r.status));
+    let told = other.report.and_then(|r| r.peer_away.as_ref());
+    let told = told.map(|a| format!("away since {}: {}", utc(a.since), clean(&a.why)));
+    match (own, told) {
+        (Some(own), Some(told)) => Some(format!("{own}; {told}")),
+        (own, told) => told.or_else(|| own.map(str::to_owned)),
+    }
+}
+
+/// `2026-11-24 02:54:28 UTC`. Days to a date as in Howard Hinnant's "chrono-Compatible Low-Level Date Algorithms".
+fn utc(time: Timestamp) -> String {
+    let (days, rest) = (time.secs.div_euclid(86_400), time.secs.rem_euclid(86_400));
+    let z = days + 719_468;
+    let (era, of_era) = (z.div_euclid(146_097), z.rem_euclid(146_097));
+    let year = (of_era - of_era / 1460 + of_era / 36_524 - of_era / 146_096) / 365;
+    let of_year = of_era - (365 * year + year / 4 - year / 100);
+    let moon = (5 * of_year + 2) / 153;
+    let (day, month) = (of_year - (153 * moon + 2) / 5 + 1, if moon < 10 { moon + 3 } else { moon - 9 });
+    let year = year + era * 400 + i64::from(month <= 2);
+    let (hour, minute, second) = (rest / 3600, rest / 60 % 60, rest % 60);
+    format!("{year:04}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02} UTC")
 }
 
 // ---- what is to heal
@@ -275,6 +308,7 @@ pub(crate) const fn words(status: Status) -> &'static str {
         Status::Solo => "alone",
         Status::Learner => "catching up",
         Status::Diverged => "diverged",
+        Status::Stalled => "disk stalled",
     }
 }
 
@@ -283,10 +317,13 @@ fn heal(state: &HostState, v: &Volume) -> String {
     let good = sides.iter().all(|s| s.report.is_some_and(is_good));
     let verdict = if good { "healthy" } else { "degraded" };
     let mut text = format!("Volume {}: {verdict}", v.name);
-    for side in &sides {
+    for (i, side) in sides.iter().enumerate() {
         let _ = write!(text, "\n\nBrick {}", place(side.brick));
         let Some(report) = side.report else {
             let _ = write!(text, "\nStatus: {}\nOn one copy only: unknown", silence(side));
+            if let Some(why) = trouble(side, &sides[1 - i]) {
+                let _ = write!(text, "\nTrouble: {why}");
+            }
             continue;
         };
         let _ = write!(

@@ -68,6 +68,8 @@ pub(crate) struct Link {
     attach_no: u64,
     fresh: bool,
     view: View,
+    /// Both bricks work in it.
+    together: bool,
     /// The view is confirmed: requests may be sent.
     pub(crate) confirmed: bool,
     pub(crate) serve_until: Nanos,
@@ -104,6 +106,7 @@ impl Link {
             attach_no: 0,
             fresh: true,
             view: View::default(),
+            together: false,
             confirmed: false,
             serve_until: Nanos(0),
             heard: now,
@@ -190,10 +193,12 @@ impl Client {
         self.recalls.clear();
     }
 
-    /// F4: back to the preferred brick when a moment is free.
+    /// F4: back to the preferred brick when a moment is free. Not to one that is known to be away: each try costs the link that
+    /// works, and one that is stopped or cut off costs the time of a connection too.
     fn try_home(&mut self, out: &mut Vec<Output>) {
         let now = self.clock.mono;
-        if self.link.at == 0 || !self.link.confirmed || now < self.link.home_at || !self.requests.is_empty() {
+        let worth_it = self.link.at != 0 && self.link.together;
+        if !worth_it || !self.link.confirmed || now < self.link.home_at || !self.requests.is_empty() {
             return;
         }
         self.link.home_wait = Nanos(self.link.home_wait.0 * 2).min(HOME_MAX);
@@ -227,7 +232,7 @@ impl Client {
         self.link.heard = self.clock.mono;
         match frame {
             ToMount::Attached(attached) => self.on_attached(attached, out),
-            ToMount::View { view } => self.on_view(view, out),
+            ToMount::View { view, together } => self.on_view(view, together, out),
             ToMount::Reclaimed(reclaimed) => self.on_reclaimed(&reclaimed, out),
             ToMount::Reply(reply) => self.on_reply(reply, out),
             ToMount::Granted(granted) => self.on_granted(granted),
@@ -288,9 +293,10 @@ impl Client {
     }
 
     /// F2.
-    fn on_view(&mut self, view: View, out: &mut Vec<Output>) {
+    fn on_view(&mut self, view: View, together: bool, out: &mut Vec<Output>) {
         self.unconfirm();
         self.link.view = view;
+        self.link.together = together;
         if !core::mem::replace(&mut self.link.arrived, false) {
             // The bricks have changed something among themselves: the preferred one may serve again.
             self.link.home_wait = HOME;

@@ -18,6 +18,11 @@ use tokio::time::timeout;
 
 const SOON: Duration = Duration::from_secs(5);
 
+fn goodbye() -> ToPeer {
+    let why = "it was stopped on purpose".to_owned();
+    ToPeer::Goodbye { why }
+}
+
 type MountLink = Link<ToMount, ToBrick>;
 type PeerLink = Link<ToPeer, ToPeer>;
 type BeatLink = Link<Beat, Beat>;
@@ -166,8 +171,8 @@ async fn bricks_talk_and_beat() {
     };
     near.send.send(relay.clone()).unwrap();
     assert_eq!(next(&mut far.recv).await, Some(relay));
-    far.send.send(ToPeer::Goodbye).unwrap();
-    assert_eq!(next(&mut near.recv).await, Some(ToPeer::Goodbye));
+    far.send.send(goodbye()).unwrap();
+    assert_eq!(next(&mut near.recv).await, Some(goodbye()));
 
     let hello = BeatHello {
         protocol: limits::PROTOCOL_VERSION,

@@ -133,7 +133,7 @@ impl Alone {
 
     fn view(&self, conn: u64) -> Option<View> {
         self.said.iter().find_map(|(to, frame)| match frame {
-            ToMount::View { view } if *to == MountConn(conn) => Some(*view),
+            ToMount::View { view, .. } if *to == MountConn(conn) => Some(*view),
             _ => None,
         })
     }

@@ -66,6 +66,8 @@ pub struct Files {
     kept: Kept,
     /// There is a directory for that, durably.
     has_fork_dir: bool,
+    /// The device failed in a look.
+    trouble: Option<io::Error>,
     /// This process may give files away.
     may_chown: bool,
     _guard: Guard,
@@ -116,6 +118,7 @@ impl Files {
             missing: BTreeSet::new(),
             kept,
             has_fork_dir: false,
+            trouble: None,
             may_chown: rustix::process::geteuid().is_root(),
             _guard: guard,
         };
@@ -206,6 +209,11 @@ impl Files {
                 .index(&AtomicBool::new(false))
                 .map(Seen::Data),
         }
+    }
+
+    /// Why the device could not be read in the last look. Its answer must not be given then: the other copy is good.
+    pub fn take_trouble(&mut self) -> Option<io::Error> {
+        self.trouble.take()
     }
 
     /// Room on the brick; what is kept in reserve is not free.

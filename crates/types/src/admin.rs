@@ -5,7 +5,7 @@
 //! Not here: words and tables (`cli`), who may ask and what is done (`brickd::cluster`).
 
 use crate::{
-    BrickId, SessionId, VolumeId,
+    BrickId, SessionId, Timestamp, VolumeId,
     call::{Space, View},
 };
 use alloc::{boxed::Box, string::String, vec::Vec};
@@ -27,6 +27,17 @@ pub enum Status {
     Learner,
     /// Both changed the volume while apart; each side serves its own copy until they are merged.
     Diverged,
+    /// Its disk does not answer, or did not a moment ago: it keeps out of the way.
+    Stalled,
+}
+
+/// The other brick is not in step.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Away {
+    /// Wall clock of the one who says so.
+    pub since: Timestamp,
+    /// What it said itself when it left, or what was noticed here. At most `limits::REASON_BYTES_MAX` bytes.
+    pub why: String,
 }
 
 /// Snapshot of a brick's brain.
@@ -42,6 +53,8 @@ pub struct BrickReport {
     pub view: View,
     /// Is the peer's stream up?
     pub peer_connected: bool,
+    /// Since when and why the peer is not in step, if it was once since this brick started.
+    pub peer_away: Option<Away>,
     /// Last record in the log.
     pub last: u64,
     /// Last committed record.
@@ -194,6 +207,15 @@ pub enum VolumeVerb {
     Delete,
 }
 
+/// What a drill does to one brick. Each ends by itself.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Fault {
+    /// The process is gone without a word, for `limits::DRILL`, and then starts as after a crash.
+    Crash,
+    /// The log's next flush takes `limits::DRILL`.
+    SlowDisk,
+}
+
 /// A change that both brickd agree on before either does it.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Plan {
@@ -256,6 +278,15 @@ pub enum Ask {
         verb: VolumeVerb,
         /// For a start: also if it is started already.
         force: bool,
+    },
+    /// Let the brick of this brickd, or of its peer, fail for a while: a drill (`mboxfs drill`).
+    Drill {
+        /// Name of the volume.
+        name: String,
+        /// How.
+        fault: Fault,
+        /// On the brickd that is asked; if not, on its peer.
+        here: bool,
     },
     /// Brickd to brickd: I take you into my pool, take me into yours.
     Hello {

@@ -63,6 +63,8 @@ pub enum ToMount {
     View {
         /// Generation and view.
         view: View,
+        /// Both bricks work in it. If not, there is no use in trying the other one.
+        together: bool,
     },
     /// The reclaimed leases that stand, and the lock tables that go with them. All others are void.
     Reclaimed(Reclaimed),

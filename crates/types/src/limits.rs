@@ -23,6 +23,18 @@ pub const GRACE: Nanos = Nanos::from_millis(1200);
 pub const REATTACH: Nanos = Nanos::from_millis(2000);
 /// A brick that was one of two and starts without its peer waits this long before it goes on alone.
 pub const BOOT_WAIT: Nanos = Nanos::from_millis(10_000);
+/// A brick whose disk has not answered for this long serves nobody until it does (PROTOCOL.md 9.2).
+pub const STALL: Nanos = Nanos::from_millis(2000);
+/// After a stall the brick keeps away from its peer for this long; doubled by each further stall ...
+pub const REST: Nanos = Nanos::from_millis(1000);
+/// ... up to this,
+pub const REST_MAX: Nanos = Nanos::from_millis(300_000);
+/// until there was none for so long.
+pub const REST_FORGOTTEN: Nanos = Nanos::from_millis(600_000);
+/// What a drill breaks stays broken for this long: longer than every decision about it.
+pub const DRILL: Nanos = Nanos::from_millis(5000);
+/// Words of a brick about why it left.
+pub const REASON_BYTES_MAX: usize = 500;
 /// A mount that can reach no brick answers ESTALE after this long; longer than any session can live unattached.
 pub const OP_TIMEOUT: Nanos = Nanos::from_millis(15_000);
 /// Another node's unlocked write waits this long for a lock session to end.
@@ -74,5 +86,6 @@ pub const RESERVE_INODES: u64 = 256;
 // 5 % clock drift each way must not let a brick serve after its peer has gone on alone.
 const _: () = assert!(SERVE.0 * 105 < PROMISE.0 * 95);
 const _: () = assert!(BEAT.0 * 4 < SERVE.0);
+const _: () = assert!(DRILL.0 > 2 * STALL.0 && DRILL.0 > PROMISE.0 + GRACE.0);
 const _: () = assert!(OP_TIMEOUT.0 > PROMISE.0 + GRACE.0 + REATTACH.0);
 const _: () = assert!(STAGED_BYTES_MAX >= RECORD_BYTES_MAX && RECORD_BYTES_MAX >= EXTENT_BYTES_MAX);

@@ -15,7 +15,7 @@ use crate::{
     ids::BrickUuid,
     record::{Members, Record},
 };
-use alloc::vec::Vec;
+use alloc::{string::String, vec::Vec};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
@@ -63,8 +63,6 @@ pub enum ToPeer {
         /// The mount.
         session: SessionId,
     },
-    /// I stop on purpose; go on without me at once.
-    Goodbye,
     /// From the one who merges.
     Ask {
         /// Its number for the answer.
@@ -83,6 +81,11 @@ pub enum ToPeer {
     },
     /// All that you changed is here too: give up your line of history and learn mine.
     Merged,
+    /// I serve nobody any more; go on without me at once.
+    Goodbye {
+        /// For the operator: stopped on purpose, or what has failed here. At most `limits::REASON_BYTES_MAX` bytes.
+        why: String,
+    },
 }
 
 /// A numbered record on its way to the backup. The body of an operation that the backup itself relayed is not sent back.

@@ -43,6 +43,7 @@ impl Local for Fake {
                 v: 1,
             },
             peer_connected: true,
+            peer_away: None,
             last: 1,
             commit: 1,
             peer_durable: 1,
@@ -61,6 +62,10 @@ impl Local for Fake {
             requests: 0,
             flushes: 0,
         })
+    }
+    fn drill(&self, _: Fault) -> Result<(), String> {
+        self.drills.fetch_add(1, Ordering::SeqCst);
+        Ok(())
     }
     fn data_dir(&self) -> PathBuf {
         PathBuf::new()

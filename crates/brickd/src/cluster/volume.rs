@@ -10,7 +10,9 @@ use super::{ASK, Cluster, Outcome, Peer, Refusal, file::Config, names, refuse};
 use mboxfs_rpc::{RpcError, admin};
 use mboxfs_types::{
     BrickId, VolumeId,
-    admin::{Ask, BrickAt, BrickSpec, HostId, Phase, Plan, Tell, Volume, VolumeVerb},
+    admin::{
+        Ask, BrickAt, BrickReport, BrickSpec, Fault, HostId, Phase, Plan, Status, Tell, Volume, VolumeVerb,
+    },
 };
 use std::{
     os::unix::fs::MetadataExt,
@@ -172,6 +174,29 @@ impl Cluster {
             verb,
         };
         self.agree_and_do(&peer, plan).await
+    }
+
+    /// A brick fails on purpose, here or at the peer: only one of two that are whole, so that the other one goes on.
+    pub(super) async fn drill(&self, name: String, fault: Fault, here: bool) -> Outcome {
+        let found = self.config().volume.clone().filter(|(v, _)| v.name == name);
+        let Some((volume, own)) = found else {
+            return refuse(format!("Volume {name} does not exist"), "mboxfs volume list");
+        };
+        let whole = |r: &BrickReport| r.status == Status::Normal && r.debt_records == 0;
+        if !self.local.report().as_ref().is_some_and(whole) {
+            let why = "the bricks are not both online and healed";
+            return refuse(why, format!("mboxfs heal status {name}"));
+        }
+        if here {
+            return self.local.drill(fault).map(|()| None).map_err(Into::into);
+        }
+        let BrickAt { host, port, .. } = volume.side(own.other());
+        let there = Ask::Drill { name, fault, here: true };
+        match admin::ask(&names::address(host, *port), there, ASK).await {
+            Ok(Tell::Refused { why, hint }) => refuse(format!("on {host}: {why}"), hint),
+            Ok(_) => Ok(None),
+            Err(error) => refuse(error.to_string(), "mboxfs peer status"),
+        }
     }
 
     /// U1.

@@ -8,7 +8,7 @@ use super::{Invalid, base, list, need, try_list};
 use crate::wire as w;
 use bytes::Bytes;
 use mboxfs_types::admin::{
-    self as t, Ask, BrickAt, BrickReport, BrickSpec, HostId, HostState, PeerState, Phase, Plan, Status, Tell, Volume,
+    self as t, Ask, Away, BrickAt, BrickReport, BrickSpec, Fault, HostId, HostState, PeerState, Phase, Plan, Status, Tell, Volume,
     VolumeVerb,
 };
 use mboxfs_types::{VolumeId, limits};
@@ -94,6 +94,11 @@ pub(crate) fn ask_message(ask: Ask) -> w::AdminAsk {
             verb: verb_number(verb),
             force,
         }),
+        Ask::Drill { name, fault, here } => Wire::Drill(w::AdminDrill {
+            name,
+            fault: fault_number(fault),
+            here,
+        }),
         Ask::Hello { from, port, called } => Wire::Hello(w::AdminHello {
             from: id_bytes(from),
             port: port.into(),
@@ -141,6 +146,11 @@ pub(crate) fn ask(message: w::AdminAsk) -> Result<Ask> {
             name: volume_name(a.name)?,
             verb: verb(a.verb)?,
             force: a.force,
+        },
+        Wire::Drill(a) => Ask::Drill {
+            name: volume_name(a.name)?,
+            fault: fault(a.fault)?,
+            here: a.here,
         },
         Wire::Hello(a) => Ask::Hello {
             from: host_id(&a.from)?,
@@ -233,6 +243,22 @@ fn verb(number: i32) -> Result<VolumeVerb> {
         Ok(w::AdminVerb::Stop) => Ok(VolumeVerb::Stop),
         Ok(w::AdminVerb::Delete) => Ok(VolumeVerb::Delete),
         Ok(w::AdminVerb::Unspecified) | Err(_) => Err(Invalid { what: "unknown verb" }),
+    }
+}
+
+fn fault_number(fault: Fault) -> i32 {
+    match fault {
+        Fault::Crash => w::AdminFault::Crash,
+        Fault::SlowDisk => w::AdminFault::SlowDisk,
+    }
+    .into()
+}
+
+fn fault(number: i32) -> Result<Fault> {
+    match w::AdminFault::try_from(number) {
+        Ok(w::AdminFault::Crash) => Ok(Fault::Crash),
+        Ok(w::AdminFault::SlowDisk) => Ok(Fault::SlowDisk),
+        Ok(w::AdminFault::Unspecified) | Err(_) => Err(Invalid { what: "unknown fault" }),
     }
 }
 
@@ -414,6 +440,10 @@ impl From<BrickReport> for w::AdminReport {
             round_trips: from.round_trips,
             requests: from.requests,
             flushes: from.flushes,
+            peer_away: from.peer_away.map(|away| w::AdminAway {
+                since: Some(away.since.into()),
+                why: cut(away.why),
+            }),
         }
     }
 }
@@ -442,8 +472,16 @@ impl TryFrom<w::AdminReport> for BrickReport {
             round_trips: from.round_trips,
             requests: from.requests,
             flushes: from.flushes,
+            peer_away: from.peer_away.map(away).transpose()?,
         })
     }
+}
+
+fn away(from: w::AdminAway) -> Result<Away> {
+    Ok(Away {
+        since: base::time(from.since)?,
+        why: text(from.why)?,
+    })
 }
 
 fn status_number(status: Status) -> i32 {
@@ -454,6 +492,7 @@ fn status_number(status: Status) -> i32 {
         Status::Solo => w::AdminBrickStatus::Solo,
         Status::Learner => w::AdminBrickStatus::Learner,
         Status::Diverged => w::AdminBrickStatus::Diverged,
+        Status::Stalled => w::AdminBrickStatus::Stalled,
     }
     .into()
 }
@@ -466,6 +505,7 @@ fn status(number: i32) -> Result<Status> {
         Ok(w::AdminBrickStatus::Solo) => Ok(Status::Solo),
         Ok(w::AdminBrickStatus::Learner) => Ok(Status::Learner),
         Ok(w::AdminBrickStatus::Diverged) => Ok(Status::Diverged),
+        Ok(w::AdminBrickStatus::Stalled) => Ok(Status::Stalled),
         Ok(w::AdminBrickStatus::Unspecified) | Err(_) => Err(Invalid {
             what: "unknown status of a brick",
         }),

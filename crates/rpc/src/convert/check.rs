@@ -326,7 +326,7 @@ impl Check for ToMount {
     fn check(&self) -> Result<(), Invalid> {
         match self {
             Self::Attached(attached) => attached.check(),
-            Self::View { view } => view.check(),
+            Self::View { view, .. } => view.check(),
             Self::Reclaimed(reclaimed) => reclaimed.check(),
             Self::Reply(reply) => reply.result.as_ref().map_or(Ok(()), Check::check),
             Self::Granted(granted) => granted.result.as_ref().map_or(Ok(()), Check::check),
@@ -409,7 +409,8 @@ impl Check for ToPeer {
             Self::Deliver { frame, .. } => frame.check(),
             Self::Ask { ask, .. } => ask.check(),
             Self::Part { data, last, .. } => require(data.is_ok() || *last, "answer goes on after an error"),
-            Self::Durable { .. } | Self::Commit { .. } | Self::Lost { .. } | Self::Goodbye | Self::Merged => Ok(()),
+            Self::Durable { .. } | Self::Commit { .. } | Self::Lost { .. } | Self::Merged => Ok(()),
+            Self::Goodbye { why } => require(why.len() <= limits::REASON_BYTES_MAX, "reason too long"),
         }
     }
 }

@@ -57,12 +57,12 @@ impl Frame for ToPeer {
             Self::Lost { session } => WireFrame::Lost(w::Lost {
                 session: Some(session.into()),
             }),
-            Self::Goodbye => WireFrame::Goodbye(w::Nothing {}),
             Self::Ask { ticket, ask } => WireFrame::Ask(w::Ask {
                 ticket,
                 ask: Some(ask.into()),
             }),
             Self::Merged => WireFrame::Merged(w::Nothing {}),
+            Self::Goodbye { why } => WireFrame::Goodbye(w::Goodbye { why }),
         };
         out.push_back(w::ToPeer { frame: Some(frame) });
         Ok(())
@@ -235,13 +235,13 @@ impl TryFrom<w::ToPeer> for ToPeer {
             WireFrame::Lost(lost) => Self::Lost {
                 session: base::session(lost.session)?,
             },
-            WireFrame::Goodbye(_) => Self::Goodbye,
             WireFrame::Ask(ask) => Self::Ask {
                 ticket: ask.ticket,
                 ask: need(ask.ask, "nothing asked")?.into(),
             },
             WireFrame::Part(part) => part.try_into()?,
             WireFrame::Merged(_) => Self::Merged,
+            WireFrame::Goodbye(bye) => Self::Goodbye { why: bye.why },
         })
     }
 }

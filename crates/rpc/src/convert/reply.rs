@@ -5,7 +5,7 @@
 
 use super::{Frame, Invalid, base, call::intent, check::Check, list, need, try_list, try_option};
 use crate::wire as w;
-use mboxfs_types::call::{Attached, DirEntry, Found, Grant, Granted, NameState, Recall, Reclaimed, Reply, ToMount};
+use mboxfs_types::call::{Attached, DirEntry, Found, Grant, Granted, NameState, Recall, Reclaimed, Reply, ToMount, View};
 use mboxfs_types::{Errno, Ino, Nanos};
 use std::collections::VecDeque;
 use w::{
@@ -43,7 +43,11 @@ impl From<ToMount> for w::ToMount {
     fn from(from: ToMount) -> Self {
         let frame = match from {
             ToMount::Attached(attached) => FromBrick::Attached(attached.into()),
-            ToMount::View { view } => FromBrick::View(view.into()),
+            ToMount::View { view, together } => FromBrick::View(w::NewView {
+                g: Some(view.g.into()),
+                v: view.v,
+                together,
+            }),
             ToMount::Reclaimed(reclaimed) => FromBrick::Reclaimed(reclaimed.into()),
             ToMount::Reply(reply) => FromBrick::Reply(reply.into()),
             ToMount::Granted(granted) => FromBrick::Granted(granted.into()),
@@ -69,7 +73,13 @@ impl TryFrom<w::ToMount> for ToMount {
     fn try_from(from: w::ToMount) -> Result<Self, Invalid> {
         Ok(match need(from.frame, "empty frame")? {
             FromBrick::Attached(attached) => Self::Attached(attached.try_into()?),
-            FromBrick::View(view) => Self::View { view: view.try_into()? },
+            FromBrick::View(new) => Self::View {
+                view: View {
+                    g: base::generation(new.g)?,
+                    v: new.v,
+                },
+                together: new.together,
+            },
             FromBrick::Reclaimed(reclaimed) => Self::Reclaimed(reclaimed.try_into()?),
             FromBrick::Reply(reply) => Self::Reply(reply.try_into()?),
             FromBrick::Granted(granted) => Self::Granted(granted.try_into()?),

@@ -445,7 +445,7 @@ pub(crate) fn to_mount() -> impl Strategy<Value = ToMount> {
     );
     prop_oneof![
         attached().prop_map(ToMount::Attached),
-        view().prop_map(|view| ToMount::View { view }),
+        (view(), any::<bool>()).prop_map(|(view, together)| ToMount::View { view, together }),
         reclaimed.prop_map(|(view, leases, locks, dots)| ToMount::Reclaimed(Reclaimed {
             view,
             leases,
@@ -598,10 +598,10 @@ pub(crate) fn to_peer() -> impl Strategy<Value = ToPeer> {
         (session(), to_brick()).prop_map(|(session, frame)| ToPeer::Relay { session, frame }),
         (session(), to_mount()).prop_map(|(session, frame)| ToPeer::Deliver { session, frame }),
         session().prop_map(|session| ToPeer::Lost { session }),
-        Just(ToPeer::Goodbye),
         (any::<u64>(), ask()).prop_map(|(ticket, ask)| ToPeer::Ask { ticket, ask }),
         part(),
         Just(ToPeer::Merged),
+        text().prop_map(|why| ToPeer::Goodbye { why }),
     ]
 }
 

@@ -211,17 +211,26 @@ impl Files {
         }
     }
 
-    pub(super) fn read(&self, ino: Ino, offset: u64, len: u32) -> Result<Bytes, Errno> {
+    pub(super) fn read(&mut self, ino: Ino, offset: u64, len: u32) -> Result<Bytes, Errno> {
         if self.dirs.contains_key(&ino) {
             return Err(Errno::EISDIR);
         }
-        let file: File = self.open_to_read(ino).map_err(errno)?.into();
-        let size = file.metadata().map_err(|_| Errno::ESTALE)?.len();
+        let file: File = match self.open_to_read(ino) {
+            Ok(fd) => fd.into(),
+            Err(Sys::IO) => return Err(self.fails(Sys::IO.into())),
+            Err(error) => return Err(errno(error)),
+        };
+        let size = file.metadata().map_err(|e| self.fails(e))?.len();
         let want = size.saturating_sub(offset).min(u64::from(len));
         let mut buf = vec![0; usize::try_from(want).map_err(|_| Errno::EINVAL)?];
         // Nobody else changes files while we look: shorter than its size means that the disk is in trouble.
-        file.read_exact_at(&mut buf, offset).map_err(|_| Errno::ESTALE)?;
+        file.read_exact_at(&mut buf, offset).map_err(|e| self.fails(e))?;
         Ok(buf.into())
+    }
+
+    fn fails(&mut self, error: io::Error) -> Errno {
+        self.trouble = Some(error);
+        Errno::ESTALE
     }
 
     pub(super) fn get_xattr(&self, ino: Ino, name: &[u8]) -> Result<Bytes, Errno> {

@@ -39,6 +39,10 @@ fn report(status: Status) -> BrickReport {
             v: 2,
         },
         peer_connected: true,
+        peer_away: Some(Away {
+            since: Timestamp { secs: 5, nanos: 6 },
+            why: "no room".into(),
+        }),
         last: 12,
         commit: 11,
         peer_durable: 10,
@@ -178,6 +182,7 @@ fn v1_questions_and_answers_come_back_the_same() {
         Status::Solo,
         Status::Learner,
         Status::Diverged,
+        Status::Stalled,
     ] {
         assert_eq!(w::AdminReport::from(report(status)).try_into(), Ok(report(status)));
     }

@@ -1,0 +1,122 @@
+//! Sick, not dead: a stopped process, a disk that stands still, a disk that has become read-only, under load. The other
+//! brick goes on, nothing acknowledged is lost, and the sick one comes back by itself or says why it ended (L1, L3, L9).
+//!
+//! Not here: dead processes and power loss (`crash`), timings (`benches/failures.rs`).
+
+#[allow(dead_code, reason = "each test program uses its own part of the rig")]
+mod common {
+    pub(crate) mod actor;
+    pub(crate) mod host;
+    pub(crate) mod image;
+    pub(crate) mod letters;
+    pub(crate) mod need;
+    pub(crate) mod pair;
+    pub(crate) mod wait;
+}
+
+use std::time::{Duration, Instant};
+
+use common::actor::Actor;
+use common::host::Lab;
+use common::letters::Letters;
+use common::need::{Need, have};
+use common::pair::{Node, Pair};
+use common::wait::holds_within;
+use rustix::process::Signal;
+
+const NEEDS: &[Need] = &[Need::Root, Need::Netns, Need::Loop, Need::Fuse, Need::Python];
+const SEED: u64 = 41;
+/// Mail flows again within this, on both hosts. The goal is 3 s; a busy machine gets more.
+const FLOWS_MAX: Duration = Duration::from_secs(10);
+const HEALS_MAX: Duration = Duration::from_secs(40);
+
+/// One writer on each host, until stopped; an error that defers mail is none.
+fn load(pair: &Pair) -> Letters {
+    let boxes = [("fcntl", "fcntl"), ("link", "link")];
+    let mut letters = Letters::new(pair.one.host.dir(), &boxes, SEED);
+    letters.later = true;
+    for node in [&pair.one, &pair.two] {
+        letters.writer(node, None);
+    }
+    letters.wait_more(20, HEALS_MAX);
+    letters
+}
+
+/// Every host's own mail flows, also that of the host whose brick is sick.
+fn both_deliver(pair: &Pair, what: &str) {
+    let begun = Instant::now();
+    let mut actors = [&pair.one, &pair.two].map(|node| Actor::new(&node.host, &node.spool));
+    for (i, actor) in actors.iter_mut().enumerate() {
+        actor.tell(&format!("open {what}{i} WRONLY|CREAT|APPEND"));
+    }
+    for (i, actor) in actors.iter_mut().enumerate() {
+        let answer = actor.answer(FLOWS_MAX).unwrap_or_else(|| panic!("{what}: host {i} stands"));
+        let fd = answer.strip_prefix("ok ").unwrap_or_else(|| panic!("{what}: host {i}: {answer}"));
+        actor.done(&format!("write {fd} x"));
+        actor.done(&format!("fsync {fd}"));
+    }
+    eprintln!("{what}: both hosts deliver after {:?}", begun.elapsed());
+}
+
+fn settle(mut letters: Letters, pair: &Pair) {
+    letters.wait_more(20, HEALS_MAX);
+    letters.stop();
+    pair.wait_whole();
+    letters.audit(pair);
+    eprintln!("acknowledged {}", letters.acknowledged_count());
+}
+
+/// What the healthy host's `volume status` says of the sick brick.
+#[track_caller]
+fn is_told(node: &Node, why: &str) {
+    let told = || String::from_utf8_lossy(&node.cli("volume status gVol0").stdout).into_owned();
+    let is_there = || told().lines().any(|l| l.starts_with("Brick ") && l.contains(why));
+    if !holds_within(HEALS_MAX, is_there) {
+        panic!("{why:?} is not told:\n{}", told());
+    }
+}
+
+#[test]
+fn a_stopped_or_frozen_brick_does_not_hold_up_mail() {
+    if !have("a_stopped_or_frozen_brick_does_not_hold_up_mail", NEEDS) {
+        return;
+    }
+    let pair = Pair::start(&Lab::new());
+    let letters = load(&pair);
+    // The primary and the backup, each by the one fault and by the other.
+    for (sick, well) in [(&pair.one, &pair.two), (&pair.two, &pair.one)] {
+        sick.signal(Signal::STOP);
+        both_deliver(&pair, "stopped");
+        letters.wait_more(20, FLOWS_MAX);
+        is_told(well, "does not answer");
+        sick.signal(Signal::CONT);
+        pair.wait_whole();
+        sick.freeze_disk();
+        both_deliver(&pair, "frozen");
+        letters.wait_more(20, FLOWS_MAX);
+        is_told(well, "its disk does not answer");
+        is_told(sick, "disk stalled");
+        sick.thaw_disk();
+        pair.wait_whole();
+    }
+    settle(letters, &pair);
+}
+
+#[test]
+fn a_disk_that_turns_read_only_takes_its_brick_out() {
+    if !have("a_disk_that_turns_read_only_takes_its_brick_out", NEEDS) {
+        return;
+    }
+    let mut pair = Pair::start(&Lab::new());
+    let letters = load(&pair);
+    pair.two.damage_disk();
+    both_deliver(&pair, "read-only");
+    assert_eq!(pair.two.exit_code(), Some(1));
+    let said = pair.two.said();
+    assert!(said.contains("error: could not go on: could not append to the log"), "{said}");
+    is_told(&pair.one, "could not append to the log");
+    pair.two.power_off();
+    pair.two.power_on();
+    pair.two.start();
+    settle(letters, &pair);
+}
