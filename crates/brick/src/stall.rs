@@ -37,8 +37,8 @@ pub(crate) struct Stall {
     last: Nanos,
     /// Of the last step.
     ran: Nanos,
-    /// This process ran again after a time in which the peer may have gone on alone.
-    woke: Nanos,
+    /// What the peer decided meanwhile was missed; it is looked for until then (see `met`).
+    missed_until: Nanos,
 }
 
 impl Stall {
@@ -63,9 +63,13 @@ impl Stall {
 
     /// A brick that kept away, or was stopped, has missed what its peer decided: it looks for it for so long before it goes
     /// on alone, as one that starts.
-    pub(crate) fn looks_until(&self) -> Nanos {
-        let back = self.rest_until.max(self.woke);
-        if back.0 > 0 { back + limits::BOOT_WAIT } else { back }
+    pub(crate) const fn looks_until(&self) -> Nanos {
+        self.missed_until
+    }
+
+    /// The bricks are together.
+    pub(crate) const fn met(&mut self) {
+        self.missed_until = Nanos(0);
     }
 
     /// Takes in what is owed now. True: it has just become too much.
@@ -80,6 +84,7 @@ impl Stall {
         let was = core::mem::replace(&mut self.stalled, late);
         if was && !late {
             self.rest_until = now + self.rest;
+            self.missed_until = self.rest_until + limits::BOOT_WAIT;
         }
         late && !was
     }
@@ -103,7 +108,8 @@ impl Stall {
             }
         }
         if self.ran.0 > 0 && gone >= limits::SERVE {
-            self.woke = now;
+            // The peer may have gone on alone.
+            self.missed_until = now + limits::BOOT_WAIT;
         }
         self.ran = now;
     }

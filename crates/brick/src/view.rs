@@ -402,6 +402,7 @@ impl Brick {
         self.sb.primary = primary;
         self.peer.met = true;
         self.peer.away = None;
+        self.stall.met();
         self.peer.serve_until = Nanos(0);
         self.peer.lapse_at = self.clock.mono + limits::SERVE;
         self.peer.next_ping = self.clock.mono;

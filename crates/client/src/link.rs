@@ -35,6 +35,8 @@ const SILENCE: Nanos = Nanos::from_millis(3000);
 /// Between two tries to return to the preferred brick, at first; doubled up to the most.
 const HOME: Nanos = Nanos::from_millis(300);
 const HOME_MAX: Nanos = Nanos::from_millis(60_000);
+/// It waits this long for a moment without requests.
+const HOME_PATIENCE: Nanos = Nanos::from_millis(2000);
 /// Dotlocks remembered after their session ended.
 const LOST_DOTS_MAX: usize = 1000;
 /// The same file's watchers are not woken more often.
@@ -197,8 +199,10 @@ impl Client {
     /// works, and one that is stopped or cut off costs the time of a connection too.
     fn try_home(&mut self, out: &mut Vec<Output>) {
         let now = self.clock.mono;
-        let worth_it = self.link.at != 0 && self.link.together;
-        if !worth_it || !self.link.confirmed || now < self.link.home_at || !self.requests.is_empty() {
+        let worth_it = self.link.at != 0 && self.link.together && self.link.confirmed;
+        // What is under way is said again there (F1); a mount that is never idle goes all the same.
+        let idle = self.requests.is_empty() || now >= self.link.home_at + HOME_PATIENCE;
+        if !worth_it || now < self.link.home_at || !idle {
             return;
         }
         self.link.home_wait = Nanos(self.link.home_wait.0 * 2).min(HOME_MAX);
