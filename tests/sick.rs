@@ -50,8 +50,12 @@ fn both_deliver(pair: &Pair, what: &str) {
         actor.tell(&format!("open {what}{i} WRONLY|CREAT|APPEND"));
     }
     for (i, actor) in actors.iter_mut().enumerate() {
-        let answer = actor.answer(FLOWS_MAX).unwrap_or_else(|| panic!("{what}: host {i} stands"));
-        let fd = answer.strip_prefix("ok ").unwrap_or_else(|| panic!("{what}: host {i}: {answer}"));
+        let answer = actor
+            .answer(FLOWS_MAX)
+            .unwrap_or_else(|| panic!("{what}: host {i} stands"));
+        let fd = answer
+            .strip_prefix("ok ")
+            .unwrap_or_else(|| panic!("{what}: host {i}: {answer}"));
         actor.done(&format!("write {fd} x"));
         actor.done(&format!("fsync {fd}"));
     }
@@ -113,7 +117,10 @@ fn a_disk_that_turns_read_only_takes_its_brick_out() {
     both_deliver(&pair, "read-only");
     assert_eq!(pair.two.exit_code(), Some(1));
     let said = pair.two.said();
-    assert!(said.contains("error: could not go on: could not append to the log"), "{said}");
+    assert!(
+        said.contains("error: could not go on: could not append to the log"),
+        "{said}"
+    );
     is_told(&pair.one, "could not append to the log");
     pair.two.power_off();
     pair.two.power_on();

@@ -275,7 +275,10 @@ impl Pair {
         for node in [&self.one, &self.two] {
             let status = || node.cli("heal status");
             if !holds_within(SERVE_MAX, || status().status.success()) {
-                panic!("something is left to heal:\n{}", String::from_utf8_lossy(&status().stdout));
+                panic!(
+                    "something is left to heal:\n{}",
+                    String::from_utf8_lossy(&status().stdout)
+                );
             }
         }
     }

@@ -225,7 +225,10 @@ mod tests {
             stall.log_moved();
             now = at + 100;
             stall.watch(ms(now), false, false);
-            let end = (now..).step_by(100).find(|t| !stall.keeps_away(ms(*t))).expect("an end");
+            let end = (now..)
+                .step_by(100)
+                .find(|t| !stall.keeps_away(ms(*t)))
+                .expect("an end");
             rests.push(end - now);
             now = end + if rests.len() == 2 { 700_000 } else { 0 };
         }

@@ -54,8 +54,12 @@ pub(crate) struct Parts {
 
 enum LogJob {
     Append(Record, usize),
-    Read { from: u64 },
-    Trim { below: u64 },
+    Read {
+        from: u64,
+    },
+    Trim {
+        below: u64,
+    },
     Superblock(Superblock),
     /// Stand still (a drill).
     Sleep(Duration),

@@ -17,7 +17,10 @@ const LAST_WORDS: Duration = Duration::from_millis(100);
 pub(crate) fn crash() {
     thread::spawn(|| {
         thread::sleep(LAST_WORDS);
-        let why = Command::new("/proc/self/exe").args(env::args_os().skip(1)).env(MARK, "crash").exec();
+        let why = Command::new("/proc/self/exe")
+            .args(env::args_os().skip(1))
+            .env(MARK, "crash")
+            .exec();
         error!("drill: the daemon could not be replaced by a new one: {why}");
     });
 }

@@ -3,7 +3,10 @@
 //! Promises: no method waits for the network; none may be called from inside a step of the brain.
 //! Not here: what a volume is and who may say so (`cluster`), how a brick runs (`driver`).
 
-use mboxfs_types::{BrickId, VolumeId, admin::{BrickReport, Fault}};
+use mboxfs_types::{
+    BrickId, VolumeId,
+    admin::{BrickReport, Fault},
+};
 use std::path::PathBuf;
 
 /// A volume as this brick has to know it.

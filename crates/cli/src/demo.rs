@@ -6,12 +6,12 @@
 //!
 //! SIGKILL leaves what runs then. Not here: the story (`script`), processes and mounts (`stage`), a delivery (`delivery`).
 
-mod delivery;
+pub(crate) mod delivery;
 mod programs;
 mod script;
 mod stage;
 
-use crate::{DONE, REFUSED, hint_at, show, talk};
+use crate::{DONE, REFUSED, SIGNALLED, hint_at, show, talk};
 use programs::Programs;
 use stage::Stage;
 use std::{
@@ -20,9 +20,6 @@ use std::{
     process::{Command, Stdio},
 };
 use tokio::signal::unix::{Signal, SignalKind, signal};
-
-/// What a shell reports of a program that ended by a signal.
-const SIGNALLED: u8 = 128;
 
 /// Why it cannot go on.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -125,14 +122,14 @@ async fn perform(programs: Programs) -> Result<u8, Failure> {
 }
 
 /// What asks for the end. A second one while it cleans up changes nothing.
-struct Signals {
+pub(crate) struct Signals {
     interrupt: Signal,
     terminate: Signal,
     hangup: Signal,
 }
 
 impl Signals {
-    fn new() -> std::io::Result<Self> {
+    pub(crate) fn new() -> std::io::Result<Self> {
         Ok(Self {
             interrupt: signal(SignalKind::interrupt())?,
             terminate: signal(SignalKind::terminate())?,
@@ -141,7 +138,7 @@ impl Signals {
     }
 
     /// Its number.
-    async fn next(&mut self) -> u8 {
+    pub(crate) async fn next(&mut self) -> u8 {
         tokio::select! {
             _ = self.interrupt.recv() => 2,
             _ = self.terminate.recv() => 15,

@@ -1,12 +1,13 @@
 //! `mboxfs`, the operator's command: one-shot, or a prompt.
 //!
 //! C1  stdout is data, stderr is talk; a pipe that nobody reads any more is no error.
-//! C2  Exit codes: 0 done, 1 refused or degraded, 2 wrong usage, 3 brickd not reachable; of `demo` also 128 + signal.
+//! C2  Exit codes: 0 done, 1 refused or degraded, 2 wrong usage, 3 brickd not reachable; of `demo` and `drill` also 128 + signal.
 //! C3  What destroys asks first; without a terminal it needs `--yes`, else nothing is done.
 //!
-//! Not here: what the verbs do (`brickd::cluster`), the demo (`demo`), how words are read (`words`), how answers look (`show`, `json`).
+//! Not here: what the verbs do (`brickd::cluster`), the demo (`demo`), drills (`drill`), how words are read (`words`), how answers look (`show`, `json`).
 
 mod demo;
+mod drill;
 mod json;
 #[cfg(test)]
 mod samples;
@@ -30,6 +31,8 @@ const DONE: u8 = 0;
 const REFUSED: u8 = 1;
 const USAGE: u8 = 2;
 const UNREACHABLE: u8 = 3;
+/// What a shell reports of a program that ended by a signal.
+const SIGNALLED: u8 = 128;
 
 /// The whole program.
 #[must_use]
@@ -82,6 +85,7 @@ fn obey(options: &Options, line: Line) -> u8 {
         Line::Help => say(words::HELP, DONE),
         Line::Version => say(concat!("mboxfs ", env!("CARGO_PKG_VERSION")), DONE),
         Line::Demo => demo::run(),
+        Line::Drill(drill) => drill::run(options, &drill),
         Line::Command(command) => run(options, &command),
     }
 }

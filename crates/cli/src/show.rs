@@ -284,7 +284,10 @@ fn utc(time: Timestamp) -> String {
     let year = (of_era - of_era / 1460 + of_era / 36_524 - of_era / 146_096) / 365;
     let of_year = of_era - (365 * year + year / 4 - year / 100);
     let moon = (5 * of_year + 2) / 153;
-    let (day, month) = (of_year - (153 * moon + 2) / 5 + 1, if moon < 10 { moon + 3 } else { moon - 9 });
+    let (day, month) = (
+        of_year - (153 * moon + 2) / 5 + 1,
+        if moon < 10 { moon + 3 } else { moon - 9 },
+    );
     let year = year + era * 400 + i64::from(month <= 2);
     let (hour, minute, second) = (rest / 3600, rest / 60 % 60, rest % 60);
     format!("{year:04}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02} UTC")

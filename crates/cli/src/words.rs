@@ -5,7 +5,7 @@
 //! Not here: doing it, and gluster's tables (`show`).
 
 use mboxfs_types::{
-    admin::{Ask, BrickSpec, VolumeVerb, is_brick_path, is_host, is_volume_name},
+    admin::{Ask, BrickSpec, Fault, VolumeVerb, is_brick_path, is_host, is_volume_name},
     limits,
 };
 
@@ -22,6 +22,10 @@ usage: mboxfs [--brickd HOST:PORT] [--json] [--yes] [VERB ...]
   volume status [NAME]               what runs
   heal status [NAME]                 what is on one copy only
   volume heal NAME info              the same in gluster's words
+  drill crash --volume NAME [--here]
+  drill slow-disk --volume NAME [--here]
+                                     let a brick fail for 5 s and see what mail notices: the brick of
+                                     the other host; --here: of this one
   demo                               two servers on this machine, one of them broken and mended
 
 Without a verb: a prompt (help, quit). --json: for scripts, with each status, info and list.
@@ -46,6 +50,9 @@ const VERBS: &[(&str, &str)] = &[
     ("volume list", ""),
     ("volume heal", "NAME info"),
     ("heal status", "[NAME]"),
+    ("drill crash", "--volume NAME [--here]"),
+    ("drill slow-disk", "--volume NAME [--here]"),
+    ("drill partition", "--volume NAME"),
     ("demo", ""),
 ];
 
@@ -83,7 +90,31 @@ pub(crate) enum Line {
     Help,
     Version,
     Demo,
+    Drill(Drill),
     Command(Command),
+}
+
+/// What a drill is to break.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Drill {
+    /// None: the link.
+    pub(crate) fault: Option<Fault>,
+    pub(crate) volume: String,
+    /// The brick of the brickd that is asked; else its peer.
+    pub(crate) here: bool,
+}
+
+impl Drill {
+    /// As it was typed.
+    pub(crate) fn words(&self) -> String {
+        let what = match self.fault {
+            Some(Fault::Crash) => "crash",
+            Some(Fault::SlowDisk) => "slow-disk",
+            None => "partition",
+        };
+        let here = if self.here { " --here" } else { "" };
+        format!("drill {what} --volume {}{here}", self.volume)
+    }
 }
 
 /// A verb, understood.
@@ -177,6 +208,7 @@ pub(crate) fn line(mut options: Options, all: &[String]) -> Result<(Options, Lin
             },
             _ => match word.strip_prefix("--brickd=") {
                 Some(text) => options.brickd = place(text)?,
+                None if verb.first() == Some(&"drill") && word.starts_with("--") => verb.push(word), // its own
                 None if word.starts_with('-') => return wrong(format!("unknown flag '{word}'"), "mboxfs help"),
                 None => verb.push(word),
             },
@@ -188,6 +220,7 @@ pub(crate) fn line(mut options: Options, all: &[String]) -> Result<(Options, Lin
         (None, ["help", ..]) => Line::Help,
         (None, ["version"]) => Line::Version,
         (None, ["demo"]) => Line::Demo,
+        (None, ["drill", rest @ ..]) => Line::Drill(drill(rest)?),
         (None, words) => Line::Command(command(words)?),
     };
     Ok((options, line))
@@ -222,6 +255,42 @@ fn command(words: &[&str]) -> Result<Command, Wrong> {
         ["heal", "status", name] => volume_name(name).map(|n| Command::Heal(Some(n))),
         ["volume", "heal", name, "info"] => volume_name(name).map(Command::HealInfo),
         _ => unknown(words),
+    }
+}
+
+fn drill(words: &[&str]) -> Result<Drill, Wrong> {
+    const USAGE: &str = "mboxfs drill crash|slow-disk --volume NAME [--here]";
+    let (fault, mut rest) = match words {
+        ["crash", rest @ ..] => (Some(Fault::Crash), rest),
+        ["slow-disk", rest @ ..] => (Some(Fault::SlowDisk), rest),
+        ["partition", rest @ ..] => (None, rest),
+        [] => return wrong("what to break is missing", USAGE),
+        [other, ..] => return wrong(format!("unknown drill '{other}'"), USAGE),
+    };
+    let (mut volume, mut here) = (None, false);
+    loop {
+        rest = match rest {
+            [] => break,
+            ["--here", rest @ ..] => {
+                here = true;
+                rest
+            }
+            ["--volume", name, rest @ ..] => {
+                volume = Some(volume_name(name)?);
+                rest
+            }
+            [word, rest @ ..] => match word.strip_prefix("--volume=") {
+                Some(name) => {
+                    volume = Some(volume_name(name)?);
+                    rest
+                }
+                None => return wrong(format!("unknown word '{word}'"), USAGE),
+            },
+        };
+    }
+    match volume {
+        Some(volume) => Ok(Drill { fault, volume, here }),
+        None => wrong("the volume is missing", USAGE),
     }
 }
 

@@ -73,7 +73,10 @@ impl Mount {
             brick: BrickId::A,
             bricks: vec![],
         }));
-        mount.says(ToMount::View { view: View::default(), together: true });
+        mount.says(ToMount::View {
+            view: View::default(),
+            together: true,
+        });
         mount.says(ToMount::Reclaimed(Reclaimed::default()));
         mount.says(ToMount::Pong {
             sent: now.mono,
@@ -558,7 +561,10 @@ fn a_view_is_told_of_what_is_needed_only() {
     };
     let mut mount = Mount::ready(8);
     mount.open();
-    let out = mount.says(ToMount::View { view: View::default(), together: true });
+    let out = mount.says(ToMount::View {
+        view: View::default(),
+        together: true,
+    });
     assert_eq!(claimed(&out), Some(vec![]), "E3: nobody needs the lease");
     mount.says(ToMount::Reclaimed(Reclaimed::default()));
     mount.wait(Nanos(1));
@@ -566,7 +572,10 @@ fn a_view_is_told_of_what_is_needed_only() {
     let (lock, out) = mount.call(mount.lock(1, Some(LockKind::Shared), true));
     let out = mount.grant(&out, 2);
     assert_eq!(done(&out, lock), Some(Ok(Answer::Empty)));
-    let out = mount.says(ToMount::View { view: View::default(), together: true });
+    let out = mount.says(ToMount::View {
+        view: View::default(),
+        together: true,
+    });
     assert_eq!(claimed(&out), Some(vec![(Key::Inode(FILE), Mode::W)]));
 }
 

@@ -6,7 +6,7 @@ use super::*;
 use mboxfs_rpc::{Acceptor, BeatHello, Link};
 use mboxfs_types::{
     BrickId, GenId,
-    admin::{BrickReport, BrickSpec, HostId, HostState, Plan, Status, VolumeVerb},
+    admin::{BrickReport, BrickSpec, Fault, HostId, HostState, Plan, Status, VolumeVerb},
     call::{Space, ToBrick, ToMount, View},
     peer::{Beat, ToPeer},
 };
@@ -18,6 +18,9 @@ use tokio::{net::TcpListener, sync::oneshot, task::JoinHandle};
 struct Fake {
     running: Mutex<Option<VolumeConfig>>,
     broken: Mutex<bool>,
+    /// Its brain says that the peer is away.
+    alone: Mutex<bool>,
+    drills: Mutex<Vec<Fault>>,
 }
 
 impl Local for Fake {
@@ -36,7 +39,11 @@ impl Local for Fake {
         let brick = self.running.lock().unwrap().as_ref()?.own;
         Some(BrickReport {
             brick,
-            status: Status::Normal,
+            status: if *self.alone.lock().unwrap() {
+                Status::Solo
+            } else {
+                Status::Normal
+            },
             primary: brick == BrickId::A,
             view: View {
                 g: GenId::default(),
@@ -63,8 +70,8 @@ impl Local for Fake {
             flushes: 0,
         })
     }
-    fn drill(&self, _: Fault) -> Result<(), String> {
-        self.drills.fetch_add(1, Ordering::SeqCst);
+    fn drill(&self, fault: Fault) -> Result<(), String> {
+        self.drills.lock().unwrap().push(fault);
         Ok(())
     }
     fn data_dir(&self) -> PathBuf {
@@ -522,4 +529,33 @@ async fn a_peer_that_is_gone_can_be_detached_by_force() {
     let two = Side::on(dir, address).await;
     assert_eq!(two.cluster.config().peers.len(), 1, "it was not told");
     one.done(probe(&two)).await; // and is found again
+}
+
+#[tokio::test]
+async fn a_drill_takes_one_of_two_that_are_whole() {
+    let (one, two) = pair().await;
+    let drill = |fault, here| {
+        let name = "gVol0".to_owned();
+        Ask::Drill { name, fault, here }
+    };
+    let not_whole = "the bricks are not both online and healed";
+    assert_eq!(one.refused(drill(Fault::Crash, true)).await, not_whole, "not started");
+    one.done(change(VolumeVerb::Start)).await;
+    one.done(drill(Fault::SlowDisk, false)).await;
+    one.done(drill(Fault::Crash, true)).await;
+    let drills = |side: &Side| side.fake.drills.lock().unwrap().clone();
+    assert_eq!(
+        (drills(&one), drills(&two)),
+        (vec![Fault::Crash], vec![Fault::SlowDisk])
+    );
+    *two.fake.alone.lock().unwrap() = true;
+    let there = format!("on 127.0.0.1: {not_whole}");
+    assert_eq!(one.refused(drill(Fault::Crash, false)).await, there);
+    let name = "other".to_owned();
+    let (fault, here) = (Fault::Crash, true);
+    assert_eq!(
+        one.refused(Ask::Drill { name, fault, here }).await,
+        "Volume other does not exist"
+    );
+    assert_eq!(drills(&one).len() + drills(&two).len(), 2);
 }

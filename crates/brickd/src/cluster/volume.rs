@@ -10,9 +10,7 @@ use super::{ASK, Cluster, Outcome, Peer, Refusal, file::Config, names, refuse};
 use mboxfs_rpc::{RpcError, admin};
 use mboxfs_types::{
     BrickId, VolumeId,
-    admin::{
-        Ask, BrickAt, BrickReport, BrickSpec, Fault, HostId, Phase, Plan, Status, Tell, Volume, VolumeVerb,
-    },
+    admin::{Ask, BrickAt, BrickReport, BrickSpec, Fault, HostId, Phase, Plan, Status, Tell, Volume, VolumeVerb},
 };
 use std::{
     os::unix::fs::MetadataExt,
@@ -191,7 +189,11 @@ impl Cluster {
             return self.local.drill(fault).map(|()| None).map_err(Into::into);
         }
         let BrickAt { host, port, .. } = volume.side(own.other());
-        let there = Ask::Drill { name, fault, here: true };
+        let there = Ask::Drill {
+            name,
+            fault,
+            here: true,
+        };
         match admin::ask(&names::address(host, *port), there, ASK).await {
             Ok(Tell::Refused { why, hint }) => refuse(format!("on {host}: {why}"), hint),
             Ok(_) => Ok(None),

@@ -17,7 +17,7 @@ const AGAIN: Duration = Duration::from_millis(20);
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// The bytes of message `number`.
-pub(super) fn message(number: usize) -> String {
+pub(crate) fn message(number: usize) -> String {
     format!(
         "From demo@localhost  Thu Jan  1 00:00:00 1970\nFrom: demo@localhost\nTo: alice@localhost\n\
          Subject: message {number}\nMessage-ID: <{number}@demo.localhost>\n\nHello Alice, this is message {number}.\n\n"
@@ -27,7 +27,7 @@ pub(super) fn message(number: usize) -> String {
 /// Appends `text` to `mailbox`; how long that took.
 ///
 /// Errors: the filesystem's; a dotlock that stays.
-pub(super) fn deliver(mailbox: &Path, text: &str) -> io::Result<Duration> {
+pub(crate) fn deliver(mailbox: &Path, text: &str) -> io::Result<Duration> {
     let begun = Instant::now();
     let dotlock = Dotlock::take(mailbox)?;
     let mut file = File::options().append(true).create(true).open(mailbox)?;

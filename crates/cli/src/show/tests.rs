@@ -197,6 +197,29 @@ Number of entries: -
 }
 
 #[test]
+fn why_a_brick_is_away_is_told_by_the_other_one() {
+    let mut state = alone();
+    let away = mboxfs_types::admin::Away {
+        since: Timestamp {
+            secs: 1_795_489_268,
+            nanos: 5,
+        },
+        why: "could not append to the log: \u{1b}[31m Input/output error".into(),
+    };
+    state.report.as_mut().unwrap().peer_away = Some(away);
+    let told = "away since 2026-11-24 03:01:08 UTC: could not append to the log: \\u{1b}[31m Input/output error";
+    let status = shown(&Command::Status(None), &state);
+    assert!(
+        status.ends_with(&format!(
+            "\nBrick H1:/glusterfs/vol0: alone\nBrick H2:/glusterfs/vol0: {told}"
+        )),
+        "{status}"
+    );
+    assert!(shown(&Command::Heal(None), &state).ends_with(&format!("\nTrouble: {told}")));
+    assert!(!shown(&Command::Status(None), &both()).contains("Brick H2:/glusterfs/vol0:"));
+}
+
+#[test]
 fn the_exit_code_tells_what_is_degraded() {
     let asked = [Command::Status(None), Command::Heal(None)];
     let degraded = |state: &HostState| asked.iter().all(|c| !is_healthy(c, state));

@@ -82,6 +82,31 @@ fn the_seeds_words() {
 }
 
 #[test]
+fn drills() {
+    let drill = |fault, here| {
+        let volume = "gVol0".to_owned();
+        Line::Drill(Drill { fault, volume, here })
+    };
+    let line = |text: &str| parsed(text).unwrap().1;
+    assert_eq!(line("drill crash --volume gVol0"), drill(Some(Fault::Crash), false));
+    assert_eq!(
+        line("--yes drill slow-disk --here --volume=gVol0"),
+        drill(Some(Fault::SlowDisk), true)
+    );
+    assert_eq!(line("drill partition --volume gVol0 --yes"), drill(None, false));
+    for (text, why) in [
+        ("drill", "what to break is missing"),
+        ("drill fire --volume v", "unknown drill 'fire'"),
+        ("drill crash", "the volume is missing"),
+        ("drill crash --volume", "unknown word '--volume'"),
+        ("drill crash --volume a/b", "'a/b' is no name for a volume"),
+        ("drill crash --volume v --hard", "unknown word '--hard'"),
+    ] {
+        assert_eq!(parsed(text).unwrap_err().why, why, "{text}");
+    }
+}
+
+#[test]
 fn places() {
     let forced = verb("volume create v replica 2 h:7:/a [fe80::1]:8:/b force");
     let Command::Create {

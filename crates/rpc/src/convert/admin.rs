@@ -8,8 +8,8 @@ use super::{Invalid, base, list, need, try_list};
 use crate::wire as w;
 use bytes::Bytes;
 use mboxfs_types::admin::{
-    self as t, Ask, Away, BrickAt, BrickReport, BrickSpec, Fault, HostId, HostState, PeerState, Phase, Plan, Status, Tell, Volume,
-    VolumeVerb,
+    self as t, Ask, Away, BrickAt, BrickReport, BrickSpec, Fault, HostId, HostState, PeerState, Phase, Plan, Status,
+    Tell, Volume, VolumeVerb,
 };
 use mboxfs_types::{VolumeId, limits};
 

@@ -5,7 +5,9 @@
 
 use super::{Frame, Invalid, base, call::intent, check::Check, list, need, try_list, try_option};
 use crate::wire as w;
-use mboxfs_types::call::{Attached, DirEntry, Found, Grant, Granted, NameState, Recall, Reclaimed, Reply, ToMount, View};
+use mboxfs_types::call::{
+    Attached, DirEntry, Found, Grant, Granted, NameState, Recall, Reclaimed, Reply, ToMount, View,
+};
 use mboxfs_types::{Errno, Ino, Nanos};
 use std::collections::VecDeque;
 use w::{

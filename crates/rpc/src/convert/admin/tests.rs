@@ -4,7 +4,7 @@
 
 use super::*;
 use mboxfs_types::call::{Space, View};
-use mboxfs_types::{BrickId, GenId, SessionId};
+use mboxfs_types::{BrickId, GenId, SessionId, Timestamp};
 use proptest::prelude::*;
 use prost::Message;
 
@@ -123,6 +123,10 @@ fn asks() -> Vec<Ask> {
         Ask::Commit { id },
         Ask::Abort { id },
     ];
+    for (fault, here) in [(Fault::Crash, true), (Fault::SlowDisk, false)] {
+        let name = String::from("gVol0");
+        all.push(Ask::Drill { name, fault, here });
+    }
     for verb in [VolumeVerb::Start, VolumeVerb::Stop, VolumeVerb::Delete] {
         let name = String::from("gVol0");
         all.push(Ask::Change {
