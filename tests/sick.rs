@@ -127,3 +127,49 @@ fn a_disk_that_turns_read_only_takes_its_brick_out() {
     pair.two.start();
     settle(letters, &pair);
 }
+
+/// A drill breaks what it says, mail goes on, nothing of it is left; and what it must not begin it refuses.
+#[test]
+fn drills_on_a_live_pair() {
+    if !have("drills_on_a_live_pair", NEEDS) {
+        return;
+    }
+    let mut pair = Pair::start(&Lab::new());
+    let letters = load(&pair);
+    let asked = pair.one.cli("drill crash --volume gVol0");
+    assert_eq!(asked.status.code(), Some(2), "it asks, and nobody can answer");
+    let text = String::from_utf8_lossy(&asked.stderr).into_owned();
+    assert!(
+        text.ends_with("hint: mboxfs --yes drill crash --volume gVol0\n"),
+        "{text}"
+    );
+    // The one brick is that of the other host, the other one that of this host.
+    for words in [
+        "--yes drill crash --volume gVol0",
+        "--yes drill slow-disk --volume gVol0 --here",
+    ] {
+        let report = pair.one.done(words);
+        eprintln!("{report}");
+        assert!(
+            report.contains("passed\n") && report.contains("0 lost, 0 twice"),
+            "{report}"
+        );
+    }
+    assert!(pair.two.is_running(), "the same process for who watches over it");
+    assert!(pair.two.said().matches("READY").count() == 2, "it started anew");
+    assert!(pair.one.said().contains("the disk has not answered"));
+    let left: Vec<_> = std::fs::read_dir(pair.one.seen(""))
+        .expect("the spool can be listed")
+        .filter(|e| {
+            e.as_ref()
+                .is_ok_and(|e| e.file_name().to_string_lossy().contains("drill"))
+        })
+        .collect();
+    assert!(left.is_empty(), "{left:?}");
+    settle(letters, &pair);
+    pair.two.kill();
+    let refused = pair.one.cli("--yes drill crash --volume gVol0 --here");
+    assert_eq!(refused.status.code(), Some(1), "the last good brick is not broken");
+    let partition = pair.one.cli("drill partition --volume gVol0");
+    assert_eq!(partition.status.code(), Some(1));
+}

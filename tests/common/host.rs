@@ -206,6 +206,18 @@ impl Host {
         );
     }
 
+    /// What this host sends to `other` gets lost without a word; what comes from there arrives. (The frames go to an address
+    /// that nobody has.)
+    pub(crate) fn cut_one_way(&self, other: &Self) {
+        let to = other.addr().to_string();
+        let nobody = ["lladdr", "02:00:00:00:00:ff", "dev", "eth0", "nud", "permanent"];
+        self.run("ip", &[&["neigh", "replace", &to], &nobody[..]].concat());
+    }
+
+    pub(crate) fn mend_one_way(&self, other: &Self) {
+        self.run("ip", &["neigh", "del", &other.addr().to_string(), "dev", "eth0"]);
+    }
+
     pub(crate) fn name(&self) -> &'static str {
         self.0.name
     }

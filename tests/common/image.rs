@@ -75,7 +75,7 @@ impl Image {
     #[track_caller]
     pub(crate) fn shutdown(&self) {
         let first = self.mounts.first().expect("mounted");
-        run(first.host.as_ref(), "python3", &["-c", SHUTDOWN, path(&first.at)]);
+        shut_down(first.host.as_ref(), &first.at);
     }
 
     /// Unmounts it everywhere. Panics if a process still uses it: end that one first.
@@ -97,6 +97,12 @@ impl Drop for Image {
         }
         let _ = fs::remove_file(&self.file);
     }
+}
+
+/// See `Image::shutdown`; of the filesystem that is mounted at `at`.
+#[track_caller]
+pub(crate) fn shut_down(host: Option<&Host>, at: &Path) {
+    run(host, "python3", &["-c", SHUTDOWN, path(at)]);
 }
 
 fn command(host: Option<&Host>, program: &str) -> Command {

@@ -1,0 +1,167 @@
+//! What is broken, on which system, and how it is put right again.
+//!
+//! Promises: a fault hits the first host (its brick, its disk, its link); processes are ended by pid only.
+//! Not here: how long mail stood (`main`).
+
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::common::host::{Host, Lab};
+use crate::common::pair::Pair;
+use crate::gluster::Gluster;
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Fault {
+    Kill,
+    Stop,
+    Host,
+    Cut,
+    CutOneWay,
+    FrozenDisk,
+    FailedDisk,
+}
+
+pub(crate) const FAULTS: [Fault; 7] = [
+    Fault::Kill,
+    Fault::Stop,
+    Fault::FailedDisk,
+    Fault::FrozenDisk,
+    Fault::Host,
+    Fault::CutOneWay,
+    Fault::Cut,
+];
+
+impl Fault {
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Kill => "brick process killed",
+            Self::Stop => "brick process stopped (SIGSTOP)",
+            Self::Host => "host dead: processes and link",
+            Self::Cut => "link cut both ways",
+            Self::CutOneWay => "link cut one way",
+            Self::FrozenDisk => "disk stands still",
+            Self::FailedDisk => "disk fails (ext4 shutdown)",
+        }
+    }
+
+    /// Do mailers of the first host go on?
+    pub(crate) const fn spares_host(self) -> bool {
+        !matches!(self, Self::Host)
+    }
+
+    /// GlusterFS waits for its ping-timeout of 42 s.
+    pub(crate) const fn gluster_window(self) -> Duration {
+        match self {
+            Self::Kill | Self::FailedDisk => Duration::from_secs(10),
+            _ => Duration::from_secs(55),
+        }
+    }
+}
+
+pub(crate) enum System {
+    Mboxfs(Pair, Lab),
+    Gluster(Gluster),
+}
+
+impl System {
+    pub(crate) fn mboxfs() -> Self {
+        let lab = Lab::new();
+        Self::Mboxfs(Pair::start(&lab), lab)
+    }
+
+    pub(crate) fn gluster() -> Self {
+        Self::Gluster(Gluster::start())
+    }
+
+    pub(crate) fn hosts(&self) -> [&Host; 2] {
+        match self {
+            Self::Mboxfs(_, lab) => lab.hosts(),
+            Self::Gluster(gluster) => gluster.hosts(),
+        }
+    }
+
+    pub(crate) fn spools(&self) -> [&Path; 2] {
+        match self {
+            Self::Mboxfs(pair, _) => [&pair.one.spool, &pair.two.spool],
+            Self::Gluster(gluster) => gluster.spools(),
+        }
+    }
+
+    fn brick_dir(&self) -> std::path::PathBuf {
+        match self {
+            Self::Mboxfs(pair, _) => pair.one.brick.clone(),
+            Self::Gluster(gluster) => gluster.hosts()[0].dir().join("brick"),
+        }
+    }
+
+    fn signal(&self, signal: Signal) {
+        let name = match self {
+            Self::Mboxfs(..) => "brickd\n",
+            // The kernel keeps 15 letters.
+            Self::Gluster(_) => "glusterfsd\n",
+        };
+        let is_it = |pid: &i32| fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|c| c == name);
+        for pid in self.hosts()[0].pids().into_iter().filter(is_it) {
+            let _ = kill_process(Pid::from_raw(pid).expect("a pid"), signal);
+        }
+    }
+
+    fn link(&self, state: &str) {
+        self.hosts()[0].run("ip", &["link", "set", "eth0", state]);
+    }
+
+    pub(crate) fn break_by(&mut self, fault: Fault) {
+        let brick = self.brick_dir();
+        let brick = brick.to_str().expect("ASCII paths");
+        match fault {
+            Fault::Kill => match self {
+                Self::Mboxfs(pair, _) => pair.one.kill(),
+                Self::Gluster(_) => self.signal(Signal::KILL),
+            },
+            Fault::Stop => self.signal(Signal::STOP),
+            Fault::Host => {
+                // First the link: nothing that dies says goodbye.
+                self.link("down");
+                self.hosts()[0].kill_all();
+            }
+            Fault::Cut => self.link("down"),
+            Fault::CutOneWay => self.hosts()[0].cut_one_way(self.hosts()[1]),
+            Fault::FrozenDisk => drop(self.hosts()[0].run("fsfreeze", &["--freeze", brick])),
+            Fault::FailedDisk => match self {
+                Self::Mboxfs(pair, _) => pair.one.fail_disk(),
+                Self::Gluster(_) => crate::common::image::shut_down(Some(self.hosts()[0]), Path::new(brick)),
+            },
+        }
+    }
+
+    /// What ends by itself in life: the process goes on, the link is there again, the disk answers.
+    pub(crate) fn mend(&mut self, fault: Fault) {
+        let brick = self.brick_dir();
+        match fault {
+            Fault::Kill | Fault::FailedDisk => {}
+            Fault::Stop => self.signal(Signal::CONT),
+            Fault::Host | Fault::Cut => self.link("up"),
+            Fault::CutOneWay => self.hosts()[0].mend_one_way(self.hosts()[1]),
+            Fault::FrozenDisk => {
+                self.hosts()[0].run("fsfreeze", &["--unfreeze", brick.to_str().expect("ASCII paths")]);
+            }
+        }
+        if let Self::Mboxfs(pair, _) = self {
+            match fault {
+                Fault::Kill | Fault::Host => {
+                    pair.one.kill(); // waits for what is dead already
+                    pair.one.start();
+                }
+                Fault::FailedDisk => {
+                    pair.one.power_off();
+                    pair.one.power_on();
+                    pair.one.start();
+                }
+                _ => {}
+            }
+        }
+    }
+}
