@@ -115,7 +115,7 @@ fn round(mut system: System, fault: Fault) -> Outcome {
         }
     }
     if let System::Mboxfs(pair, _) = &system {
-        if fault == Fault::Cut {
+        if fault.parts() {
             note = "each side has its own mail (quorum none)".to_owned();
         } else {
             pair.wait_whole();
@@ -133,7 +133,7 @@ fn round(mut system: System, fault: Fault) -> Outcome {
     let (mut lost, mut twice) = (0, 0);
     for (i, side) in deliveries.iter().enumerate() {
         // Looked for where users look: on the host that goes on; after a cut each on its own.
-        let at = if fault == Fault::Cut { i } else { 1 };
+        let at = if fault.parts() { i } else { 1 };
         let (l, t) = audit(side, &hosts[at].outside(&spools[at]));
         lost += l;
         twice += t;

@@ -52,6 +52,11 @@ impl Fault {
         !matches!(self, Self::Host)
     }
 
+    /// Do both sides go on without the other one (quorum none)?
+    pub(crate) const fn parts(self) -> bool {
+        matches!(self, Self::Cut | Self::CutOneWay)
+    }
+
     /// GlusterFS waits for its ping-timeout of 42 s.
     pub(crate) const fn gluster_window(self) -> Duration {
         match self {

@@ -211,6 +211,7 @@ impl Brick {
             Input::MountLost { conn } => self.on_mount_lost(conn, out),
             Input::PeerUp => self.on_peer_up(out),
             Input::PeerLost => self.on_peer_lost(out),
+            Input::PeerDead => self.on_peer_dead(),
             Input::Peer(message) => self.on_peer(message, out),
             Input::Beat(beat) => self.on_beat(beat, out),
             Input::Disk(done) => self.on_disk(done, out),

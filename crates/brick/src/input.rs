@@ -45,6 +45,8 @@ pub enum Input {
     PeerUp,
     /// It ended.
     PeerLost,
+    /// After that: its host answers, and nobody listens there. Its process is dead, or the link is cut by a rule that says so.
+    PeerDead,
     /// The peer says.
     Peer(ToPeer),
     /// The peer says on the heartbeat stream.

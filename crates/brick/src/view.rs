@@ -250,6 +250,19 @@ impl Brick {
         self.looks.forget_bricks();
     }
 
+    /// The promise need not be waited for: it is there so that a peer that lives and lost its stream can come back. What its
+    /// mounts may still serve from leases is over before anything is granted here (M2; GRACE is longer than SERVE).
+    pub(crate) fn on_peer_dead(&mut self) {
+        let now = self.clock.mono;
+        if let Stand::Waiting { alone_at } = &mut self.stand
+            && self.peer.met
+            && !self.peer.up
+            && *alone_at < Nanos(u64::MAX)
+        {
+            *alone_at = (*alone_at).min(now);
+        }
+    }
+
     fn suspect(&mut self, alone_at: Nanos, why: &'static str, out: &mut Vec<Output>) {
         self.note_away(why, false);
         self.set_stand(Stand::waiting(alone_at), why, out);

@@ -3,10 +3,12 @@
 //! S1  Brick2 dials both, for as long as the volume is served; Brick1 accepts them.
 //! S2  A new ordered stream replaces the old one: `PeerLost`, then `PeerUp`; nothing of the old one is heard after that.
 //! S3  Heartbeats are heard only from a stream that named the right volume, the other brick and our protocol.
+//! S4  When the ordered stream has ended, it is looked whether anybody listens at the peer's port: nobody means that its
+//!     process is dead, and the brain need not wait for it.
 //!
 //! Not here: what is said (`brick::view`, `brick::replicate`), which hosts may connect (`gate`).
 
-use crate::{driver::Driver, local::VolumeConfig};
+use crate::{driver::Driver, local::VolumeConfig, running::Running};
 use mboxfs_rpc::{BeatHello, Link, Receiver, RpcError, Sender, dial_beat, dial_peer};
 use mboxfs_types::{
     BrickId, limits,
@@ -14,10 +16,15 @@ use mboxfs_types::{
 };
 use std::{
     future::Future,
+    io::ErrorKind,
     sync::Arc,
     time::{Duration, Instant},
 };
-use tokio::{sync::oneshot, time::sleep};
+use tokio::{
+    net::TcpStream,
+    sync::oneshot,
+    time::{sleep, timeout},
+};
 use tracing::{debug, info, warn};
 
 /// One attempt to connect takes at most this.
@@ -26,6 +33,10 @@ const DIAL_TIMEOUT: Duration = Duration::from_secs(1);
 const BACKOFF_MIN: Duration = Duration::from_millis(100);
 /// Longest pause.
 const BACKOFF_MAX: Duration = Duration::from_secs(1);
+/// Looks at the peer's port when its stream has ended: how many, how long each, and the pause between them.
+const LOOKS: u32 = 5;
+const LOOK_TIMEOUT: Duration = Duration::from_millis(200);
+const LOOK_PAUSE: Duration = Duration::from_millis(20);
 
 /// A stream that is in use.
 struct Stream<T> {
@@ -119,15 +130,38 @@ async fn hear_peer(driver: &Driver, life: u64, link: Link<ToPeer, ToPeer>) {
     // What follows from it for the volume is said by the brain's events.
     debug!("peer stream with {remote} is up");
     let conn = taken.conn;
+    let mut lost = false;
     hear(taken.ended, recv, |word| match word {
         Some(word) => driver.with(life, |r| r.peer_word(conn, word)) == Some(true),
         None => {
             debug!("peer stream with {remote} ended");
-            driver.with(life, |r| r.peer_lost(conn));
+            lost = driver.with(life, |r| r.peer_lost(conn)) == Some(true);
             false
         }
     })
     .await;
+    if lost && is_dead(driver, life).await {
+        driver.with(life, Running::peer_dead);
+    }
+}
+
+/// S4. Several looks: a process that is being killed may lose its streams before its port.
+async fn is_dead(driver: &Driver, life: u64) -> bool {
+    let address = driver.with(life, |r| {
+        let v = r.volume();
+        v.bricks.get(v.own.other().index() as usize).cloned()
+    });
+    let Some(Some(address)) = address else {
+        return false;
+    };
+    for _ in 0..LOOKS {
+        match timeout(LOOK_TIMEOUT, TcpStream::connect(&address)).await {
+            Ok(Err(e)) if e.kind() == ErrorKind::ConnectionRefused => return true,
+            Ok(Ok(_)) => sleep(LOOK_PAUSE).await,
+            Ok(Err(_)) | Err(_) => return false,
+        }
+    }
+    false
 }
 
 async fn hear_beats(driver: &Driver, life: u64, link: Link<Beat, Beat>) {

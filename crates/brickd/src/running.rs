@@ -274,11 +274,18 @@ impl Running {
         known
     }
 
-    pub(crate) fn peer_lost(&mut self, conn: u64) {
-        if self.peer.is(conn) {
+    /// False: that stream is none of ours any more.
+    pub(crate) fn peer_lost(&mut self, conn: u64) -> bool {
+        let known = self.peer.is(conn);
+        if known {
             self.peer.clear();
             self.feed(Input::PeerLost);
         }
+        known
+    }
+
+    pub(crate) fn peer_dead(&mut self) {
+        self.feed(Input::PeerDead);
     }
 
     /// None: this brick is about to stop.

@@ -30,8 +30,6 @@ use mboxfs_types::{
 
 /// Between two tries to reach a brick.
 const RETRY: Nanos = Nanos::from_millis(50);
-/// A brick that does not answer pings for so long is given up.
-const SILENCE: Nanos = Nanos::from_millis(3000);
 /// Between two tries to return to the preferred brick, at first; doubled up to the most.
 const HOME: Nanos = Nanos::from_millis(300);
 const HOME_MAX: Nanos = Nanos::from_millis(60_000);
@@ -142,7 +140,7 @@ impl Client {
         match self.link.phase {
             Phase::Down { retry } if now >= retry && !self.finished => self.dial(out),
             Phase::Up => {
-                if now >= self.link.heard + SILENCE {
+                if now >= self.link.heard + limits::SILENCE {
                     out.push(Output::Disconnect);
                     self.on_disconnected(out);
                 } else if now >= self.link.next_ping {

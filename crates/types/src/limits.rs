@@ -21,6 +21,9 @@ pub const PROMISE: Nanos = Nanos::from_millis(1000);
 pub const GRACE: Nanos = Nanos::from_millis(1200);
 /// After losing its connection, how long a session may re-attach before its locks go.
 pub const REATTACH: Nanos = Nanos::from_millis(2000);
+/// A mount gives up a brick that says nothing for so long: not before the other one can have decided to go on without it,
+/// and in time for the grace there, so that its locks are kept.
+pub const SILENCE: Nanos = Nanos::from_millis(1200);
 /// A brick that was one of two and starts without its peer waits this long before it goes on alone.
 pub const BOOT_WAIT: Nanos = Nanos::from_millis(10_000);
 /// A brick whose disk has not answered for this long serves nobody until it does (PROTOCOL.md 9.2).
@@ -86,6 +89,7 @@ pub const RESERVE_INODES: u64 = 256;
 // 5 % clock drift each way must not let a brick serve after its peer has gone on alone.
 const _: () = assert!(SERVE.0 * 105 < PROMISE.0 * 95);
 const _: () = assert!(BEAT.0 * 4 < SERVE.0);
+const _: () = assert!(PROMISE.0 < SILENCE.0 && SILENCE.0 < SERVE.0 + GRACE.0);
 const _: () = assert!(DRILL.0 > 2 * STALL.0 && DRILL.0 > PROMISE.0 + GRACE.0);
 const _: () = assert!(OP_TIMEOUT.0 > PROMISE.0 + GRACE.0 + REATTACH.0);
 const _: () = assert!(STAGED_BYTES_MAX >= RECORD_BYTES_MAX && RECORD_BYTES_MAX >= EXTENT_BYTES_MAX);
