@@ -51,18 +51,62 @@ impl Rng {
 
 enum Event {
     Tick,
-    Dial { mount: usize, conn: u64, address: String },
-    ToBrick { brick: usize, conn: u64, frame: ToBrick },
-    ToMount { mount: usize, conn: u64, frame: ToMount },
-    MountEnd { brick: usize, conn: u64 },
-    BrickEnd { mount: usize, conn: u64 },
-    Peer { to: usize, link: u64, message: ToPeer },
-    Beat { to: usize, link: u64, beat: Beat },
-    Disk { brick: usize, life: u64, done: Done },
-    Write { brick: usize, life: u64, op: DiskOp },
+    Dial {
+        mount: usize,
+        conn: u64,
+        address: String,
+    },
+    ToBrick {
+        brick: usize,
+        conn: u64,
+        frame: ToBrick,
+    },
+    ToMount {
+        mount: usize,
+        conn: u64,
+        frame: ToMount,
+    },
+    MountEnd {
+        brick: usize,
+        conn: u64,
+    },
+    BrickEnd {
+        mount: usize,
+        conn: u64,
+    },
+    Peer {
+        to: usize,
+        link: u64,
+        message: ToPeer,
+    },
+    Beat {
+        to: usize,
+        link: u64,
+        beat: Beat,
+    },
+    Disk {
+        brick: usize,
+        life: u64,
+        done: Done,
+    },
+    Write {
+        brick: usize,
+        life: u64,
+        op: DiskOp,
+    },
     PeerDial,
-    Resume { mailer: usize },
-    Start { brick: usize },
+    Resume {
+        mailer: usize,
+    },
+    Start {
+        brick: usize,
+    },
+    /// What came while the process was stopped.
+    Late {
+        brick: usize,
+        life: u64,
+        input: BrickInput,
+    },
 }
 
 struct Node {
@@ -70,6 +114,7 @@ struct Node {
     disk: Disk,
     life: u64,
     disk_busy_until: u64,
+    stopped_until: u64,
 }
 
 struct Mount {
@@ -163,6 +208,7 @@ impl World {
                 disk,
                 life: 0,
                 disk_busy_until: 0,
+                stopped_until: 0,
             });
             let config = Config {
                 volume: "gVol0".into(),
@@ -250,6 +296,17 @@ impl World {
         }
     }
 
+    /// SIGSTOP, and SIGCONT later: what comes meanwhile waits.
+    pub fn stop_process(&mut self, i: usize, ms: u64) {
+        self.nodes[i].stopped_until = self.now + ms * MS;
+    }
+
+    /// The disk does nothing for so long.
+    pub fn stall_disk(&mut self, i: usize, ms: u64) {
+        let node = &mut self.nodes[i];
+        node.disk_busy_until = node.disk_busy_until.max(self.now) + ms * MS;
+    }
+
     /// SIGTERM: the brick tells its peer, writes a checkpoint and ends.
     pub fn stop(&mut self, i: usize) {
         self.brick_step(i, BrickInput::Stop);
@@ -284,6 +341,15 @@ impl World {
     }
 
     fn brick_step(&mut self, i: usize, input: BrickInput) {
+        let Node {
+            stopped_until, life, ..
+        } = self.nodes[i];
+        if self.now < stopped_until {
+            if input != BrickInput::Tick {
+                self.at(stopped_until, Event::Late { brick: i, life, input });
+            }
+            return;
+        }
         let clock = BrickClock {
             mono: Nanos(self.now),
             real: self.real(),
@@ -641,6 +707,11 @@ impl World {
                     && let Some(done) = self.nodes[brick].disk.apply(op)
                 {
                     self.brick_step(brick, BrickInput::Disk(done));
+                }
+            }
+            Event::Late { brick, life, input } => {
+                if self.nodes[brick].life == life {
+                    self.brick_step(brick, input);
                 }
             }
             Event::PeerDial => {

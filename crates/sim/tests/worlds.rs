@@ -204,3 +204,46 @@ fn mounts_come_and_go_while_a_view_begins() {
         world.audit();
     }
 }
+
+/// A brick that was stopped found its promise over when it went on, and went on alone at once: so had its peer.
+#[test]
+fn a_stopped_process_goes_on_as_a_learner() {
+    for seed in 1..=20 {
+        println!("seed {seed}");
+        let mut world = World::new(seed);
+        let mut rng = Rng::new(seed + 8000);
+        world.run(200);
+        for _ in 0..3 {
+            deliver(&mut world, &mut rng, 5, 3);
+            world.stop_process(rng.below(2) as usize, 100 + rng.below(4_000));
+            deliver(&mut world, &mut rng, 10, 3);
+            world.run(6_000);
+        }
+        world.settle(60_000);
+        assert_eq!(world.acknowledged.len(), 45);
+        world.audit();
+    }
+}
+
+/// A disk that stands still, for a moment or for so long that its brick leaves.
+#[test]
+fn a_disk_that_stands_still_does_not_hold_up_mail() {
+    for seed in 1..=10 {
+        println!("seed {seed}");
+        let mut world = World::new(seed);
+        let mut rng = Rng::new(seed + 9000);
+        world.run(200);
+        for _ in 0..3 {
+            deliver(&mut world, &mut rng, 5, 3);
+            let before = world.acknowledged.len();
+            world.stall_disk(rng.below(2) as usize, 500 + rng.below(20_000));
+            deliver(&mut world, &mut rng, 10, 3);
+            world.run(6_000);
+            assert!(world.acknowledged.len() >= before + 10, "mail stands");
+            world.run(20_000);
+        }
+        world.settle(90_000);
+        assert_eq!(world.acknowledged.len(), 45);
+        world.audit();
+    }
+}
