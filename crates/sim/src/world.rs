@@ -344,12 +344,17 @@ impl World {
         let Node {
             stopped_until, life, ..
         } = self.nodes[i];
-        if self.now < stopped_until {
+        // What comes at the moment of its waking comes behind what has waited.
+        if self.now <= stopped_until && stopped_until > 0 {
             if input != BrickInput::Tick {
                 self.at(stopped_until, Event::Late { brick: i, life, input });
             }
             return;
         }
+        self.brick_step_now(i, input);
+    }
+
+    fn brick_step_now(&mut self, i: usize, input: BrickInput) {
         let clock = BrickClock {
             mono: Nanos(self.now),
             real: self.real(),
@@ -711,7 +716,7 @@ impl World {
             }
             Event::Late { brick, life, input } => {
                 if self.nodes[brick].life == life {
-                    self.brick_step(brick, input);
+                    self.brick_step_now(brick, input);
                 }
             }
             Event::PeerDial => {
