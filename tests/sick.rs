@@ -173,3 +173,26 @@ fn drills_on_a_live_pair() {
     let partition = pair.one.cli("drill partition --volume gVol0");
     assert_eq!(partition.status.code(), Some(1));
 }
+
+/// Nothing is being written, and what was written cannot be read any more: the reader gets it from the other copy (L9, L12).
+#[test]
+fn a_disk_that_cannot_be_read_is_not_asked_again() {
+    if !have("a_disk_that_cannot_be_read_is_not_asked_again", NEEDS) {
+        return;
+    }
+    let mut pair = Pair::start(&Lab::new());
+    std::fs::write(pair.one.seen("box"), "mail").expect("it is written");
+    pair.wait_whole();
+    pair.two.fail_disk();
+    assert_eq!(
+        std::fs::read_to_string(pair.two.seen("box")).expect("never an error"),
+        "mail"
+    );
+    assert_eq!(pair.two.exit_code(), Some(1));
+    is_told(&pair.one, "could not ");
+    assert_eq!(std::fs::read_to_string(pair.two.seen("box")).expect("L9"), "mail");
+    pair.two.power_off();
+    pair.two.power_on();
+    pair.two.start();
+    pair.wait_whole();
+}
