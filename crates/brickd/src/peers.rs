@@ -34,7 +34,7 @@ const BACKOFF_MIN: Duration = Duration::from_millis(100);
 /// Longest pause.
 const BACKOFF_MAX: Duration = Duration::from_secs(1);
 /// Looks at the peer's port when its stream has ended: how many, how long each, and the pause between them.
-const LOOKS: u32 = 5;
+const LOOKS: u32 = 3;
 const LOOK_TIMEOUT: Duration = Duration::from_millis(200);
 const LOOK_PAUSE: Duration = Duration::from_millis(20);
 
@@ -130,17 +130,17 @@ async fn hear_peer(driver: &Driver, life: u64, link: Link<ToPeer, ToPeer>) {
     // What follows from it for the volume is said by the brain's events.
     debug!("peer stream with {remote} is up");
     let conn = taken.conn;
-    let mut lost = false;
     hear(taken.ended, recv, |word| match word {
         Some(word) => driver.with(life, |r| r.peer_word(conn, word)) == Some(true),
         None => {
             debug!("peer stream with {remote} ended");
-            lost = driver.with(life, |r| r.peer_lost(conn)) == Some(true);
+            driver.with(life, |r| r.peer_lost(conn));
             false
         }
     })
     .await;
-    if lost && is_dead(driver, life).await {
+    // Whoever noticed the end first: the reader, or one who had something to say.
+    if is_dead(driver, life).await {
         driver.with(life, Running::peer_dead);
     }
 }

@@ -274,14 +274,11 @@ impl Running {
         known
     }
 
-    /// False: that stream is none of ours any more.
-    pub(crate) fn peer_lost(&mut self, conn: u64) -> bool {
-        let known = self.peer.is(conn);
-        if known {
+    pub(crate) fn peer_lost(&mut self, conn: u64) {
+        if self.peer.is(conn) {
             self.peer.clear();
             self.feed(Input::PeerLost);
         }
-        known
     }
 
     pub(crate) fn peer_dead(&mut self) {
