@@ -41,8 +41,9 @@ const STOP_MAX: Duration = Duration::from_secs(70);
 
 /// What one fault did in one round.
 struct Outcome {
-    /// Longest delivery on the host with the good brick and on the other one, in milliseconds.
-    stalls: [Option<u64>; 2],
+    /// Longest delivery on the host of the broken brick and on the other one, and on the other one when the brick came back;
+    /// in milliseconds.
+    stalls: [Option<u64>; 3],
     acknowledged: usize,
     refused: usize,
     lost: usize,
@@ -68,17 +69,18 @@ fn main() {
         Some(program) => println!("no GlusterFS here: {program} is not there"),
     }
     println!("{rounds} rounds; stalls in ms, median and worst\n");
-    println!("| fault | system | other host | own host | delivered | refused | lost | twice | |");
-    println!("| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | --- |");
+    println!("| fault | system | other host | own host | on return | delivered | refused | lost | twice | |");
+    println!("| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | --- |");
     for fault in FAULTS {
         for (name, start) in &systems {
             let all: Vec<Outcome> = (0..rounds).map(|_| round(start(), fault)).collect();
             let sum = |f: fn(&Outcome) -> usize| all.iter().map(f).sum::<usize>();
             println!(
-                "| {} | {name} | {} | {} | {} | {} | {} | {} | {} |",
+                "| {} | {name} | {} | {} | {} | {} | {} | {} | {} | {} |",
                 fault.name(),
                 spread(&all, 1),
                 spread(&all, 0),
+                spread(&all, 2),
                 sum(|o| o.acknowledged),
                 sum(|o| o.refused),
                 sum(|o| o.lost),
@@ -89,8 +91,8 @@ fn main() {
     }
 }
 
-fn spread(all: &[Outcome], host: usize) -> String {
-    let mut stalls: Vec<u64> = all.iter().filter_map(|o| o.stalls[host]).collect();
+fn spread(all: &[Outcome], which: usize) -> String {
+    let mut stalls: Vec<u64> = all.iter().filter_map(|o| o.stalls[which]).collect();
     stalls.sort_unstable();
     match (stalls.get(stalls.len() / 2), stalls.last()) {
         (Some(median), Some(worst)) => format!("{median} / {worst}"),
@@ -107,6 +109,7 @@ fn round(mut system: System, fault: Fault) -> Outcome {
     let broken = mailer::now();
     system.break_by(fault);
     std::thread::sleep(window);
+    let mended = mailer::now();
     system.mend(fault);
     std::thread::sleep(CALM);
     let mut note = String::new();
@@ -123,13 +126,15 @@ fn round(mut system: System, fault: Fault) -> Outcome {
         }
     }
     let deliveries: [Vec<Delivery>; 2] = [0, 1].map(|i| mailer::reported(&hosts[i]));
-    let stall = |all: &[Delivery]| {
-        let late = all.iter().filter(|d| d.begun + d.nanos >= broken);
-        late.map(|d| d.nanos / 1_000_000).max()
+    let stall = |host: usize, from: u64, to: u64| {
+        let seen = deliveries[host].iter().filter(|_| host == 1 || fault.spares_host());
+        let seen = seen.filter(|d| d.begun + d.nanos >= from && d.begun < to);
+        seen.map(|d| d.nanos / 1_000_000).max()
     };
     let stalls = [
-        stall(&deliveries[0]).filter(|_| fault.spares_host()),
-        stall(&deliveries[1]),
+        stall(0, broken, mended),
+        stall(1, broken, mended),
+        stall(1, mended, u64::MAX),
     ];
     let (mut lost, mut twice) = (0, 0);
     for (i, side) in deliveries.iter().enumerate() {
