@@ -153,13 +153,13 @@ impl Brick {
         }
         match self.stand {
             // In a catch-up that has come to its end the peer may take itself for a member.
-            Stand::Solo { .. } => self.on_peer_lost(out),
+            Stand::Solo { .. } | Stand::Yielding { .. } => self.on_peer_lost(out),
             Stand::Normal | Stand::Rejoining(_) | Stand::Learner { .. } => {
                 self.relayed.clear();
                 self.set_stand(Stand::waiting(Nanos(u64::MAX)), "it keeps out of the way", out);
             }
             // Decides later: when its disk answers, and after it looked for its peer again.
-            Stand::Waiting { .. } | Stand::GoingSolo => {}
+            Stand::Waiting { .. } | Stand::GoingSolo | Stand::GivingUp => {}
         }
     }
 
