@@ -271,6 +271,14 @@ fn case() -> impl Strategy<Value = Case> {
         if base.next > base.mbox.numbers.map_or(0, |(_, last)| last) + unnumbered + 1 {
             base.step(&Op::Number);
         }
+        if base.mbox.numbers.is_none() {
+            base = Node {
+                mbox: base.mbox,
+                hidden: vec![None; base.hidden.len()],
+                invents: 1000,
+                ..Node::default()
+            };
+        }
         (base.observed, base.appended) = (false, 0);
         let nodes = [(left, 2000), (right, 3000)].map(|(ops, invents)| {
             let mut node = Node {
