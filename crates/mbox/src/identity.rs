@@ -110,7 +110,8 @@ struct Normalised {
     gathered: Vec<u8>,
     /// LFs at the end of what came; they count once something follows.
     held_lf: u64,
-    /// A CR behind them, which counts unless LF follows.
+    /// A CR behind them, which counts if something other than LF follows. At the very end it is half a line end: whoever
+    /// completes the file makes it a whole one.
     held_cr: bool,
 }
 
@@ -164,10 +165,7 @@ impl Normalised {
 
     /// What came ends with one LF, whether it did so by itself or not.
     fn line_end(&mut self) {
-        if core::mem::take(&mut self.held_cr) {
-            self.plain(b"\r");
-        }
-        self.held_lf = 0;
+        (self.held_cr, self.held_lf) = (false, 0);
         self.put(b"\n");
     }
 
@@ -184,9 +182,6 @@ impl Normalised {
     }
 
     fn finish(mut self) -> Identity {
-        if self.held_cr {
-            self.plain(b"\r");
-        }
         self.hasher.update(&self.gathered);
         Identity(*self.hasher.finalize().as_bytes())
     }

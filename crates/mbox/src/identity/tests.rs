@@ -27,6 +27,7 @@ fn volatile_parts_do_not_count() {
     for message in [
         format!("{FROM}{STRONG}\n\n"),
         format!("{FROM}{STRONG}\r\n"),
+        format!("{FROM}{STRONG}\r"),
         format!("{FROM}{}", STRONG.trim_end()),
         format!("{FROM}{STRONG}").replace('\n', "\r\n"),
         format!("{FROM}X-UID: 7    \nstatus: RO\nX-IMAPbase: 1 2\n k1\n\tk2\n{STRONG}"),
@@ -46,7 +47,7 @@ fn everything_else_counts() {
         format!("{FROM}{STRONG}"),
         format!("{FROM}{STRONG}more\n"),
         format!("{FROM}{STRONG}\nmore\n"),
-        format!("{FROM}{STRONG}\r"),
+        format!("{FROM}{STRONG}\r\r"),
         format!("{FROM}{STRONG} \n"),
         format!("{FROM}X-Other: 1\n{STRONG}"),
         format!("{FROM}X-Other: 1\n 2\n{STRONG}"),
