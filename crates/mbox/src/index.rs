@@ -24,6 +24,9 @@ pub const MESSAGES_MAX: usize = 1 << 22;
 /// Headers that hold state, in one mailbox; four for each message are usual.
 pub const STATE_LINES_MAX: usize = 1 << 24;
 
+/// Bytes of a From_ line, of which nobody writes a thousand.
+const FROM_LINE_MAX: u64 = 1 << 31;
+
 /// All of a file that a merge has to know.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Index {
@@ -110,7 +113,7 @@ pub(crate) struct StateLine {
 pub enum Unindexed<E> {
     /// It could not be read.
     Source(E),
-    /// More than `MESSAGES_MAX` or `STATE_LINES_MAX`, or a From_ line of 4 GiB.
+    /// More than `MESSAGES_MAX` or `STATE_LINES_MAX`, or a From_ line of 2 GiB.
     TooMany,
 }
 
@@ -179,6 +182,9 @@ impl Index {
         let lines_start = self.lines.len();
         self.lines.extend(state_lines(block));
         if self.messages.len() >= MESSAGES_MAX || self.lines.len() > STATE_LINES_MAX {
+            return Err(Unindexed::TooMany);
+        }
+        if span.header_offset - span.from_offset > FROM_LINE_MAX {
             return Err(Unindexed::TooMany);
         }
         let small = |len: u64| u32::try_from(len).map_err(|_| Unindexed::TooMany);
@@ -462,7 +468,8 @@ impl Message {
         let body_len = from.number("body")?;
         let whole = u64::from(from_len) + u64::from(header_len);
         let end = offset.checked_add(whole).and_then(|end| end.checked_add(body_len));
-        if header_len as usize > scan::HEADERS_MAX || from_len == 0 || end.is_none() {
+        let from_fits = (1..=FROM_LINE_MAX).contains(&from_len.into());
+        if header_len as usize > scan::HEADERS_MAX || !from_fits || end.is_none() {
             return Err(Undecodable::Field("length of a message"));
         }
         let marks = from.number("marks")?;
@@ -476,6 +483,9 @@ impl Message {
         let (Some(style), Some(length), 0..=1, 0..=2, 0..=2) = (style, length, crlf, tail, blank) else {
             return Err(Undecodable::Field("marks"));
         };
+        if u32::from(blank) > header_len {
+            return Err(Undecodable::Field("marks"));
+        }
         let lines_start = lines.len() as u32;
         let lines_count = from.count(3, "count of state headers")?;
         let mut end = 0_u32;

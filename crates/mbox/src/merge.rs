@@ -260,7 +260,7 @@ fn merge(base: Option<&Manifest>, sides: &[Input<'_>; 2], now_seconds: u32) -> P
         Party {
             numbering: indexes[side].numbering.as_ref(),
             observed: sides[side].observed || base.is_none(),
-            gone: if base.is_some() { gone } else { 0 } + u64::from(sides[side].torn),
+            gone: (if base.is_some() { gone } else { 0 }).saturating_add(sides[side].torn.into()),
         }
     });
     let time = |item: &Item| {

@@ -60,7 +60,7 @@ impl Told {
         let unsettled_from = settled(entries, trusted_to);
         let unsettled = (entries.len() - unsettled_from) as u64;
         let known = last.max(base.map_or(0, |base| base.uid_last.into()));
-        let gone = party.gone + lost.there_no_more;
+        let gone = party.gone.saturating_add(lost.there_no_more);
         let mut used: Vec<u32> = entries.iter().filter_map(|entry| trusted(entry, trusted_to)).collect();
         used.sort_unstable();
         Self {
@@ -71,7 +71,7 @@ impl Told {
                 (false, _) => 0,
                 // What was told before the ancestor was frozen need not be in it.
                 (true, false) => known + base.map_or(0, |_| lost.all),
-                (true, true) => known + unsettled + gone,
+                (true, true) => (known + unsettled).saturating_add(gone),
             },
             unsettled_from,
             foreseeable: uses && gone == 0,
@@ -153,7 +153,7 @@ pub(super) fn number(
     };
     let highest = items.iter().map(|&(_, uid)| u64::from(uid)).fold(high, u64::max);
     let mut last = highest;
-    if high > UID_MAX || last + fresh > u32::MAX.into() {
+    if high > UID_MAX || last.saturating_add(fresh) > u32::MAX.into() {
         items.iter_mut().for_each(|(_, uid)| *uid = 0);
         numbering.uid_validity = next_validity(validity.max(now_seconds), now_seconds);
         last = 0;

@@ -117,9 +117,9 @@ impl Survivors {
             base: left.base,
             sides: [left.sides[0], right.sides[1]],
         }));
-        for side in 0..2 {
+        for (side, halves) in halves.iter().enumerate() {
             if !lists.whole[1 - side] {
-                self.common.extend(&halves[side][matched..]);
+                self.common.extend(halves.iter().skip(matched));
             }
         }
         let [a, b] = extra;

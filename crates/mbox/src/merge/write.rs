@@ -304,13 +304,18 @@ fn by_side(side: Side, own: u64, other: Option<u64>) -> [Option<u64>; 2] {
 
 /// Three-way: what the side says that differs from the ancestor; without ancestor all that is said (MAIL.md 6.6).
 pub(super) fn merge_keywords(base: Option<&Entry>, left: &Entry, right: &Entry) -> Box<[Box<[u8]>]> {
-    let has = |entry: &Entry, keyword: &Box<[u8]>| entry.keywords.binary_search(keyword).is_ok();
-    let mut all: Vec<&Box<[u8]>> = left.keywords.iter().chain(&right.keywords).collect();
+    let has = |entry: &Entry, keyword: &[u8]| entry.keywords.binary_search_by(|own| (**own).cmp(keyword)).is_ok();
+    let mut all: Vec<&[u8]> = left
+        .keywords
+        .iter()
+        .chain(&right.keywords)
+        .map(|keyword| &**keyword)
+        .collect();
     all.sort_unstable();
     all.dedup();
-    let stays = |keyword: &&Box<[u8]>| {
+    let stays = |keyword: &&[u8]| {
         let both = has(left, keyword) && has(right, keyword);
         both || !base.is_some_and(|base| has(base, keyword))
     };
-    all.into_iter().filter(stays).cloned().collect()
+    all.into_iter().filter(stays).map(Into::into).collect()
 }
