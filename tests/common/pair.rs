@@ -168,8 +168,8 @@ impl Node {
     /// SIGTERM, by pid, as `systemctl stop` does.
     pub(crate) fn stop(&mut self) {
         let child = self.brickd.as_ref().expect("it was started");
-        let pid = rustix::process::Pid::from_child(child);
-        rustix::process::kill_process(pid, rustix::process::Signal::TERM).expect("the daemon is ours");
+        let pid = Pid::from_child(child);
+        kill_process(pid, Signal::TERM).expect("the daemon is ours");
         self.exit_code();
     }
 

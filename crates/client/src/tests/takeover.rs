@@ -31,7 +31,10 @@ impl Mount {
             brick: BrickId::A,
             bricks: vec![],
         }));
-        let out = self.says(ToMount::View { view: View::default() });
+        let out = self.says(ToMount::View {
+            view: View::default(),
+            together: true,
+        });
         let claim = sent(&out).find_map(|f| {
             if let ToBrick::Reclaim(r) = f {
                 Some(r.clone())
