@@ -92,6 +92,31 @@ impl Lab {
         this
     }
 
+    /// A third host, h3, with a wire of its own to each of the two: eth1 to h1, eth2 to h2, under these names at both ends.
+    pub(crate) fn third(&self) -> Host {
+        let net = self.h1.addr().octets()[2];
+        let h3 = Host::new("h3", Ipv4Addr::new(10, 78, net, 3), "127.0.0.1 localhost\n");
+        let pid = h3.0.holder.id().to_string();
+        for (host, dev, nets) in [(&self.h1, "eth1", 78), (&self.h2, "eth2", 79)] {
+            host.run(
+                "ip",
+                &["link", "add", dev, "type", "veth", "peer", "name", dev, "netns", &pid],
+            );
+            for (end, last) in [(host, 1), (&h3, 3)] {
+                end.run(
+                    "ip",
+                    &["addr", "add", &format!("10.{nets}.{net}.{last}/24"), "dev", dev],
+                );
+                end.run("ip", &["link", "set", dev, "up"]);
+            }
+            let names = host.dir().join("etc/hosts");
+            let mut text = fs::read_to_string(&names).expect("it was written at first");
+            text.push_str(&format!("10.{nets}.{net}.3 h3\n"));
+            fs::write(&names, text).expect("write in an own dir"); // in place: it is mounted over the machine's own
+        }
+        h3
+    }
+
     pub(crate) fn hosts(&self) -> [&Host; 2] {
         [&self.h1, &self.h2]
     }

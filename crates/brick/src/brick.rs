@@ -4,7 +4,7 @@
 //! B2  A reply leaves only when the record is committed: durable on both bricks, or on the one that is alone (L1).
 //! B3  Records are executed in order and only when committed; nothing ever has to be undone (I3).
 //!
-//! Here: the parts and who gets which input. Not here: the parts (`view`, `replicate`, `attach`, `query`, `arbiter`).
+//! Here: the parts and who gets which input. Not here: the parts (`view`, `quorum`, `replicate`, `attach`, `query`, `arbiter`).
 
 use crate::{
     arbiter::Arbiter,
@@ -15,6 +15,7 @@ use crate::{
     line,
     output::{Event, Output},
     query::Looks,
+    quorum::Asking,
     stall::Stall,
     state::State,
     view::{Peer, Stand},
@@ -29,7 +30,6 @@ use mboxfs_types::{
     call::{Op, Space, View},
     codec,
     disk::{DiskOp, Done, Superblock},
-    limits,
     peer::ToPeer,
     record::Record,
 };
@@ -83,6 +83,7 @@ pub struct Brick {
     pub(crate) next_ino: u32,
     pub(crate) stand: Stand,
     pub(crate) peer: Peer,
+    pub(crate) asking: Asking,
     pub(crate) state: State,
     pub(crate) log: LogTail,
     pub(crate) arbiter: Arbiter,
@@ -173,8 +174,9 @@ impl Brick {
             view,
             nonce: recovered.nonce,
             next_ino: 0,
-            stand: Stand::waiting(clock.mono + limits::BOOT_WAIT),
+            stand: Stand::waiting(clock.mono),
             peer: Peer::default(),
+            asking: Asking::default(),
             state,
             log,
             arbiter: Arbiter::default(),
@@ -215,6 +217,7 @@ impl Brick {
             Input::Peer(message) => self.on_peer(message, out),
             Input::Beat(beat) => self.on_beat(beat, out),
             Input::Disk(done) => self.on_disk(done, out),
+            Input::Witness { ticket, tell } => self.on_witness(ticket, tell, out),
             Input::Tick => self.on_tick(out),
             Input::Stop => self.on_stop(out),
             Input::Failed { why } => self.on_failed(&why, out),

@@ -138,10 +138,10 @@ impl Brick {
             mailboxes: 0,
             conflicts: 0,
         });
-        self.ask(Ask::Changes, out);
+        self.ask_peer(Ask::Changes, out);
     }
 
-    fn ask(&mut self, ask: Ask, out: &mut Vec<Output>) {
+    fn ask_peer(&mut self, ask: Ask, out: &mut Vec<Output>) {
         if let Some(heal) = &mut self.heal {
             heal.ticket += 1;
             heal.answer.clear();
@@ -420,10 +420,10 @@ impl Brick {
         let Step::Indexes(i) = &heal.step else { return };
         let (ino, both) = (change.ino, i.both);
         if i.theirs.is_none() {
-            return self.ask(Ask::Index { ino, base: false }, out);
+            return self.ask_peer(Ask::Index { ino, base: false }, out);
         }
         if i.base.is_none() {
-            return self.ask(Ask::Index { ino, base: true }, out);
+            return self.ask_peer(Ask::Index { ino, base: true }, out);
         }
         let (Some(ours), Some(theirs), Some(base)) = (&i.ours, &i.theirs, &i.base) else {
             return;
@@ -491,7 +491,7 @@ impl Brick {
             }
             gather::Wants::Theirs { offset, len } => {
                 heal.step = Step::Bytes(gather);
-                self.ask(Ask::Read { ino, offset, len }, out);
+                self.ask_peer(Ask::Read { ino, offset, len }, out);
             }
             gather::Wants::Stage(op) => {
                 let wish = Wish {

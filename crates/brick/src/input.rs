@@ -1,4 +1,4 @@
-//! What comes into the brain of a brick: mounts, the peer, the disk, time.
+//! What comes into the brain of a brick: mounts, the peer, the disk, the witness, time.
 //!
 //! Promises: everything that the brain knows of the world is in here.
 //! Not here: streams and threads (`brickd`).
@@ -10,6 +10,7 @@ use mboxfs_types::{
     call::ToBrick,
     disk::{Done, Superblock},
     peer::{Beat, ToPeer},
+    quorum::WitnessTell,
     record::Record,
 };
 
@@ -53,6 +54,13 @@ pub enum Input {
     Beat(Beat),
     /// The disk says.
     Disk(Done),
+    /// The witness says, or could not be reached.
+    Witness {
+        /// Of the question (`Output::Witness`).
+        ticket: u64,
+        /// None: no answer.
+        tell: Option<WitnessTell>,
+    },
     /// Time has passed.
     Tick,
     /// The driver cannot go on: leave, nothing more is asked of the disk.

@@ -1,4 +1,4 @@
-//! The brain of one brick: order, leases, sessions, views, the namespace.
+//! The brain of one brick: order, leases, sessions, views, the namespace. And that of the witness, which is tiny.
 //!
 //! Promises: pure. No clock, no I/O, no threads; `Brick::step` takes what happened and says what to do. The daemon
 //! (`brickd`) and the simulator drive it alike.
@@ -20,10 +20,12 @@ pub mod input;
 mod line;
 pub mod output;
 mod query;
+pub mod quorum;
 mod replicate;
 mod report;
 mod stall;
 mod state;
 mod view;
+pub mod witness;
 
 pub use brick::Brick;

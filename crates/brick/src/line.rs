@@ -67,6 +67,12 @@ pub(crate) fn decide(x: &Hello, y: &Hello) -> Decision {
     }
     let (a, b) = if x.brick == BrickId::A { (x, y) } else { (y, x) };
     let common = common(a, b);
+    if !a.diverged
+        && !b.diverged
+        && let Some(decision) = joining(a, b, a, b, common).or_else(|| joining(a, b, b, a, common))
+    {
+        return decision;
+    }
     match (a.members, b.members) {
         // Also when they had diverged: one of them has given its line up.
         (Members::Only(p), Members::Only(q)) if p == q => Decision::Learn { source: p, common },
@@ -78,6 +84,19 @@ pub(crate) fn decide(x: &Hello, y: &Hello) -> Decision {
         }
         (Members::Only(p), Members::Both) => one_alone(a, b, p, common),
         (Members::Both, Members::Only(p)) => one_alone(b, a, p, common),
+    }
+}
+
+/// `j` was alone, began to let the other one, `o`, join, and was cut off: since then it committed nothing without `o`,
+/// whatever that one knows of it.
+fn joining(a: &Hello, b: &Hello, j: &Hello, o: &Hello, common: u64) -> Option<Decision> {
+    let joint = j.joint?;
+    match o.members {
+        Members::Only(p) if p == o.brick => {
+            let source = o.brick;
+            (common + 1 >= joint).then_some(Decision::Learn { source, common })
+        }
+        _ => Some(rejoin(a, b, common)),
     }
 }
 

@@ -11,6 +11,7 @@ use mboxfs_types::{
     call::ToMount,
     disk::DiskOp,
     peer::{Beat, ToPeer},
+    quorum::{AskWitness, Quorum},
 };
 
 /// One thing to do.
@@ -36,6 +37,15 @@ pub enum Output {
     DropPeer,
     /// For the disk.
     Disk(DiskOp),
+    /// Ask the witness; what it says, or that it says nothing, comes back as `Input::Witness`.
+    Witness {
+        /// Goes back with the answer.
+        ticket: u64,
+        /// `host:port`.
+        address: String,
+        /// The question.
+        ask: AskWitness,
+    },
     /// This line of history ends at `keep`: drop the log above it, open the brick anew (as after a crash) and go on.
     Reload {
         /// Last record to keep.
@@ -110,6 +120,15 @@ pub enum Event {
         /// Records that it got.
         records: u64,
     },
+    /// Another policy is in force from now on.
+    Quorum {
+        /// Which.
+        quorum: Quorum,
+    },
+    /// The witness does not answer. Said once.
+    WitnessSilent,
+    /// The witness has no register of this volume. Said once.
+    WitnessForgot,
     /// A mount spoke of a lease that it does not hold; its request was refused.
     Fenced {
         /// Which session.

@@ -340,6 +340,9 @@ impl Brick {
         if let Body::NewGen { g, members, primary } = record.body {
             self.on_new_gen(g, members, primary, out);
         }
+        if let Body::Quorum { quorum } = &record.body {
+            self.on_quorum(record.tag.n, quorum.clone(), out);
+        }
         let bytes = size_of_changes(record);
         self.log.since_checkpoint += bytes + 64;
         self.note_debt(record, bytes, &outcome);

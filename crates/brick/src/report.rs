@@ -3,7 +3,12 @@
 //! Promises: the numbers are those of this moment. Not here: words (`cli`).
 
 use crate::brick::Brick;
-use mboxfs_types::{admin::BrickReport, record::Members};
+use crate::view::Stand;
+use mboxfs_types::{
+    admin::BrickReport,
+    quorum::{Policy, Quorum, Waits},
+    record::Members,
+};
 
 impl Brick {
     /// A snapshot.
@@ -30,6 +35,24 @@ impl Brick {
             requests: self.counters.requests,
             // The brain does not see the device: its driver knows.
             flushes: 0,
+            waits: self.waits(),
+            witness: self
+                .asking
+                .heard
+                .filter(|_| self.sb.quorum.quorum.policy == Policy::Witness),
+        }
+    }
+
+    /// The policy in force here.
+    #[must_use]
+    pub const fn quorum(&self) -> &Quorum {
+        &self.sb.quorum.quorum
+    }
+
+    fn waits(&self) -> Option<Waits> {
+        match self.stand {
+            Stand::Waiting { .. } => Some(self.asking.waits.unwrap_or(Waits::Soon)),
+            _ => self.asking.waits,
         }
     }
 }

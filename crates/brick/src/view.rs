@@ -7,7 +7,8 @@
 //! G3  What a brick alone commits is durable together with the fact that it was alone: the superblock is written first.
 //! G4  Both become members again by a record that both have; the survivor writes it down before the other one may.
 //!
-//! Not here: what the two make of each other's history (`line`), sessions and grace (`attach`).
+//! Not here: who may authorise going on alone (`quorum`), what the two make of each other's history (`line`), sessions and
+//! grace (`attach`).
 
 use crate::{
     attach::Place,
@@ -102,7 +103,8 @@ pub(crate) struct Peer {
     pub(crate) met: bool,
     /// Words of the peer that works already, while this side still writes its superblock.
     early: Vec<ToPeer>,
-    generations: u32,
+    /// Generations drawn by this process.
+    pub(crate) generations: u32,
     /// It was in step, or is known to exist, and is not there now.
     pub(crate) away: Option<Away>,
 }
@@ -111,14 +113,7 @@ impl Brick {
     pub(crate) fn boot(&mut self, out: &mut Vec<Output>) {
         // The previous incarnation may have promised (PROTOCOL 6.1).
         self.peer.promise_until = self.clock.mono + limits::PROMISE;
-        if let Members::Only(one) = self.sb.members {
-            let alone_at = if one == self.me {
-                self.peer.promise_until
-            } else {
-                Nanos(u64::MAX)
-            };
-            self.stand = Stand::waiting(alone_at);
-        }
+        self.stand = Stand::waiting(self.clock.mono + self.boot_wait());
         if let Some(at) = self.sb.giving_up {
             self.resume_giving_up(at, out);
         }
@@ -130,6 +125,7 @@ impl Brick {
         match &self.stand {
             _ if self.stall.is_stalled() => Status::Stalled,
             Stand::Waiting { .. } if self.stall.keeps_away(self.clock.mono) => Status::Stalled,
+            Stand::Waiting { .. } if self.asking.waits.is_some() => Status::Waiting,
             Stand::Waiting { .. } if self.peer.met => Status::Suspect,
             Stand::Waiting { .. } => Status::Boot,
             Stand::GoingSolo | Stand::Rejoining(_) => Status::Suspect,
@@ -144,6 +140,7 @@ impl Brick {
     pub(crate) fn set_stand(&mut self, stand: Stand, why: &'static str, out: &mut Vec<Output>) {
         let from = self.status();
         self.stand = stand;
+        self.forget_waits();
         let to = self.status();
         if from != to {
             Self::event(
@@ -176,8 +173,8 @@ impl Brick {
     /// How long leases may be served from now on.
     pub(crate) fn serve_left(&self) -> Nanos {
         match self.stand {
-            Stand::Solo { .. } => limits::SERVE,
-            Stand::Normal => limits::SERVE.min(self.peer.serve_until - self.clock.mono),
+            Stand::Solo { .. } if !(self.is_joint() && self.is_witnessed()) => limits::SERVE,
+            Stand::Normal | Stand::Solo { .. } => limits::SERVE.min(self.peer.serve_until - self.clock.mono),
             _ => Nanos(0),
         }
     }
@@ -205,6 +202,7 @@ impl Brick {
             fresh: !self.peer.met,
             diverged: self.sb.diverged.is_some(),
             merging: !self.state.merged.is_empty(),
+            joint: self.joint().filter(|_| self.sb.members == Members::Only(self.me)),
         }
     }
 
@@ -216,6 +214,7 @@ impl Brick {
         self.peer.hello = None;
         self.peer.durable = 0;
         self.peer.early.clear();
+        self.give_up_asking();
         let hello = self.hello();
         self.peer.said = Some(hello.clone());
         out.push(Output::Peer(ToPeer::Hello(hello)));
@@ -225,19 +224,19 @@ impl Brick {
         self.peer.up = false;
         self.peer.hello = None;
         self.relayed.clear();
-        let alone_at = self.peer.promise_until.max(self.clock.mono);
+        let alone_at = self.alone_at();
         self.note_away("its stream broke", false);
         match &self.stand {
             Stand::Normal => self.suspect(alone_at, "the stream to the peer broke", out),
             Stand::Rejoining(_) => self.set_stand(Stand::waiting(alone_at), "the peer went away in the handshake", out),
             Stand::Learner { .. } => {
-                self.set_stand(
-                    Stand::waiting(Nanos(u64::MAX)),
-                    "the survivor went away before all was here",
-                    out,
-                );
+                let why = "the survivor went away before all was here";
+                self.set_stand(Stand::waiting(alone_at), why, out);
             }
-            Stand::Solo { catch_up: Some(c) } if c.joint.is_some() => {
+            Stand::Solo { .. } if self.is_joint() && self.is_witnessed() => {
+                self.leave_joint("the peer went away while it was joining", out);
+            }
+            Stand::Solo { .. } if self.is_joint() => {
                 // The peer may take itself for a member: a generation of one's own again, with a nonce.
                 self.go_solo("the peer went away while it was joining", out);
             }
@@ -263,7 +262,19 @@ impl Brick {
         }
     }
 
-    fn suspect(&mut self, alone_at: Nanos, why: &'static str, out: &mut Vec<Output>) {
+    /// When this brick may go on alone, or ask for it, if its peer is gone now.
+    fn alone_at(&self) -> Nanos {
+        let late = self.is_witnessed() && self.sb.primary != self.me;
+        let delay = if late { limits::BACKUP_DELAY } else { Nanos(0) };
+        self.peer.promise_until.max(self.clock.mono) + delay
+    }
+
+    /// T10: the peer may be a member, or not. The witness knows.
+    pub(crate) fn leave_joint(&mut self, why: &'static str, out: &mut Vec<Output>) {
+        self.suspect(self.alone_at(), why, out);
+    }
+
+    pub(crate) fn suspect(&mut self, alone_at: Nanos, why: &'static str, out: &mut Vec<Output>) {
         self.note_away(why, false);
         self.set_stand(Stand::waiting(alone_at), why, out);
         if self.peer.up {
@@ -325,7 +336,9 @@ impl Brick {
         self.sb.members = Members::Both;
         self.sb.primary = primary;
         self.sb.fork = None;
+        self.sb.forced = false;
         self.write_superblock(out);
+        self.forget_waits();
         // Of the source nothing is known to be durable before it says so; of the target the common part.
         self.peer.durable = if source == self.me { common } else { 0 };
         let rejoin = Rejoin {
@@ -432,16 +445,15 @@ impl Brick {
     // ---- going on alone
 
     pub(crate) fn go_solo(&mut self, why: &'static str, out: &mut Vec<Output>) {
-        self.peer.generations += 1;
-        let nonce = self.nonce.wrapping_add(self.peer.generations);
-        let g = GenId {
-            num: self.view.g.num + 1,
-            brick: self.me.index(),
-            nonce,
-        };
-        self.view = View { g, v: 0 };
-        self.sb.g = g;
-        self.sb.v = 0;
+        let g = self.new_generation();
+        self.go_on(View { g, v: 0 }, why, out);
+    }
+
+    /// Alone in `view`, which nobody else numbers under, by whatever authority.
+    pub(crate) fn go_on(&mut self, view: View, why: &'static str, out: &mut Vec<Output>) {
+        self.view = view;
+        self.sb.g = view.g;
+        self.sb.v = view.v;
         if self.sb.members != Members::Only(self.me) || self.sb.fork.is_none() {
             self.sb.fork = Some(self.state.applied);
             self.fork = None;
@@ -537,6 +549,7 @@ impl Brick {
         self.sb.members = Members::Only(theirs.brick);
         self.sb.primary = theirs.brick;
         self.sb.fork = None;
+        self.sb.forced = false;
         self.write_superblock(out);
         self.set_stand(
             Stand::Learner { commit: common },
@@ -547,12 +560,11 @@ impl Brick {
 
     /// Everything was sent: from the next record on commits need both.
     fn join(&mut self, out: &mut Vec<Output>) {
-        let g = GenId {
-            num: self.view.g.num + 1,
-            brick: self.me.index(),
-            nonce: self.nonce,
-        };
+        let g = self.new_generation();
         self.view = View { g, v: 0 };
+        // A promise for the generation that is joined, and none before it (`quorum` A3).
+        self.peer.serve_until = Nanos(0);
+        self.peer.lapse_at = self.clock.mono + limits::SERVE;
         let joint = self.log.last + 1;
         line::extend_empty(&mut self.sb.history, self.view, joint);
         if let Stand::Solo { catch_up: Some(c) } = &mut self.stand {
@@ -581,15 +593,38 @@ impl Brick {
                 out.push(Output::Disk(DiskOp::ReadLog { from }));
             }
             Some(joint) if !c.promoting && n >= joint && self.log.durable >= joint => {
-                c.promoting = true;
-                self.sb.g = self.view.g;
-                self.sb.v = self.view.v;
-                self.sb.members = Members::Both;
-                self.sb.fork = None;
-                self.write_superblock(out);
+                if self.is_witnessed() {
+                    self.ask_join(out);
+                } else {
+                    self.promote(out);
+                }
             }
             _ => {}
         }
+    }
+
+    /// The peer has everything, and may be a member.
+    pub(crate) fn promote(&mut self, out: &mut Vec<Output>) {
+        let Stand::Solo { catch_up: Some(c) } = &mut self.stand else {
+            return;
+        };
+        c.promoting = true;
+        self.sb.g = self.view.g;
+        self.sb.v = self.view.v;
+        self.sb.members = Members::Both;
+        self.sb.fork = None;
+        self.sb.forced = false;
+        self.write_superblock(out);
+    }
+
+    /// Alone, and the peer has begun to join: commits need both.
+    pub(crate) const fn is_joint(&self) -> bool {
+        matches!(
+            self.stand,
+            Stand::Solo {
+                catch_up: Some(CatchUp { joint: Some(_), .. })
+            }
+        )
     }
 
     /// Learner: the survivor says what is committed.
@@ -654,7 +689,11 @@ impl Brick {
 
     pub(crate) fn on_beat(&mut self, beat: Beat, out: &mut Vec<Output>) {
         match beat {
-            Beat::Ping(ping) if self.stand == Stand::Normal && ping.view == self.view => {
+            // One that learns promises too: the survivor may be about to make it a member.
+            Beat::Ping(ping)
+                if matches!(self.stand, Stand::Learner { .. })
+                    || self.stand == Stand::Normal && ping.view == self.view =>
+            {
                 self.peer.promise_until = self.clock.mono + limits::PROMISE;
                 self.peer_space = Some(ping.space);
                 out.push(Output::Beat(Beat::Pong(Pong {
@@ -662,7 +701,7 @@ impl Brick {
                     view: ping.view,
                 })));
             }
-            Beat::Pong(pong) if self.stand == Stand::Normal && pong.view == self.view => {
+            Beat::Pong(pong) if (self.stand == Stand::Normal || self.is_joint()) && pong.view == self.view => {
                 let until = pong.sent + limits::SERVE;
                 self.peer.serve_until = self.peer.serve_until.max(until);
                 self.peer.lapse_at = self.peer.lapse_at.max(until);
@@ -674,30 +713,45 @@ impl Brick {
     pub(crate) fn on_goodbye(&mut self, why: &str, out: &mut Vec<Output>) {
         self.note_away(why, true);
         if self.stand == Stand::Normal {
-            self.go_solo("the peer said goodbye", out);
+            // It revokes its promise, and waits for none of ours.
+            self.suspect(self.clock.mono, "the peer said goodbye", out);
+            self.try_alone(out);
         }
     }
 
     /// Stops serving when the peer may have gone on alone (G2). Before every input: after a stop of this process too.
     pub(crate) fn check_lapse(&mut self, out: &mut Vec<Output>) {
-        let now = self.clock.mono;
-        if self.stand == Stand::Normal && now >= self.peer.lapse_at {
-            let alone_at = self.peer.promise_until.max(now);
-            self.suspect(alone_at, "the peer does not answer", out);
+        let lapsed = self.clock.mono >= self.peer.lapse_at;
+        match self.stand {
+            Stand::Normal if lapsed => self.suspect(self.alone_at(), "the peer does not answer", out),
+            Stand::Solo { catch_up: Some(_) } if lapsed && self.is_witnessed() && self.is_joint() => {
+                self.leave_joint("the peer does not answer while it is joining", out);
+            }
+            _ => {}
         }
     }
 
     pub(crate) fn tick_view(&mut self, out: &mut Vec<Output>) {
         let now = self.clock.mono;
         match &self.stand {
-            Stand::Normal if now >= self.peer.next_ping => self.ping(out),
+            Stand::Normal => {
+                if now >= self.peer.next_ping {
+                    self.ping(out);
+                }
+                self.tick_register(out);
+            }
             Stand::Waiting { .. } if self.stall.keeps_away(now) => {}
-            Stand::Waiting { alone_at } if now >= (*alone_at).max(self.stall.looks_until()) => {
-                self.go_solo("no peer", out);
+            Stand::Waiting { alone_at } if now >= (*alone_at).max(self.stall.looks_until()) => self.try_alone(out),
+            Stand::Solo { catch_up: Some(_) } if self.is_witnessed() => {
+                if now >= self.peer.next_ping {
+                    self.ping(out);
+                }
+                if self.is_joint() {
+                    self.on_learner_durable(self.peer.durable, out);
+                }
             }
             Stand::Rejoining(r) if now >= r.since + limits::REATTACH => {
-                let alone_at = self.peer.promise_until.max(now);
-                self.suspect(alone_at, "the handshake takes too long", out);
+                self.suspect(self.alone_at(), "the handshake takes too long", out);
             }
             _ => {}
         }

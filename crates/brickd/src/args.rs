@@ -6,11 +6,11 @@
 use clap::Parser;
 use std::{net::SocketAddr, path::PathBuf};
 
-/// The mboxfs brick daemon: keeps one brick, serves its mounts, replicates with its peer.
+/// The mboxfs brick daemon: keeps one brick, serves its mounts, replicates with its peer. Or, with --witness, the witness.
 #[derive(Parser, Clone, PartialEq, Eq, Debug, Default)]
 #[command(name = "brickd", version)]
 pub(crate) struct Args {
-    /// The brick's directory, on a file system of its own (ext4)
+    /// The brick's directory, on a file system of its own (ext4); with --witness any empty directory
     #[arg(long, value_name = "DIR", env = "MBOXFS_DATA")]
     pub(crate) data: Option<PathBuf>,
     /// Address for mounts, the peer and operators [default: 0.0.0.0:24009]
@@ -19,6 +19,9 @@ pub(crate) struct Args {
     /// A TOML file with `data`, `listen` and `log-level`
     #[arg(long, value_name = "FILE", env = "MBOXFS_CONFIG")]
     pub(crate) config: Option<PathBuf>,
+    /// Be the witness of volumes whose bricks are elsewhere: keep who may go on alone, no mail
+    #[arg(long)]
+    pub(crate) witness: bool,
     /// error, warn, info, debug, trace, or a filter as of tracing-subscriber [default: info]
     #[arg(long, value_name = "LEVEL", env = "MBOXFS_LOG_LEVEL")]
     pub(crate) log_level: Option<String>,

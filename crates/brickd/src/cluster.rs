@@ -6,11 +6,12 @@
 //! U3  One change at a time, on both: two operators at two hosts never end up with two volumes.
 //! U4  What is remembered is on disk before it is true here.
 //!
-//! Not here: the file (`file`), the pool (`pool`), verbs on the volume (`volume`), hosts by name (`names`), answers
+//! Not here: the file (`file`), the pool (`pool`), verbs on the volume (`volume`, `options`), hosts by name (`names`), answers
 //! (`state`), words for people (`cli`), running a brick (`driver`).
 
 mod file;
 mod names;
+mod options;
 mod pool;
 mod state;
 #[cfg(test)]
@@ -180,6 +181,8 @@ impl Cluster {
             Ask::Create { name, bricks, force } => self.create(name, bricks, force).await,
             Ask::Change { name, verb, force } => self.change_volume(&name, verb, force).await,
             Ask::Drill { name, fault, here } => self.drill(name, fault, here).await,
+            Ask::Set { name, options, relayed } => self.set_options(&name, options, relayed).await,
+            Ask::ForceSolo { name } => self.force_solo(&name),
             Ask::Status { .. } | Ask::Commit { .. } | Ask::Abort { .. } => Ok(None), // above
         }
     }

@@ -20,6 +20,8 @@ pub(crate) struct Config {
     pub(crate) data: PathBuf,
     /// Where to listen.
     pub(crate) listen: SocketAddr,
+    /// Not a brick: a witness.
+    pub(crate) witness: bool,
     /// Filter for the log.
     pub(crate) log_level: String,
 }
@@ -49,6 +51,7 @@ pub(crate) fn settle(args: Args) -> Result<Config, Failure> {
     }
     Ok(Config {
         data,
+        witness: args.witness,
         listen: args.listen.or(file.listen).unwrap_or(default),
         log_level,
     })

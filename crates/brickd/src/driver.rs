@@ -16,9 +16,9 @@ use crate::{
     mounts,
     open::{self, Opening},
     peers,
-    running::{End, Running},
+    running::{End, Question, Running},
 };
-use mboxfs_brick::{Brick, input::MountConn};
+use mboxfs_brick::{Brick, input::MountConn, quorum::Order};
 use mboxfs_rpc::Sender;
 use mboxfs_types::{
     BrickId,
@@ -26,6 +26,7 @@ use mboxfs_types::{
     call::{Attach, Attached, ToMount},
     disk::Done,
     limits,
+    quorum::Quorum,
 };
 use std::{
     mem,
@@ -42,11 +43,13 @@ use tokio::{
     },
     time::sleep,
 };
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 /// The brain hears of time at least this often, and not more often than the shorter one.
 const TICK_MAX: Duration = Duration::from_millis(100);
 const TICK_MIN: Duration = Duration::from_millis(1);
+/// The witness answers within this; the brain asks again after the same time.
+const WITNESS_ANSWER: Duration = Duration::from_nanos(limits::WITNESS_RETRY.0);
 /// After two lives in a row that were shorter than this the next one waits as long: lives that lead nowhere must not
 /// become a storm.
 const SHORT_LIFE: Duration = Duration::from_millis(500);
@@ -71,6 +74,8 @@ struct Core {
     was_short: bool,
     /// Mount streams so far; numbers are never used again, in whatever life.
     mount_conns: u64,
+    /// The policy that the last life knew, or the directory says.
+    quorum: Quorum,
 }
 
 /// See above. Shared by all tasks.
@@ -93,8 +98,8 @@ pub(crate) struct Joined {
 }
 
 impl Driver {
-    /// Of the brick in `data`. To be made on the runtime that it will use.
-    pub(crate) fn new(data: &Path, fatal: Fatal) -> Arc<Self> {
+    /// Of the brick in `data`, whose directory says that `quorum` is the policy. To be made on the runtime that it will use.
+    pub(crate) fn new(data: &Path, quorum: Quorum, fatal: Fatal) -> Arc<Self> {
         Arc::new_cyclic(|me| Self {
             me: Weak::clone(me),
             core: Mutex::new(Core {
@@ -104,6 +109,7 @@ impl Driver {
                 lives: 0,
                 was_short: false,
                 mount_conns: 0,
+                quorum,
             }),
             runtime: Handle::current(),
             data: data.to_path_buf(),
@@ -188,6 +194,7 @@ impl Driver {
         let Some(end) = running.take_end() else {
             return;
         };
+        core.quorum = running.quorum();
         let Phase::Running(running) = mem::replace(&mut core.phase, Phase::Between) else {
             unreachable!("looked at above");
         };
@@ -264,11 +271,13 @@ impl Driver {
         let brain = Brick::new(recovered, clock::now(), &mut out)?;
         let (done, completions) = unbounded_channel();
         let disk = Disk::start(parts, &done, &self.fatal).map_err(|e| format!("threads cannot be started: {e}"))?;
-        let mut running = Running::new(life, volume.clone(), brain, disk, out);
+        let (asks, asked) = unbounded_channel();
+        let mut running = Running::new(life, volume.clone(), brain, disk, asks, out);
         let me = || self.me();
         running.own([
             self.runtime.spawn(complete(me(), life, completions)).abort_handle(),
             self.runtime.spawn(tick(me(), life)).abort_handle(),
+            self.runtime.spawn(ask_witness(me(), life, asked)).abort_handle(),
         ]);
         if volume.own == BrickId::B {
             running.own([
@@ -379,6 +388,24 @@ impl Local for Driver {
         Ok(())
     }
 
+    fn quorum(&self) -> Quorum {
+        let core = self.lock();
+        match &core.phase {
+            Phase::Running(running) => running.quorum(),
+            Phase::Off | Phase::Between => core.quorum.clone(),
+        }
+    }
+
+    fn order(&self, order: Order) -> Result<(), String> {
+        let mut core = self.lock();
+        let Phase::Running(running) = &mut core.phase else {
+            return Err("the brick is not served now".to_string());
+        };
+        let result = running.order(order);
+        self.look_for_end(&mut core);
+        result
+    }
+
     fn data_dir(&self) -> PathBuf {
         self.data.clone()
     }
@@ -388,6 +415,22 @@ impl Local for Driver {
 async fn complete(driver: Arc<Driver>, life: u64, mut completions: UnboundedReceiver<Done>) {
     while let Some(done) = completions.recv().await {
         if driver.with(life, |r| r.done(done)).is_none() {
+            return;
+        }
+    }
+}
+
+/// Asks the witness what the brain wants to know, one question after the other, and gives it the answers.
+async fn ask_witness(driver: Arc<Driver>, life: u64, mut asks: UnboundedReceiver<Question>) {
+    while let Some(Question { ticket, address, ask }) = asks.recv().await {
+        let tell = match mboxfs_rpc::ask_witness(&address, ask, WITNESS_ANSWER).await {
+            Ok(tell) => Some(tell),
+            Err(why) => {
+                debug!("no answer of the witness: {why}");
+                None
+            }
+        };
+        if driver.with(life, |r| r.witness(ticket, tell)).is_none() {
             return;
         }
     }

@@ -2,6 +2,7 @@
 //!
 //! `main` -> `run`: directory (`open`), listener, `driver` (the loop; `running`: a step and its outputs), `cluster` (peers,
 //! volumes, admin verbs), `gate` (who may connect), then READY. Streams: `mounts`, `peers`. Threads: `disk`.
+//! Or `witness`, and nothing of this.
 //!
 //! Promises: ends with 0 when told to stop, 1 when it was refused something or cannot go on, 2 on wrong usage.
 //! Not here: decisions (`brick`), durability (`store`), the wire (`rpc`).
@@ -24,6 +25,7 @@ mod running;
 mod telemetry;
 #[cfg(test)]
 mod tests;
+mod witness;
 
 use crate::{
     args::Args, cluster::Cluster, config::Config, driver::Driver, failure::Failure, fatal::Fatal, gate::Gate,
@@ -57,7 +59,13 @@ pub fn main() -> ExitCode {
             .enable_all()
             .build()
             .map_err(|why| Failure::refused("start", why))?;
-        let result = runtime.block_on(run(config));
+        let result = runtime.block_on(async {
+            if config.witness {
+                witness::run(config).await
+            } else {
+                run(config).await
+            }
+        });
         // A thread that is still busy with the disk is not waited for.
         runtime.shutdown_background();
         result
@@ -81,11 +89,11 @@ fn end_on_panic() {
 }
 
 async fn run(config: Config) -> Result<(), Failure> {
-    let _claimed = open::directory(&config.data)?;
+    let (_claimed, quorum) = open::directory(&config.data)?;
     let mut signals = Signals::new().map_err(|why| Failure::refused("watch for signals", why))?;
     let (listener, address) = listen(config.listen).await?;
     let (fatal, mut end) = Fatal::channel();
-    let driver = Driver::new(&config.data, fatal);
+    let driver = Driver::new(&config.data, quorum, fatal);
     let local: Arc<dyn Local> = Arc::<Driver>::clone(&driver);
     let cluster = Cluster::open(&config.data, address, local)
         .map_err(|why| Failure::refused("read the cluster's configuration", why))?;
@@ -107,7 +115,7 @@ async fn run(config: Config) -> Result<(), Failure> {
         Some(Cluster::routes(&cluster)),
         shutdown,
     ));
-    say_ready(&config, address);
+    say_ready(&format!("brick {}", config.data.display()), address);
     tokio::select! {
         () = signals.stop() => {}
         Some(why) = end.recv() => {
@@ -137,8 +145,8 @@ async fn listen(address: SocketAddr) -> Result<(TcpListener, SocketAddr), Failur
     Ok((listener, bound))
 }
 
-fn say_ready(config: &Config, address: SocketAddr) {
-    info!("brick {} serves on {address}", config.data.display());
+fn say_ready(what: &str, address: SocketAddr) {
+    info!("{what} serves on {address}");
     // Nobody may read standard output or be systemd: neither is a reason not to serve.
     let _ = writeln!(std::io::stdout(), "READY {address}");
     if let Err(why) = sd_notify::notify(false, &[NotifyState::Ready]) {

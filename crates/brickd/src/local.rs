@@ -1,11 +1,13 @@
-//! What the cluster side of the daemon may ask of its brick: start, stop, report.
+//! What the cluster side of the daemon may ask of its brick: start, stop, report, and obey.
 //!
 //! Promises: no method waits for the network; none may be called from inside a step of the brain.
 //! Not here: what a volume is and who may say so (`cluster`), how a brick runs (`driver`).
 
+use mboxfs_brick::quorum::Order;
 use mboxfs_types::{
     BrickId, VolumeId,
     admin::{BrickReport, Fault},
+    quorum::Quorum,
 };
 use std::path::PathBuf;
 
@@ -42,6 +44,13 @@ pub trait Local: Send + Sync {
     ///
     /// Errors: it is not served.
     fn drill(&self, fault: Fault) -> Result<(), String>;
+
+    /// The policy of the volume, as this brick knows it; also while none is started.
+    fn quorum(&self) -> Quorum;
+    /// An operator's word to the brain.
+    ///
+    /// Errors: why not, in one line.
+    fn order(&self, order: Order) -> Result<(), String>;
     /// The brick's directory.
     fn data_dir(&self) -> PathBuf;
 }

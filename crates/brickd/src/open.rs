@@ -9,7 +9,7 @@
 use crate::{disk::Parts, failure::Failure, local::VolumeConfig};
 use mboxfs_brick::input::Recovered;
 use mboxfs_store::{Inspection, Opened, StoreError};
-use mboxfs_types::{VolumeId, disk::Superblock, ids::BrickUuid};
+use mboxfs_types::{VolumeId, disk::Superblock, ids::BrickUuid, quorum::Quorum};
 use rustix::{
     fd::OwnedFd,
     fs::{FlockOperation, Mode, OFlags},
@@ -31,11 +31,12 @@ pub(crate) struct Claimed {
     _lock: OwnedFd,
 }
 
-/// Makes sure that `data` is a brick's directory, good and ours: an empty one is formatted (O3).
+/// Makes sure that `data` is a brick's directory, good and ours: an empty one is formatted (O3). Returns the policy of its
+/// volume, too.
 ///
 /// Errors: it does not exist, is no directory, another brickd has it, it is not empty and no brick, or the store refuses
 /// what is in it.
-pub(crate) fn directory(data: &Path) -> Result<Claimed, Failure> {
+pub(crate) fn directory(data: &Path) -> Result<(Claimed, Quorum), Failure> {
     let shown = data.display();
     let refused = |why: StoreError| {
         let hint = why.hint().map(str::to_string);
@@ -66,8 +67,8 @@ pub(crate) fn directory(data: &Path) -> Result<Claimed, Failure> {
         info!("{shown} was empty and is a brick now ({uuid})");
     }
     // Better refused now than at `volume start`.
-    drop(Opened::open(data).map_err(refused)?);
-    Ok(Claimed { _lock: lock })
+    let opened = Opened::open(data).map_err(refused)?;
+    Ok((Claimed { _lock: lock }, opened.superblock.quorum.quorum))
 }
 
 /// Opens the directory for `volume`.
@@ -147,7 +148,7 @@ fn shown(id: VolumeId) -> Uuid {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use mboxfs_types::{BrickId, GenId, limits, record::Members};
+    use mboxfs_types::{BrickId, GenId, limits, quorum::Settled, record::Members};
 
     fn superblock() -> Superblock {
         Superblock {
@@ -164,6 +165,8 @@ mod tests {
             fork: None,
             diverged: None,
             giving_up: None,
+            quorum: Settled::default(),
+            forced: false,
         }
     }
 

@@ -17,6 +17,7 @@ use mboxfs_brick::{
     Brick,
     input::{Input, MountConn},
     output::Output,
+    quorum::Order,
 };
 use mboxfs_rpc::Sender;
 use mboxfs_store::Log;
@@ -26,13 +27,17 @@ use mboxfs_types::{
     call::{Attach, ToBrick, ToMount},
     disk::Done,
     peer::{Beat, ToPeer},
+    quorum::{AskWitness, Quorum, WitnessTell},
 };
 use std::{
     collections::VecDeque,
     sync::Arc,
     time::{Duration, Instant},
 };
-use tokio::{sync::oneshot, task::AbortHandle};
+use tokio::{
+    sync::{mpsc::UnboundedSender, oneshot},
+    task::AbortHandle,
+};
 
 /// How a life ended.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -44,6 +49,14 @@ pub(crate) enum End {
         /// Last record to keep.
         keep: u64,
     },
+}
+
+/// A question to the witness.
+pub(crate) struct Question {
+    pub(crate) ticket: u64,
+    /// `host:port`.
+    pub(crate) address: String,
+    pub(crate) ask: AskWitness,
 }
 
 /// A brain with its disk and its streams.
@@ -58,6 +71,7 @@ pub(crate) struct Running {
     beats: Slot<Beat>,
     /// Streams to the peer so far, both kinds.
     peer_conns: u64,
+    asks: UnboundedSender<Question>,
     inputs: VecDeque<Input>,
     out: Vec<Output>,
     stopping: bool,
@@ -67,7 +81,14 @@ pub(crate) struct Running {
 
 impl Running {
     /// `out`: what the brain wanted when it was made.
-    pub(crate) fn new(life: u64, volume: VolumeConfig, brain: Brick, disk: Disk, out: Vec<Output>) -> Self {
+    pub(crate) fn new(
+        life: u64,
+        volume: VolumeConfig,
+        brain: Brick,
+        disk: Disk,
+        asks: UnboundedSender<Question>,
+        out: Vec<Output>,
+    ) -> Self {
         let mut running = Self {
             life,
             born: Instant::now(),
@@ -78,6 +99,7 @@ impl Running {
             peer: Slot::default(),
             beats: Slot::default(),
             peer_conns: 0,
+            asks,
             inputs: VecDeque::new(),
             out,
             stopping: false,
@@ -138,6 +160,10 @@ impl Running {
     /// L-1. Carrying an output out may lead to more inputs (a stream turns out to be broken): they follow in order.
     fn feed(&mut self, input: Input) {
         self.inputs.push_back(input);
+        self.drain();
+    }
+
+    fn drain(&mut self) {
         while let Some(input) = self.inputs.pop_front() {
             if self.end.is_some() {
                 self.inputs.clear();
@@ -174,6 +200,10 @@ impl Running {
                     }
                 }
                 Output::Disk(op) => self.disk.submit(op),
+                Output::Witness { ticket, address, ask } => {
+                    // Its task lives as long as this life.
+                    let _ = self.asks.send(Question { ticket, address, ask });
+                }
                 Output::Reload { keep } => self.end = Some(End::Reload { keep }),
                 Output::Stopped => self.end = Some(End::Stopped),
                 Output::Event(event) => telemetry::event(&event),
@@ -193,6 +223,25 @@ impl Running {
 
     pub(crate) fn done(&mut self, done: Done) {
         self.feed(Input::Disk(done));
+    }
+
+    pub(crate) fn witness(&mut self, ticket: u64, tell: Option<WitnessTell>) {
+        self.feed(Input::Witness { ticket, tell });
+    }
+
+    /// An operator's word. Errors: why not.
+    pub(crate) fn order(&mut self, order: Order) -> Result<(), String> {
+        if self.stopping || self.end.is_some() {
+            return Err("this brick is about to stop".to_string());
+        }
+        let result = self.brain.order(clock::now(), order, &mut self.out);
+        self.carry_out();
+        self.drain();
+        result
+    }
+
+    pub(crate) fn quorum(&self) -> Quorum {
+        self.brain.quorum().clone()
     }
 
     /// Time has passed. Returns how long nothing has to be done.

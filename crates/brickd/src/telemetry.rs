@@ -61,13 +61,22 @@ pub(crate) fn event(event: &Event) {
             error!("could not merge {path}: {why}; nothing is lost, it is tried again in a few seconds");
         }
         Event::Healed { records } => info!("peer has everything again: {records} records sent"),
+        Event::Quorum { quorum } => match &quorum.witness {
+            Some(at) => info!("quorum is {} now, witness {}", quorum.policy.word(), at.address()),
+            None => info!("quorum is {} now", quorum.policy.word()),
+        },
+        Event::WitnessSilent => warn!("the witness does not answer: if the peer fails now, this brick waits"),
+        Event::WitnessForgot => error!(
+            "the witness has lost this volume's register: if the peer fails now, this brick waits; with both bricks online: \
+             mboxfs volume set NAME witness HOST"
+        ),
         Event::Fenced { session } => debug!("session {} spoke of a lease that it does not hold", Short(*session)),
     }
 }
 
 const fn is_worse(to: Status) -> bool {
     match to {
-        Status::Solo | Status::Diverged | Status::Stalled => true,
+        Status::Solo | Status::Diverged | Status::Stalled | Status::Waiting => true,
         Status::Boot | Status::Suspect | Status::Normal | Status::Learner => false,
     }
 }
@@ -81,6 +90,7 @@ const fn word(status: Status) -> &'static str {
         Status::Learner => "catching up",
         Status::Diverged => "diverged from its peer",
         Status::Stalled => "out of the way, its disk does not answer",
+        Status::Waiting => "waiting",
     }
 }
 

@@ -15,6 +15,7 @@ use mboxfs_types::{
     call::{Attach, Attached, Intent, LeaseRequest, Mode, Op, Query, Reclaim, Request, ToBrick, ToMount},
     limits,
     peer::{Beat, ToPeer},
+    quorum::Quorum,
 };
 use std::{
     sync::Arc,
@@ -134,7 +135,7 @@ async fn pair() -> [Node; 2] {
         let data = tempfile::tempdir().unwrap();
         open::directory(data.path()).unwrap();
         let (fatal, ended) = Fatal::channel();
-        let driver = Driver::new(data.path(), fatal);
+        let driver = Driver::new(data.path(), Quorum::default(), fatal);
         let (close, closed) = oneshot::channel::<()>();
         let open = Open(Arc::clone(&driver));
         let listen = address(&listener);
@@ -403,7 +404,7 @@ async fn a_directory_of_another_volume_is_refused() {
     a.driver.stop().unwrap();
     a.driver.quit().await;
     let (fatal, _) = Fatal::channel();
-    let second = Driver::new(a.data.path(), fatal);
+    let second = Driver::new(a.data.path(), Quorum::default(), fatal);
     let other = VolumeConfig {
         id: VolumeId([8; 16]),
         ..a.volume.clone()

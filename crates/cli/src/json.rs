@@ -5,9 +5,10 @@
 
 use crate::{
     show::{self, Side},
-    words::Command,
+    words::{Command, Key},
 };
 use mboxfs_types::admin::{HostState, PeerState, ShownVolumeId, Volume};
+use mboxfs_types::quorum::Quorum;
 use serde_json::{Value, json};
 
 /// One JSON value.
@@ -30,9 +31,13 @@ pub(crate) fn answer(command: &Command, state: &HostState) -> Result<String, Str
         }
         Command::Info(name) => {
             let found = show::volume(state, name.as_deref())?;
-            json!({ "volumes": found.into_iter().map(info).collect::<Vec<_>>() })
+            json!({ "volumes": found.into_iter().map(|v| info(v, &state.quorum)).collect::<Vec<_>>() })
         }
         Command::Status(name) | Command::Heal(name) => served(state, name.as_deref())?,
+        Command::Get { name, .. } => {
+            show::volume(state, Some(name))?;
+            options(&state.quorum)
+        }
         Command::HealInfo(name) => served(state, Some(name))?,
         _ => Value::Null,
     };
@@ -50,7 +55,7 @@ fn peers(state: &HostState) -> Vec<Value> {
     state.peers.iter().map(peer).collect()
 }
 
-fn info(v: &Volume) -> Value {
+fn info(v: &Volume, quorum: &Quorum) -> Value {
     let bricks: Vec<Value> = v
         .bricks
         .iter()
@@ -58,8 +63,16 @@ fn info(v: &Volume) -> Value {
         .collect();
     json!({
         "name": v.name, "id": ShownVolumeId(v.id).to_string(), "type": "Replicate", "replica": 2, "transport": "tcp",
-        "status": show::shown_phase(v), "bricks": bricks,
+        "status": show::shown_phase(v), "bricks": bricks, "options": options(quorum),
     })
+}
+
+fn options(quorum: &Quorum) -> Value {
+    let pair = |key: Key| (key.word().to_owned(), Value::from(show::value(quorum, key)));
+    let known = Key::ALL
+        .into_iter()
+        .filter(|k| *k == Key::Quorum || quorum.witness.is_some());
+    Value::Object(known.map(pair).collect())
 }
 
 fn served(state: &HostState, name: Option<&str>) -> Result<Value, String> {
@@ -86,7 +99,8 @@ fn brick(side: &Side<'_>, trouble: Option<String>) -> Value {
             "files_pending": show::pending(report), "last": report.last, "commit": report.commit,
             "peer_durable": report.peer_durable, "mounts": mounts, "inodes": report.inodes,
             "bytes_total": report.space.total, "bytes_free": report.space.free, "round_trips": report.round_trips,
-            "requests": report.requests, "flushes": report.flushes,
+            "requests": report.requests, "flushes": report.flushes, "waits_for": report.waits.map(show::waiting),
+            "witness_answers": report.witness,
         });
         map.extend(more.as_object().cloned().unwrap_or_default());
     }

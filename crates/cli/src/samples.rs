@@ -4,6 +4,7 @@ use mboxfs_types::{
     BrickId, GenId, VolumeId,
     admin::{BrickAt, BrickReport, HostId, HostState, PeerState, Phase, Status, Volume},
     call::{Space, View},
+    quorum::Quorum,
 };
 
 pub(crate) fn report(brick: BrickId, status: Status) -> BrickReport {
@@ -34,6 +35,8 @@ pub(crate) fn report(brick: BrickId, status: Status) -> BrickReport {
         round_trips: 7,
         requests: 9,
         flushes: 5,
+        waits: None,
+        witness: None,
     }
 }
 
@@ -48,6 +51,7 @@ pub(crate) fn fresh() -> HostState {
         peers: Vec::new(),
         volume: None,
         report: None,
+        quorum: Quorum::default(),
     }
 }
 

@@ -3,11 +3,12 @@
 //! Promises: names are never cut; control characters in names never reach a terminal.
 //! Not here: asking, JSON (`json`).
 
-use crate::words::Command;
+use crate::words::{Command, Key};
 use mboxfs_types::{
     BrickId, Timestamp,
     admin::{BrickAt, BrickReport, HostState, PeerState, Phase, ShownVolumeId, Status, Volume},
     limits,
+    quorum::{Policy, Quorum, Waits},
 };
 use std::fmt::Write;
 
@@ -25,13 +26,16 @@ pub(crate) fn answer(command: &Command, state: &HostState) -> Result<String, Str
         }
         Command::Change { name, .. } => format!("{}: {name}: success", command.prefix()),
         Command::Probe { .. } | Command::Detach { .. } => format!("{}: success", command.prefix()),
+        Command::Set { .. } => "volume set: success".into(),
+        Command::ForceSolo(name) => format!("volume force-solo: {name}: success: this brick goes on alone"),
+        Command::Get { name, key } => volume(state, Some(name))?.map_or_else(none, |_| options(&state.quorum, *key)),
         Command::PeerStatus => peers(state),
         Command::Pool => pool(state),
         Command::List => state
             .volume
             .as_ref()
             .map_or_else(|| "No volumes present in cluster".into(), |(v, _)| v.name.clone()),
-        Command::Info(name) => volume(state, name.as_deref())?.map_or_else(none, info),
+        Command::Info(name) => volume(state, name.as_deref())?.map_or_else(none, |v| info(v, &state.quorum)),
         Command::Status(name) => started(state, name.as_deref())?.map_or_else(none, |v| status(state, v)),
         Command::Heal(name) => started(state, name.as_deref())?.map_or_else(none, |v| heal(state, v)),
         Command::HealInfo(name) => started(state, Some(name))?.map_or_else(none, |v| heal_info(state, v)),
@@ -63,7 +67,11 @@ pub(crate) fn started<'a>(state: &'a HostState, name: Option<&str>) -> Result<Op
 pub(crate) fn is_healthy(command: &Command, state: &HostState) -> bool {
     match command {
         Command::Status(_) | Command::Heal(_) => match &state.volume {
-            Some((v, _)) => sides(state, v).into_iter().all(|s| s.report.is_some_and(is_good)),
+            Some((v, _)) => sides(state, v).into_iter().all(|s| {
+                // Without the witness all mail is safe, and one more failure stops it.
+                let lame = matches!(command, Command::Status(_)) && s.report.is_some_and(|r| r.witness == Some(false));
+                s.report.is_some_and(is_good) && !lame
+            }),
             None => true,
         },
         _ => true,
@@ -192,7 +200,7 @@ pub(crate) fn shown_phase(volume: &Volume) -> &'static str {
     phase(volume.phase)
 }
 
-fn info(v: &Volume) -> String {
+fn info(v: &Volume, quorum: &Quorum) -> String {
     let mut text = format!(
         " \nVolume Name: {}\nType: Replicate\nVolume ID: {}\nStatus: {}\nSnapshot Count: 0\nNumber of Bricks: 1 x 2 = 2\n\
          Transport-type: tcp\nBricks:",
@@ -202,6 +210,30 @@ fn info(v: &Volume) -> String {
     );
     for (i, brick) in v.bricks.iter().enumerate() {
         let _ = write!(text, "\nBrick{}: {}", i + 1, place(brick));
+    }
+    if *quorum != Quorum::default() {
+        text.push_str("\nOptions Reconfigured:");
+        for key in Key::ALL {
+            let _ = write!(text, "\n{}: {}", key.word(), value(quorum, key));
+        }
+    }
+    text
+}
+
+/// An option as `volume set` takes it.
+pub(crate) fn value(quorum: &Quorum, key: Key) -> String {
+    match (key, &quorum.witness) {
+        (Key::Quorum, _) => quorum.policy.word().into(),
+        (Key::Witness, Some(w)) => at(&w.host, w.port),
+        (Key::Witness, None) => "(null)".into(), // gluster's word for what was never set
+    }
+}
+
+/// gluster's table.
+fn options(quorum: &Quorum, key: Option<Key>) -> String {
+    let mut text = format!("{:<40}{:<40}\n{:<40}{:<40}", "Option", "Value", "------", "-----");
+    for key in Key::ALL.into_iter().filter(|k| key.is_none_or(|one| one == *k)) {
+        let _ = write!(text, "\n{:<40}{:<40}", key.word(), value(quorum, key));
     }
     text
 }
@@ -214,6 +246,17 @@ fn status(state: &HostState, v: &Volume) -> String {
         let serving = side.host.filter(|_| side.report.is_some());
         let name = format!("Brick {}", place(side.brick));
         rows.push((name, serving.map(|h| h.port), serving.is_some(), serving.map(|h| h.pid)));
+    }
+    if let Some(witness) = state
+        .quorum
+        .witness
+        .as_ref()
+        .filter(|_| state.quorum.policy == Policy::Witness)
+    {
+        let heard = |s: &Side<'_>| s.report.and_then(|r| r.witness) == Some(true);
+        let online = sides.iter().any(heard);
+        let name = format!("Witness {}", at(&witness.host, witness.port));
+        rows.push((name, online.then_some(witness.port), online, None));
     }
     // The daemon that heals is brickd itself; gluster names the own host first.
     for side in sides.iter().filter(|s| s.here).chain(sides.iter().filter(|s| !s.here)) {
@@ -248,6 +291,19 @@ fn status(state: &HostState, v: &Volume) -> String {
         );
         let online = if online { "Y" } else { "N" };
         let _ = write!(text, "\n{name:<width$} {port:<9} {rdma:<10} {online:<7} {pid}");
+    }
+    for side in &sides {
+        if let Some(what) = side.report.and_then(|r| r.waits) {
+            let _ = write!(text, "\n \nBrick {} {}", place(side.brick), waiting(what));
+            if what != Waits::Soon {
+                let host = &side.brick.host;
+                let _ = write!(
+                    text,
+                    "; if its peer is lost for good, on {host}: mboxfs volume force-solo {}",
+                    v.name
+                );
+            }
+        }
     }
     let _ = write!(
         text,
@@ -312,6 +368,19 @@ pub(crate) const fn words(status: Status) -> &'static str {
         Status::Learner => "catching up",
         Status::Diverged => "diverged",
         Status::Stalled => "disk stalled",
+        Status::Waiting => "waiting",
+    }
+}
+
+/// What a brick waits for.
+pub(crate) const fn waiting(what: Waits) -> &'static str {
+    match what {
+        Waits::Soon => "waits some seconds for its peer",
+        Waits::Survivor => "waits for its peer, which was alone last and has mail that is missing here",
+        Waits::Both => "waits for its peer: quorum both",
+        Waits::Witness => "waits for its peer or the witness, and reaches neither",
+        Waits::Amnesia => "waits for its peer: the witness has lost this volume's register",
+        Waits::Unsettled => "waits for its peer: a change of the quorum was cut off",
     }
 }
 

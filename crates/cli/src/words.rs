@@ -5,8 +5,9 @@
 //! Not here: doing it, and gluster's tables (`show`).
 
 use mboxfs_types::{
-    admin::{Ask, BrickSpec, Fault, VolumeVerb, is_brick_path, is_host, is_volume_name},
+    admin::{Ask, BrickSpec, Fault, Options as Set, VolumeVerb, is_brick_path, is_host, is_volume_name},
     limits,
+    quorum::Policy,
 };
 
 pub(crate) const HELP: &str = "\
@@ -18,6 +19,12 @@ usage: mboxfs [--brickd HOST:PORT] [--json] [--yes] [VERB ...]
   volume create NAME replica 2 transport tcp HOST1:/PATH HOST2:/PATH [force]
   volume start NAME [force]          serve it; force: also where it is started already
   volume stop NAME, volume delete NAME
+  volume set NAME KEY VALUE ...      with both bricks online; keys:
+      quorum none|witness|both       who may go on alone when a brick is away: each brick (none, the default: both sides of a
+                                     partition accept mail, merged later), the one that the witness names, or nobody
+      witness HOST[:PORT]            where brickd --witness runs: on a third host; a new one, or anew, while it is in use
+  volume get NAME KEY|all            one of them, or all
+  volume force-solo NAME             let the brick of this host go on although its peer may have mail that it lacks
   volume info [NAME], volume list    what was decided
   volume status [NAME]               what runs
   heal status [NAME]                 what is on one copy only
@@ -45,6 +52,9 @@ const VERBS: &[(&str, &str)] = &[
     ("volume info", "[NAME]"),
     ("volume start", "NAME [force]"),
     ("volume stop", "NAME"),
+    ("volume set", "NAME quorum none|witness|both | NAME witness HOST[:PORT]"),
+    ("volume get", "NAME quorum|witness|all"),
+    ("volume force-solo", "NAME"),
     ("volume delete", "NAME"),
     ("volume status", "[NAME]"),
     ("volume list", ""),
@@ -141,11 +151,47 @@ pub(crate) enum Command {
         verb: VolumeVerb,
         force: bool,
     },
+    Set {
+        name: String,
+        options: Set,
+    },
+    Get {
+        name: String,
+        /// None: all.
+        key: Option<Key>,
+    },
+    ForceSolo(String),
     Info(Option<String>),
     Status(Option<String>),
     List,
     Heal(Option<String>),
     HealInfo(String),
+}
+
+/// An option of a volume.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Key {
+    Quorum,
+    Witness,
+}
+
+impl Key {
+    pub(crate) const ALL: [Self; 2] = [Self::Quorum, Self::Witness];
+
+    pub(crate) const fn word(self) -> &'static str {
+        match self {
+            Self::Quorum => "quorum",
+            Self::Witness => "witness",
+        }
+    }
+
+    fn new(word: &str) -> Result<Self, Wrong> {
+        let found = Self::ALL.into_iter().find(|k| k.word() == word);
+        found.map_or_else(
+            || wrong(format!("no option '{word}'"), "the options are quorum and witness"),
+            Ok,
+        )
+    }
 }
 
 impl Options {
@@ -244,6 +290,12 @@ fn command(words: &[&str]) -> Result<Command, Wrong> {
         ["volume", "create", name, rest @ ..] => create(name, rest),
         ["volume", "start", name] => change(name, VolumeVerb::Start, false),
         ["volume", "start", name, "force"] => change(name, VolumeVerb::Start, true),
+        ["volume", "set", name, pairs @ ..] if !pairs.is_empty() => set(name, pairs),
+        ["volume", "get", name, key] => {
+            let key = if *key == "all" { None } else { Some(Key::new(key)?) };
+            volume_name(name).map(|name| Command::Get { name, key })
+        }
+        ["volume", "force-solo", name] => volume_name(name).map(Command::ForceSolo),
         ["volume", "stop", name] => change(name, VolumeVerb::Stop, false),
         ["volume", "delete", name] => change(name, VolumeVerb::Delete, false),
         ["volume", "info"] | ["volume", "info", "all"] => Ok(Command::Info(None)),
@@ -292,6 +344,32 @@ fn drill(words: &[&str]) -> Result<Drill, Wrong> {
         Some(volume) => Ok(Drill { fault, volume, here }),
         None => wrong("the volume is missing", USAGE),
     }
+}
+
+/// `KEY VALUE ...`
+fn set(name: &str, pairs: &[&str]) -> Result<Command, Wrong> {
+    let name = volume_name(name)?;
+    let mut options = Set::default();
+    for pair in pairs.chunks(2) {
+        let [key, value] = pair else {
+            let key = pair.concat();
+            return wrong(
+                format!("option '{key}' needs a value"),
+                format!("mboxfs volume get {name} all"),
+            );
+        };
+        match Key::new(key)? {
+            Key::Quorum => match Policy::from_word(value) {
+                Some(policy) => options.policy = Some(policy),
+                None => return wrong(format!("'{value}' is no quorum"), "none, witness or both"),
+            },
+            Key::Witness => match split(value) {
+                Some((host, port)) => options.witness = Some((host, port.unwrap_or(limits::PORT))),
+                None => return wrong(format!("'{value}' is not HOST[:PORT]"), "for example h3:24009"),
+            },
+        }
+    }
+    Ok(Command::Set { name, options })
 }
 
 fn peer(text: &str) -> Result<(String, Option<u16>), Wrong> {
@@ -397,7 +475,13 @@ impl Command {
             Self::Detach { host, port, force } => Ask::Detach { host, port, force },
             Self::Create { name, bricks, force } => Ask::Create { name, bricks, force },
             Self::Change { name, verb, force } => Ask::Change { name, verb, force },
-            Self::List | Self::Info(_) => Ask::Status { deep: false }, // both sides remember the same
+            Self::Set { name, options } => Ask::Set {
+                name,
+                options,
+                relayed: false,
+            },
+            Self::ForceSolo(name) => Ask::ForceSolo { name },
+            Self::List | Self::Info(_) | Self::Get { .. } => Ask::Status { deep: false }, // both sides remember the same
             _ => Ask::Status { deep: true },
         }
     }
@@ -406,7 +490,12 @@ impl Command {
     pub(crate) const fn is_question(&self) -> bool {
         !matches!(
             self,
-            Self::Probe { .. } | Self::Detach { .. } | Self::Create { .. } | Self::Change { .. }
+            Self::Probe { .. }
+                | Self::Detach { .. }
+                | Self::Create { .. }
+                | Self::Change { .. }
+                | Self::Set { .. }
+                | Self::ForceSolo(_)
         )
     }
 
@@ -420,6 +509,10 @@ impl Command {
                 verb: VolumeVerb::Delete,
                 ..
             } => "Deleting volume will erase all information about the volume.",
+            Self::ForceSolo(_) => {
+                "Mail that only the other brick accepted is missing here until it is back. If it serves now, or was alone \
+                 last, both copies diverge and have to be merged."
+            }
             Self::Detach { host, .. } => {
                 let mounts = format!("All clients mounted through the peer {host} need to be remounted.");
                 return Some(format!("{mounts} Do you want to proceed?"));
@@ -433,7 +526,7 @@ impl Command {
     pub(crate) fn words(&self) -> String {
         match self {
             Self::Detach { host, force, .. } => format!("peer detach {host}{}", if *force { " force" } else { "" }),
-            Self::Change { name, .. } => format!("{} {name}", self.prefix()),
+            Self::Change { name, .. } | Self::ForceSolo(name) => format!("{} {name}", self.prefix()),
             _ => self.prefix().to_owned(),
         }
     }
@@ -457,6 +550,9 @@ impl Command {
                 verb: VolumeVerb::Delete,
                 ..
             } => "volume delete",
+            Self::Set { .. } => "volume set",
+            Self::Get { .. } => "volume get",
+            Self::ForceSolo(_) => "volume force-solo",
             Self::Info(_) => "volume info",
             Self::Status(_) => "volume status",
             Self::List => "volume list",
@@ -476,6 +572,9 @@ impl Command {
                 VolumeVerb::Stop => format!("stop volume {name}"),
                 VolumeVerb::Delete => format!("delete volume {name}"),
             },
+            Self::Set { name, .. } => format!("set options of volume {name}"),
+            Self::Get { name, .. } => format!("show options of volume {name}"),
+            Self::ForceSolo(name) => format!("let volume {name} go on alone"),
             _ => format!("show {}", self.prefix()),
         }
     }

@@ -98,7 +98,7 @@ fn check_hello(mine: BeatHello, message: wire::Beat) -> Result<(), String> {
     }
 }
 
-async fn within<T>(
+pub(crate) async fn within<T>(
     address: &str,
     timeout: Duration,
     dialling: impl Future<Output = Result<T, RpcError>>,

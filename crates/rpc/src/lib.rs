@@ -16,6 +16,7 @@ mod serve;
 mod tests;
 mod tune;
 mod wire;
+mod witness;
 
 pub use convert::Invalid;
 pub use dial::{dial_beat, dial_mount, dial_peer};
@@ -23,3 +24,4 @@ pub use error::RpcError;
 pub use link::{BeatHello, Closed, LINK_BYTES_MAX, LINK_FRAMES_MAX, Link, Receiver, Sender};
 pub use serve::{Acceptor, serve};
 pub use tonic::service::Routes;
+pub use witness::{Registrar, ask_witness, serve_witness};

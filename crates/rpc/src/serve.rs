@@ -51,7 +51,17 @@ pub async fn serve<A: Acceptor>(
     let peer = PeerServer::new(service)
         .max_decoding_message_size(limits::MESSAGE_BYTES_MAX)
         .max_encoding_message_size(limits::MESSAGE_BYTES_MAX);
-    let routes = admin.unwrap_or_default().add_service(fs).add_service(peer);
+    let all = admin.unwrap_or_default().add_service(fs).add_service(peer);
+    routes(listener, all, shutdown, move || open.end_all()).await
+}
+
+/// Serves `routes` on `listener` until `shutdown`; then does `end`, so that nothing that is open is waited for.
+pub(crate) async fn routes(
+    listener: tokio::net::TcpListener,
+    routes: Routes,
+    shutdown: impl Future<Output = ()> + Send + 'static,
+    end: impl FnOnce(),
+) -> Result<(), RpcError> {
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
     let server = Server::builder()
         .initial_stream_window_size(tune::STREAM_WINDOW_BYTES)
@@ -69,7 +79,7 @@ pub async fn serve<A: Acceptor>(
         ended = &mut server => return ended.map_err(why),
         () = shutdown => {}
     }
-    open.end_all();
+    end();
     let _ = stop.send(());
     // Connections whose other end does not answer are left behind: they have no link any more.
     tokio::time::timeout(tune::STOP_TIMEOUT, server)

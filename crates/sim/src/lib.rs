@@ -2,9 +2,10 @@
 //! here. Tests only.
 //!
 //! Promises: the same seed gives the same events in the same order.
-//! Not here: the real store (later), faults of single sectors, the witness.
+//! Not here: the real store (later), faults of single sectors.
 
 pub mod disk;
 mod kernel;
 pub mod mailer;
+pub mod witness;
 pub mod world;

@@ -59,8 +59,10 @@ pub struct Delivery {
     synced: bool,
     /// The create said EEXIST.
     exists: bool,
-    /// An fsync failed: nobody knows whether the message is there. It comes again, as Postfix's would.
-    pub unsure: bool,
+    /// Its mount may be cut off for so long that its session ends, and with it its dotlocks (L7).
+    pub may_expire: bool,
+    /// Attempts whose fsync failed: each may have left a copy all the same, as on a local disk.
+    pub doubts: u32,
 }
 
 impl Delivery {
@@ -75,7 +77,8 @@ impl Delivery {
             fh: None,
             synced: false,
             exists: false,
-            unsure: false,
+            may_expire: false,
+            doubts: 0,
         }
     }
 
@@ -106,6 +109,9 @@ impl Delivery {
 
     /// What to do behind the current step; none: the delivery is over, for now or for good.
     fn after(&mut self, answer: Result<Answer, Errno>) -> Option<Step> {
+        if self.step == Step::Sync && answer.is_err() {
+            self.doubts += u32::from(self.may_expire);
+        }
         match (self.step, answer) {
             (Step::Dotlock, Ok(_)) => Some(Step::Look),
             (Step::Dotlock, Err(_)) => None,
@@ -137,10 +143,6 @@ impl Delivery {
                 self.synced = true;
                 Some(Step::Close)
             }
-            (Step::Sync, Err(_)) => {
-                self.unsure = true;
-                Some(Step::Close)
-            }
             (Step::Close, answer) => {
                 assert!(
                     !self.synced || answer.is_ok(),
@@ -154,7 +156,7 @@ impl Delivery {
             }
             (Step::Undot, answer) => {
                 assert!(
-                    answer.is_ok(),
+                    answer.is_ok() || self.may_expire,
                     "L7: the dotlock of {} is gone: {answer:?}",
                     self.mailbox
                 );

@@ -15,6 +15,7 @@ use mboxfs_types::{
     disk::{Done, Superblock},
     ids::BrickUuid,
     limits,
+    quorum::Settled,
     record::Members,
 };
 use std::collections::VecDeque;
@@ -42,6 +43,8 @@ impl Alone {
             fork: None,
             diverged: None,
             giving_up: None,
+            quorum: Settled::default(),
+            forced: false,
         };
         let mut disk = Disk::default();
         disk.superblock = Some(superblock);

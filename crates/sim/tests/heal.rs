@@ -21,6 +21,7 @@ fn deliver(world: &mut World, rng: &mut Rng, count: usize, boxes: u64, shared: b
 fn apart_and_together(seed: u64, shared: bool) -> World {
     println!("seed {seed}");
     let mut world = World::new(seed);
+    world.may_expire = true;
     let mut rng = Rng::new(seed + 8000);
     world.run(200);
     deliver(&mut world, &mut rng, 10, 2, shared);
@@ -57,6 +58,7 @@ fn the_link_breaks_while_they_merge() {
     for seed in 1..=150 {
         println!("seed {seed}");
         let mut world = World::new(seed);
+        world.may_expire = true;
         let mut rng = Rng::new(seed + 9000);
         world.run(200);
         deliver(&mut world, &mut rng, 10, 3, true);
@@ -79,6 +81,7 @@ fn bricks_die_while_they_merge() {
     for seed in 1..=150 {
         println!("seed {seed}");
         let mut world = World::new(seed);
+        world.may_expire = true;
         let mut rng = Rng::new(seed + 10_000);
         world.run(200);
         deliver(&mut world, &mut rng, 10, 3, true);

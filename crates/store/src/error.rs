@@ -91,6 +91,15 @@ pub enum StoreError {
     /// Both slots are bad.
     #[error("both copies of the superblock are damaged")]
     Superblock,
+    /// Both slots of a witness are bad.
+    #[error("both copies of the witness's registers are damaged")]
+    Registers,
+    /// It is a witness's.
+    #[error("{} is the directory of a witness", path.display())]
+    Witness {
+        /// The directory.
+        path: PathBuf,
+    },
     /// No snapshot can be used with the log that there is.
     #[error("no usable snapshot: {why}")]
     Snapshot {
@@ -125,6 +134,10 @@ impl StoreError {
             Self::Superblock | Self::Snapshot { .. } | Self::Log(LogError::Rot { .. } | LogError::Missing) => {
                 Some("the disk has lost data: heal this brick from its peer")
             }
+            Self::Registers => {
+                Some("use an empty directory; then, with both bricks online: mboxfs volume set NAME witness HOST")
+            }
+            Self::Witness { .. } => Some("a brick needs a directory of its own"),
             Self::Unreachable { .. } | Self::AlreadyABrick { .. } | Self::Log(_) | Self::Io { .. } => None,
         }
     }

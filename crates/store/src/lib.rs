@@ -8,6 +8,7 @@
 //! - [`Content`]: a file as it is or was at a fork, and the index of its messages
 //! - [`Checkpointer`]: makes files durable, then writes a snapshot
 //! - [`SuperblockWriter`]: the brick's memory of who it is
+//! - [`RegisterFile`]: the witness's memory
 //! - [`Medium`], [`recover`], [`LossyMedium`]: the same log, superblock and snapshots on a simulated disk
 //!
 //! Not here: what records mean and when they are committed (`brick`), threads (`brickd`).
@@ -21,7 +22,9 @@ mod log;
 pub mod lossy;
 pub mod medium;
 mod recover;
+mod register;
 mod segment;
+mod slots;
 mod store;
 mod superblock;
 mod touched;
@@ -33,6 +36,7 @@ pub use log::{Log, SEGMENT_BYTES, SEGMENT_BYTES_MIN};
 pub use lossy::LossyMedium;
 pub use medium::{DirMedium, Medium};
 pub use recover::{Recovery, format_medium, recover};
+pub use register::RegisterFile;
 pub use store::{Inspection, Opened, Options, format, format_with, inspect};
 pub use superblock::SuperblockWriter;
 pub use touched::Touched;

@@ -57,6 +57,8 @@ pub fn format_medium<M: Medium>(medium: &M, uuid: BrickUuid, options: &Options) 
         fork: None,
         diverged: None,
         giving_up: None,
+        quorum: mboxfs_types::quorum::Settled::default(),
+        forced: false,
     };
     Log::format(medium, uuid, options.segment_bytes)
         .and_then(|()| SuperblockWriter::format(medium, &superblock))

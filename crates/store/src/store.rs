@@ -16,6 +16,7 @@ use crate::{
     log::{Log, SEGMENT_BYTES},
     medium::{DirMedium, Medium, make_dir, open_dir, sync_all},
     recover::{Recovery, format_medium, recover_guarded},
+    register::REGISTERS,
     segment::LOG_DIR,
     superblock::{SUPERBLOCK, SuperblockWriter},
 };
@@ -67,6 +68,8 @@ pub enum Inspection {
         /// There is data in it.
         used: bool,
     },
+    /// The directory of a witness.
+    Witness,
     /// No brick, and not empty.
     Foreign {
         /// One of the names in it.
@@ -95,7 +98,7 @@ pub struct Opened {
     pub superblock_writer: SuperblockWriter,
 }
 
-fn open_data(data: &Path) -> Result<OwnedFd, StoreError> {
+pub(crate) fn open_data(data: &Path) -> Result<OwnedFd, StoreError> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     rustix::fs::open(data, flags, Mode::empty()).map_err(|source| StoreError::Unreachable {
         path: data.to_path_buf(),
@@ -133,6 +136,9 @@ fn look_at(root: &OwnedFd) -> io::Result<Inspection> {
             used = used || has_entries(&home, &format!("{INO_DIR}/{bucket:02x}"))?;
         }
         return Ok(Inspection::HalfMade { used });
+    }
+    if there(root, REGISTERS)? {
+        return Ok(Inspection::Witness);
     }
     let mut example: Option<String> = None;
     for entry in Dir::read_from(root)? {
@@ -173,6 +179,7 @@ pub fn format_with(data: &Path, uuid: BrickUuid, options: &Options) -> Result<()
     let path = || data.to_path_buf();
     match inspect(data)? {
         Inspection::Brick => return Err(StoreError::AlreadyABrick { path: path() }),
+        Inspection::Witness => return Err(StoreError::Witness { path: path() }),
         Inspection::HalfMade { used: true } => {
             return Err(StoreError::HalfMade {
                 path: path(),
@@ -214,12 +221,21 @@ fn lock(home: &OwnedFd, data: &Path) -> Result<Arc<OwnedFd>, StoreError> {
     };
     let flags = OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC | OFlags::NOFOLLOW;
     let file = rustix::fs::openat(home, LOCK, flags, Mode::RUSR | Mode::WUSR).map_err(io)?;
-    match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => Ok(Arc::new(file)),
+    lock_dir(&file, data)?;
+    Ok(Arc::new(file))
+}
+
+/// Takes a file or directory for this process alone, for as long as it is open.
+pub(crate) fn lock_dir(file: &OwnedFd, data: &Path) -> Result<(), StoreError> {
+    match rustix::fs::flock(file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(()),
         Err(Errno::WOULDBLOCK) => Err(StoreError::Locked {
             path: data.to_path_buf(),
         }),
-        Err(error) => Err(io(error)),
+        Err(error) => Err(StoreError::Io {
+            verb: "locked",
+            source: error.into(),
+        }),
     }
 }
 
@@ -250,6 +266,7 @@ impl Opened {
         match inspect(data)? {
             Inspection::Brick => {}
             Inspection::HalfMade { used } => return Err(StoreError::HalfMade { path, used }),
+            Inspection::Witness => return Err(StoreError::Witness { path }),
             Inspection::Empty | Inspection::Foreign { .. } => return Err(StoreError::NotABrick { path }),
         }
         let io = |source| StoreError::Io { verb: "opened", source };

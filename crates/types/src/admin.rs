@@ -7,6 +7,7 @@
 use crate::{
     BrickId, SessionId, Timestamp, VolumeId,
     call::{Space, View},
+    quorum::{Policy, Quorum, Waits},
 };
 use alloc::{boxed::Box, string::String, vec::Vec};
 use core::fmt;
@@ -29,6 +30,8 @@ pub enum Status {
     Diverged,
     /// Its disk does not answer, or did not a moment ago: it keeps out of the way.
     Stalled,
+    /// Does not serve, and will not before what `BrickReport::waits` says.
+    Waiting,
 }
 
 /// The other brick is not in step.
@@ -79,6 +82,10 @@ pub struct BrickReport {
     pub requests: u64,
     /// Device flushes that the log waited for, since start.
     pub flushes: u64,
+    /// Why it does not serve; none if it does, or gets what it lacks.
+    pub waits: Option<Waits>,
+    /// Does the witness answer, with this volume's register? None: it was not asked.
+    pub witness: Option<bool>,
 }
 
 // ---- peers and the volume
@@ -237,6 +244,15 @@ pub enum Plan {
     },
 }
 
+/// Options to be set; what is not named stays.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Options {
+    /// `quorum`.
+    pub policy: Option<Policy>,
+    /// `witness`: host and port.
+    pub witness: Option<(String, u16)>,
+}
+
 /// A question to a brickd, or an order.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Ask {
@@ -287,6 +303,20 @@ pub enum Ask {
         fault: Fault,
         /// On the brickd that is asked; if not, on its peer.
         here: bool,
+    },
+    /// Set options of a volume that both bricks serve.
+    Set {
+        /// Its name.
+        name: String,
+        /// What is to change.
+        options: Options,
+        /// Asked by the other brickd: its brick is not the primary.
+        relayed: bool,
+    },
+    /// Let the brick of this host go on alone, whatever the policy says.
+    ForceSolo {
+        /// The volume.
+        name: String,
     },
     /// Brickd to brickd: I take you into my pool, take me into yours.
     Hello {
@@ -358,6 +388,8 @@ pub struct HostState {
     pub volume: Option<(Volume, BrickId)>,
     /// The brain, if the volume is served here.
     pub report: Option<BrickReport>,
+    /// The policy of the volume as this brick knows it.
+    pub quorum: Quorum,
 }
 
 /// A host of the pool as another one knows it.

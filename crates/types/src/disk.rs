@@ -12,6 +12,7 @@ use crate::{
     BrickId, Errno, GenId, Ino, Kind, Name, Tag, Timestamp, VolumeId,
     call::{Extent, Space},
     ids::BrickUuid,
+    quorum::Settled,
     record::{Members, Record},
 };
 use alloc::vec::Vec;
@@ -293,6 +294,10 @@ pub struct Superblock {
     pub diverged: Option<u64>,
     /// Everything above this position is being given up: the files go back to it, then the log does.
     pub giving_up: Option<u64>,
+    /// Who may go on alone.
+    pub quorum: Settled,
+    /// The operator made this brick go on alone, whatever the policy says; until both are together again.
+    pub forced: bool,
 }
 
 /// A stretch of the log numbered under one generation and view.

@@ -1,7 +1,8 @@
 //! The four conversations of mboxfs and their vocabulary.
 //!
 //! Promises: every type here is said between two rooms (mount-brick in [`call`], brick-brick in [`peer`], brick-disk in
-//! [`disk`], operator-brick in [`admin`]; a mount daemon to its successor in [`kept`]) or names something in such a sentence. Values that can be built are valid:
+//! [`disk`], operator-brick in [`admin`], brick-witness in [`quorum`]; a mount daemon to its successor in [`kept`]) or names
+//! something in such a sentence. Values that can be built are valid:
 //! names, ranges and records check themselves on construction and when decoded.
 //!
 //! Not here: behaviour. Who may say what, and when, is decided by the brains (`brick`, `client`).
@@ -22,6 +23,7 @@ pub mod limits;
 pub mod lock;
 pub mod name;
 pub mod peer;
+pub mod quorum;
 pub mod record;
 pub mod time;
 

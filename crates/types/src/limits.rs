@@ -40,6 +40,14 @@ pub const DRILL: Nanos = Nanos::from_millis(5000);
 pub const REASON_BYTES_MAX: usize = 500;
 /// A mount that can reach no brick answers ESTALE after this long; longer than any session can live unattached.
 pub const OP_TIMEOUT: Nanos = Nanos::from_millis(15_000);
+/// The backup leaves the primary this much time at the witness, so that in a partition the one who numbers wins.
+pub const BACKUP_DELAY: Nanos = Nanos::from_millis(250);
+/// The witness answers within this, or is asked again.
+pub const WITNESS_RETRY: Nanos = Nanos::from_millis(500);
+/// A brick that works with its peer looks at the witness's register this often.
+pub const WITNESS_LOOK: Nanos = Nanos::from_millis(30_000);
+/// Registers that one witness keeps.
+pub const REGISTERS_MAX: usize = 256;
 /// Another node's unlocked write waits this long for a lock session to end.
 pub const HOLD: Nanos = Nanos::from_millis(2000);
 /// Who takes a lock without waiting (F_SETLK, LOCK_NB, a dotlock) waits this long for its release before EAGAIN or EEXIST:
@@ -91,5 +99,7 @@ const _: () = assert!(SERVE.0 * 105 < PROMISE.0 * 95);
 const _: () = assert!(BEAT.0 * 4 < SERVE.0);
 const _: () = assert!(PROMISE.0 < SILENCE.0 && SILENCE.0 < SERVE.0 + GRACE.0);
 const _: () = assert!(DRILL.0 > 2 * STALL.0 && DRILL.0 > PROMISE.0 + GRACE.0);
+// I31: a failover that the witness decides stays below 3 s, one unanswered question included.
+const _: () = assert!(PROMISE.0 + BACKUP_DELAY.0 + WITNESS_RETRY.0 + GRACE.0 < 3_000_000_000);
 const _: () = assert!(OP_TIMEOUT.0 > PROMISE.0 + GRACE.0 + REATTACH.0);
 const _: () = assert!(STAGED_BYTES_MAX >= RECORD_BYTES_MAX && RECORD_BYTES_MAX >= EXTENT_BYTES_MAX);

@@ -139,6 +139,8 @@ pub struct Hello {
     pub diverged: bool,
     /// I have merged some of your line into mine already.
     pub merging: bool,
+    /// I was alone and began to let you join: from this position on I commit nothing without you.
+    pub joint: Option<u64>,
 }
 
 /// Heartbeat question.

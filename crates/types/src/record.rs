@@ -4,7 +4,7 @@
 //! either brick. A record holds whatever execution needs to know of time and chance.
 //! Not here: framing and checksums (`store`), execution (`brick`).
 
-use crate::{BrickId, GenId, Ino, OpId, SessionId, Tag, Timestamp, call::Op};
+use crate::{BrickId, GenId, Ino, OpId, SessionId, Tag, Timestamp, call::Op, quorum::Quorum};
 use alloc::{string::String, vec::Vec};
 use serde::{Deserialize, Serialize};
 
@@ -46,6 +46,11 @@ pub enum Body {
     SessionExpire {
         /// Which.
         session: SessionId,
+    },
+    /// Who may go on alone, from its execution on (PROTOCOL.md 6.2).
+    Quorum {
+        /// The policy.
+        quorum: Quorum,
     },
     /// A change asked for by a mount.
     Op {

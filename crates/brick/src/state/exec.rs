@@ -61,6 +61,7 @@ impl State {
                     self.merged.clear(); // the other line was given up
                 }
             }
+            Body::Quorum { .. } => {}
             Body::SessionOpen { session, brick, host } => {
                 let older: Vec<SessionId> = self
                     .sessions

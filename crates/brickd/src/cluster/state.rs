@@ -41,6 +41,7 @@ impl Cluster {
             peers,
             volume: config.volume,
             report: self.local.report(),
+            quorum: self.local.quorum(),
         }
     }
 }

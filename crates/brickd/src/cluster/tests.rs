@@ -3,12 +3,14 @@
 //! Not here: real bricks (`crate::tests`), the program and its words (`cli`, root `tests/`).
 
 use super::*;
+use mboxfs_brick::quorum::Order;
 use mboxfs_rpc::{Acceptor, BeatHello, Link};
 use mboxfs_types::{
     BrickId, GenId,
-    admin::{BrickReport, BrickSpec, Fault, HostId, HostState, Plan, Status, VolumeVerb},
+    admin::{BrickReport, BrickSpec, Fault, HostId, HostState, Options, Plan, Status, VolumeVerb},
     call::{Space, ToBrick, ToMount, View},
     peer::{Beat, ToPeer},
+    quorum::{Policy, Quorum},
 };
 use std::fs;
 use tempfile::TempDir;
@@ -21,6 +23,7 @@ struct Fake {
     /// Its brain says that the peer is away.
     alone: Mutex<bool>,
     drills: Mutex<Vec<Fault>>,
+    quorum: Mutex<Quorum>,
 }
 
 impl Local for Fake {
@@ -68,10 +71,22 @@ impl Local for Fake {
             round_trips: 0,
             requests: 0,
             flushes: 0,
+            waits: None,
+            witness: None,
         })
     }
     fn drill(&self, fault: Fault) -> Result<(), String> {
         self.drills.lock().unwrap().push(fault);
+        Ok(())
+    }
+
+    fn quorum(&self) -> Quorum {
+        self.quorum.lock().unwrap().clone()
+    }
+    fn order(&self, order: Order) -> Result<(), String> {
+        if let Order::Quorum { quorum, .. } = order {
+            *self.quorum.lock().unwrap() = quorum;
+        }
         Ok(())
     }
     fn data_dir(&self) -> PathBuf {
@@ -558,4 +573,33 @@ async fn a_drill_takes_one_of_two_that_are_whole() {
         "Volume other does not exist"
     );
     assert_eq!(drills(&one).len() + drills(&two).len(), 2);
+}
+
+#[tokio::test]
+async fn options_are_set_at_the_primary_whoever_is_asked() {
+    let (one, two) = pair().await;
+    let set = |policy, witness: Option<(&str, u16)>| Ask::Set {
+        name: "gVol0".into(),
+        options: Options {
+            policy,
+            witness: witness.map(|(host, port)| (host.to_owned(), port)),
+        },
+        relayed: false,
+    };
+    let both = || set(Some(Policy::Both), None);
+    assert_eq!(one.refused(both()).await, "Volume gVol0 is not started");
+    one.done(change(VolumeVerb::Start)).await;
+    // Brick1 is the primary of the fakes.
+    let policy = |side: &Side| side.fake.quorum.lock().unwrap().policy;
+    two.done(both()).await;
+    assert_eq!(policy(&one), Policy::Both);
+    assert_eq!(one.tell(both()).await, Tell::Already("nothing to change".into()));
+    let unknown = two.refused(set(Some(Policy::Witness), None)).await;
+    assert_eq!(unknown, "no witness is known");
+    let dead = one.refused(set(Some(Policy::Witness), Some(("127.0.0.1", 9)))).await;
+    assert!(dead.starts_with("the witness does not answer: "), "{dead}");
+    let brick = one.refused(set(None, Some(("127.0.0.1", two.port())))).await;
+    assert_eq!(brick, "127.0.0.1 is a brick of this volume, it cannot be its witness");
+    assert_eq!(policy(&one), Policy::Both, "what is refused changes nothing");
+    assert!(one.is_idle() && two.is_idle());
 }

@@ -248,3 +248,89 @@ fn the_exit_code_tells_what_is_degraded() {
         "as in gluster"
     );
 }
+
+fn witnessed() -> HostState {
+    let mut state = both();
+    state.quorum = Quorum {
+        policy: Policy::Witness,
+        witness: Some(mboxfs_types::quorum::WitnessAt {
+            host: "H3".into(),
+            port: 7,
+            register: 1,
+        }),
+    };
+    state
+}
+
+#[test]
+fn options_as_gluster_shows_them() {
+    assert!(!shown(&Command::Info(None), &both()).contains("Options"));
+    assert!(
+        shown(&Command::Info(None), &witnessed()).ends_with("\nOptions Reconfigured:\nquorum: witness\nwitness: H3:7")
+    );
+    let get = |key| Command::Get {
+        name: "gVol0".into(),
+        key,
+    };
+    let one = shown(&get(Some(Key::Quorum)), &both());
+    let rows: Vec<&str> = one.lines().map(str::trim_end).collect();
+    assert_eq!(
+        rows,
+        [
+            "Option                                  Value",
+            "------                                  -----",
+            "quorum                                  none"
+        ]
+    );
+    assert!(
+        shown(&get(None), &both())
+            .trim_end()
+            .ends_with("witness                                 (null)")
+    );
+    assert!(shown(&get(None), &witnessed()).contains("H3:7"));
+}
+
+#[test]
+fn the_witness_and_who_waits_are_in_the_status() {
+    let mut state = witnessed();
+    let text = shown(&Command::Status(None), &state);
+    assert!(
+        text.contains("\nWitness H3:7                                N/A       N/A        N       N/A\n"),
+        "{text}"
+    );
+    if let Some(report) = &mut state.report {
+        report.witness = Some(true);
+    }
+    let text = shown(&Command::Status(None), &state);
+    assert!(
+        text.contains("\nWitness H3:7                                7         0          Y       N/A\n"),
+        "{text}"
+    );
+    assert!(is_healthy(&Command::Status(None), &state));
+    if let Some(report) = &mut state.report {
+        report.witness = Some(false);
+    }
+    assert!(
+        !is_healthy(&Command::Status(None), &state),
+        "one more failure stops the mail"
+    );
+    assert!(
+        is_healthy(&Command::Heal(None), &state),
+        "but all of it is on both copies"
+    );
+
+    let mut state = serving(Phase::Started, Some((Status::Waiting, Status::Normal)));
+    state.peers[0].state = None;
+    if let Some(report) = &mut state.report {
+        report.waits = Some(Waits::Survivor);
+    }
+    let text = shown(&Command::Status(None), &state);
+    assert!(
+        text.contains(
+            "\nBrick H1:/glusterfs/vol0 waits for its peer, which was alone last and has mail that is missing here; \
+             if its peer is lost for good, on H1: mboxfs volume force-solo gVol0\n"
+        ),
+        "{text}"
+    );
+    assert!(!is_healthy(&Command::Status(None), &state));
+}

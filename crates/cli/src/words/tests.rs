@@ -239,3 +239,47 @@ fn refusals_are_glusters() {
     );
     assert_eq!(line("volume info", "x"), None);
 }
+
+#[test]
+fn options_of_a_volume() {
+    let set = |policy, witness: Option<(&str, u16)>| Command::Set {
+        name: "v".into(),
+        options: Set {
+            policy,
+            witness: witness.map(|(host, port)| (host.to_owned(), port)),
+        },
+    };
+    assert_eq!(verb("volume set v quorum both"), set(Some(Policy::Both), None));
+    assert_eq!(verb("volume set v witness h3"), set(None, Some(("h3", 24009))));
+    assert_eq!(
+        verb("volume set v witness [fe80::1]:7 quorum witness"),
+        set(Some(Policy::Witness), Some(("fe80::1", 7)))
+    );
+    let get = |key| Command::Get { name: "v".into(), key };
+    assert_eq!(verb("volume get v all"), get(None));
+    assert_eq!(verb("volume get v quorum"), get(Some(Key::Quorum)));
+    for (text, why) in [
+        ("volume set v quorum two", "'two' is no quorum"),
+        ("volume set v quorun both", "no option 'quorun'"),
+        ("volume set v quorum", "option 'quorum' needs a value"),
+        ("volume set v witness a b quorum", "no option 'b'"),
+        ("volume set v witness h3:0", "'h3:0' is not HOST[:PORT]"),
+        ("volume get v nope", "no option 'nope'"),
+        ("volume set v", "wrong words after 'volume set'"),
+    ] {
+        let wrong = parsed(text).unwrap_err();
+        assert!(wrong.why.starts_with(why), "{text}: {}", wrong.why);
+        assert!(!wrong.hint.is_empty(), "{text}");
+    }
+}
+
+#[test]
+fn to_go_on_alone_is_asked_about() {
+    let force = verb("volume force-solo v");
+    assert_eq!(force, Command::ForceSolo("v".into()));
+    let question = force.question().unwrap();
+    assert!(question.starts_with("Mail that only the other brick accepted is missing here"));
+    assert!(question.ends_with("Do you want to continue?"));
+    assert_eq!(force.words(), "volume force-solo v");
+    assert!(!force.is_question());
+}

@@ -8,9 +8,10 @@ use super::{Invalid, base, list, need, try_list};
 use crate::wire as w;
 use bytes::Bytes;
 use mboxfs_types::admin::{
-    self as t, Ask, Away, BrickAt, BrickReport, BrickSpec, Fault, HostId, HostState, PeerState, Phase, Plan, Status,
-    Tell, Volume, VolumeVerb,
+    self as t, Ask, Away, BrickAt, BrickReport, BrickSpec, Fault, HostId, HostState, Options, PeerState, Phase, Plan,
+    Status, Tell, Volume, VolumeVerb,
 };
+use mboxfs_types::quorum::{Policy, Quorum, Waits, WitnessAt};
 use mboxfs_types::{VolumeId, limits};
 
 /// Reasons, hints, directories, names of files.
@@ -99,6 +100,17 @@ pub(crate) fn ask_message(ask: Ask) -> w::AdminAsk {
             fault: fault_number(fault),
             here,
         }),
+        Ask::Set { name, options, relayed } => Wire::Set(w::AdminSet {
+            name,
+            policy: options.policy.map_or(0, policy_number),
+            witness: options.witness.map(|(host, port)| w::AdminWitnessAt {
+                host,
+                port: port.into(),
+                register: 0,
+            }),
+            relayed,
+        }),
+        Ask::ForceSolo { name } => Wire::ForceSolo(w::AdminForceSolo { name }),
         Ask::Hello { from, port, called } => Wire::Hello(w::AdminHello {
             from: id_bytes(from),
             port: port.into(),
@@ -151,6 +163,17 @@ pub(crate) fn ask(message: w::AdminAsk) -> Result<Ask> {
             name: volume_name(a.name)?,
             fault: fault(a.fault)?,
             here: a.here,
+        },
+        Wire::Set(a) => Ask::Set {
+            name: volume_name(a.name)?,
+            options: Options {
+                policy: (a.policy != 0).then(|| policy(a.policy)).transpose()?,
+                witness: a.witness.map(|at| Ok((host(at.host)?, port(at.port)?))).transpose()?,
+            },
+            relayed: a.relayed,
+        },
+        Wire::ForceSolo(a) => Ask::ForceSolo {
+            name: volume_name(a.name)?,
         },
         Wire::Hello(a) => Ask::Hello {
             from: host_id(&a.from)?,
@@ -254,6 +277,15 @@ fn fault_number(fault: Fault) -> i32 {
     .into()
 }
 
+fn policy_number(policy: Policy) -> i32 {
+    match policy {
+        Policy::None => w::AdminPolicy::None,
+        Policy::Witness => w::AdminPolicy::Witness,
+        Policy::Both => w::AdminPolicy::Both,
+    }
+    .into()
+}
+
 fn fault(number: i32) -> Result<Fault> {
     match w::AdminFault::try_from(number) {
         Ok(w::AdminFault::Crash) => Ok(Fault::Crash),
@@ -262,7 +294,46 @@ fn fault(number: i32) -> Result<Fault> {
     }
 }
 
+fn policy(number: i32) -> Result<Policy> {
+    match w::AdminPolicy::try_from(number) {
+        Ok(w::AdminPolicy::None) => Ok(Policy::None),
+        Ok(w::AdminPolicy::Witness) => Ok(Policy::Witness),
+        Ok(w::AdminPolicy::Both) => Ok(Policy::Both),
+        Ok(w::AdminPolicy::Unspecified) | Err(_) => Err(Invalid { what: "unknown quorum" }),
+    }
+}
+
 // ---- answers
+
+impl From<Quorum> for w::AdminQuorum {
+    fn from(from: Quorum) -> Self {
+        Self {
+            policy: policy_number(from.policy),
+            witness: from.witness.map(|at| w::AdminWitnessAt {
+                host: at.host,
+                port: at.port.into(),
+                register: at.register,
+            }),
+        }
+    }
+}
+
+impl TryFrom<w::AdminQuorum> for Quorum {
+    type Error = Invalid;
+    fn try_from(from: w::AdminQuorum) -> Result<Self> {
+        let witness = |at: w::AdminWitnessAt| {
+            Ok(WitnessAt {
+                host: host(at.host)?,
+                port: port(at.port)?,
+                register: at.register,
+            })
+        };
+        Ok(Self {
+            policy: policy(from.policy)?,
+            witness: from.witness.map(witness).transpose()?,
+        })
+    }
+}
 
 pub(crate) fn tell_message(tell: Tell) -> w::AdminTell {
     use w::admin_tell::Tell as Wire;
@@ -363,6 +434,7 @@ impl From<HostState> for w::AdminHost {
             volume,
             own,
             report: from.report.map(Into::into),
+            quorum: Some(from.quorum.into()),
         }
     }
 }
@@ -384,6 +456,7 @@ impl TryFrom<w::AdminHost> for HostState {
             peers: try_list(from.peers)?,
             volume,
             report: from.report.map(TryInto::try_into).transpose()?,
+            quorum: need(from.quorum, "no quorum")?.try_into()?,
         })
     }
 }
@@ -444,6 +517,8 @@ impl From<BrickReport> for w::AdminReport {
                 since: Some(away.since.into()),
                 why: cut(away.why),
             }),
+            waits: from.waits.map_or(0, waits_number),
+            witness: from.witness,
         }
     }
 }
@@ -473,6 +548,8 @@ impl TryFrom<w::AdminReport> for BrickReport {
             requests: from.requests,
             flushes: from.flushes,
             peer_away: from.peer_away.map(away).transpose()?,
+            waits: (from.waits != 0).then(|| waits(from.waits)).transpose()?,
+            witness: from.witness,
         })
     }
 }
@@ -493,6 +570,7 @@ fn status_number(status: Status) -> i32 {
         Status::Learner => w::AdminBrickStatus::Learner,
         Status::Diverged => w::AdminBrickStatus::Diverged,
         Status::Stalled => w::AdminBrickStatus::Stalled,
+        Status::Waiting => w::AdminBrickStatus::Waiting,
     }
     .into()
 }
@@ -506,8 +584,35 @@ fn status(number: i32) -> Result<Status> {
         Ok(w::AdminBrickStatus::Learner) => Ok(Status::Learner),
         Ok(w::AdminBrickStatus::Diverged) => Ok(Status::Diverged),
         Ok(w::AdminBrickStatus::Stalled) => Ok(Status::Stalled),
+        Ok(w::AdminBrickStatus::Waiting) => Ok(Status::Waiting),
         Ok(w::AdminBrickStatus::Unspecified) | Err(_) => Err(Invalid {
             what: "unknown status of a brick",
+        }),
+    }
+}
+
+fn waits_number(waits: Waits) -> i32 {
+    match waits {
+        Waits::Soon => w::AdminWaits::Soon,
+        Waits::Survivor => w::AdminWaits::Survivor,
+        Waits::Both => w::AdminWaits::Both,
+        Waits::Witness => w::AdminWaits::Witness,
+        Waits::Amnesia => w::AdminWaits::Amnesia,
+        Waits::Unsettled => w::AdminWaits::Unsettled,
+    }
+    .into()
+}
+
+fn waits(number: i32) -> Result<Waits> {
+    match w::AdminWaits::try_from(number) {
+        Ok(w::AdminWaits::Soon) => Ok(Waits::Soon),
+        Ok(w::AdminWaits::Survivor) => Ok(Waits::Survivor),
+        Ok(w::AdminWaits::Both) => Ok(Waits::Both),
+        Ok(w::AdminWaits::Witness) => Ok(Waits::Witness),
+        Ok(w::AdminWaits::Amnesia) => Ok(Waits::Amnesia),
+        Ok(w::AdminWaits::Unsettled) => Ok(Waits::Unsettled),
+        Ok(w::AdminWaits::Unspecified) | Err(_) => Err(Invalid {
+            what: "unknown reason to wait",
         }),
     }
 }

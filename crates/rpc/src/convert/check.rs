@@ -6,12 +6,14 @@
 //! its errno from the brain; refusing it here would end the stream, and the mount would come back with the same request.
 
 use super::{Invalid, op};
+use mboxfs_types::admin::is_host;
 use mboxfs_types::call::{
     Answer, Attached, Extent, Found, Grant, Intent, Op, Query, Reclaim, Reclaimed, Request, SetAttr, ToBrick, ToMount,
     Verdict, View,
 };
 use mboxfs_types::heal::Ask;
 use mboxfs_types::peer::{Beat, Entry, Hello, ToPeer};
+use mboxfs_types::quorum::Policy;
 use mboxfs_types::record::{Body, Record};
 use mboxfs_types::{Attr, Dotlock, GenId, Group, HeldLock, Ino, Key, Range, Tag, Timestamp, limits};
 
@@ -345,6 +347,13 @@ impl Check for Record {
             Body::NewGen { g, .. } => g.check(),
             Body::SessionOpen { host, .. } => text(host),
             Body::SessionExpire { .. } => Ok(()),
+            Body::Quorum { quorum } => match &quorum.witness {
+                Some(at) => {
+                    require(is_host(&at.host), "host of the witness")?;
+                    require(at.port != 0, "port of the witness")
+                }
+                None => require(quorum.policy != Policy::Witness, "no witness"),
+            },
             Body::Op { id, acked, op } => {
                 require(id.seq >= 1, "number of a request")?;
                 require(*acked <= id.seq, "request acknowledges itself")?;

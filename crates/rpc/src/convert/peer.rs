@@ -370,7 +370,7 @@ impl From<Members> for w::Members {
     }
 }
 
-fn members(from: Option<w::Members>) -> Result<Members, Invalid> {
+pub(super) fn members(from: Option<w::Members>) -> Result<Members, Invalid> {
     Ok(match need(from.and_then(|from| from.members), "no members")? {
         WireMembers::Both(_) => Members::Both,
         WireMembers::Only(number) => Members::Only(base::brick(number)?),
@@ -415,6 +415,7 @@ impl From<Hello> for w::Hello {
             fresh: from.fresh,
             diverged: from.diverged,
             merging: from.merging,
+            joint: from.joint,
         }
     }
 }
@@ -437,6 +438,7 @@ impl TryFrom<w::Hello> for Hello {
             fresh: from.fresh,
             diverged: from.diverged,
             merging: from.merging,
+            joint: from.joint,
         })
     }
 }

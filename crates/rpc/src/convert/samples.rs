@@ -9,6 +9,7 @@ use mboxfs_types::disk::Epoch;
 use mboxfs_types::heal::Ask;
 use mboxfs_types::ids::BrickUuid;
 use mboxfs_types::peer::{Beat, Entry, Hello, Ping, Pong, ToPeer};
+use mboxfs_types::quorum::{Policy, Quorum, WitnessAt};
 use mboxfs_types::record::{Body, Members, Record};
 use mboxfs_types::*;
 use proptest::collection::{btree_set, vec};
@@ -480,6 +481,16 @@ fn body() -> impl Strategy<Value = Body> {
         (generation(), members(), brick()).prop_map(|(g, members, primary)| Body::NewGen { g, members, primary }),
         (session(), brick(), text()).prop_map(|(session, brick, host)| Body::SessionOpen { session, brick, host }),
         session().prop_map(|session| Body::SessionExpire { session }),
+        (any::<u64>(), 1..=u16::MAX).prop_map(|(register, port)| Body::Quorum {
+            quorum: Quorum {
+                policy: Policy::Witness,
+                witness: Some(WitnessAt {
+                    host: "w".into(),
+                    port,
+                    register
+                }),
+            }
+        }),
         (session(), seq_acked(), op()).prop_map(|(session, (seq, acked), op)| Body::Op {
             id: OpId { session, seq },
             acked,
@@ -505,7 +516,7 @@ fn hello() -> impl Strategy<Value = Hello> {
     let ids = any::<([u8; 16], [u8; 16])>();
     let epochs = vec((generation(), any::<u32>(), 0..100u64), 0..4);
     (
-        any::<(u32, u32, bool, bool, bool)>(),
+        any::<(u32, u32, bool, bool, bool, Option<u64>)>(),
         ids,
         brick(),
         view(),
@@ -515,7 +526,7 @@ fn hello() -> impl Strategy<Value = Hello> {
     )
         .prop_map(
             |(
-                (protocol, inc, fresh, diverged, merging),
+                (protocol, inc, fresh, diverged, merging, joint),
                 (volume, uuid),
                 brick,
                 view,
@@ -540,6 +551,7 @@ fn hello() -> impl Strategy<Value = Hello> {
                     fresh,
                     diverged,
                     merging,
+                    joint,
                 }
             },
         )

@@ -67,6 +67,8 @@ fn report(status: Status) -> BrickReport {
         round_trips: 7,
         requests: 8,
         flushes: 9,
+        waits: Some(Waits::Survivor),
+        witness: Some(false),
     }
 }
 
@@ -80,6 +82,14 @@ fn host_state(peers: Vec<PeerState>) -> HostState {
         peers,
         volume: Some((volume(Phase::Started), BrickId::A)),
         report: Some(report(Status::Solo)),
+        quorum: Quorum {
+            policy: Policy::Witness,
+            witness: Some(WitnessAt {
+                host: "h3".into(),
+                port: 24009,
+                register: 77,
+            }),
+        },
     }
 }
 
@@ -122,10 +132,21 @@ fn asks() -> Vec<Ask> {
         },
         Ask::Commit { id },
         Ask::Abort { id },
+        Ask::ForceSolo { name: "gVol0".into() },
     ];
     for (fault, here) in [(Fault::Crash, true), (Fault::SlowDisk, false)] {
         let name = String::from("gVol0");
         all.push(Ask::Drill { name, fault, here });
+    }
+    for policy in [None, Some(Policy::None), Some(Policy::Witness), Some(Policy::Both)] {
+        all.push(Ask::Set {
+            name: "gVol0".into(),
+            options: Options {
+                policy,
+                witness: policy.map(|_| ("h3".into(), 24009)),
+            },
+            relayed: policy.is_none(),
+        });
     }
     for verb in [VolumeVerb::Start, VolumeVerb::Stop, VolumeVerb::Delete] {
         let name = String::from("gVol0");
