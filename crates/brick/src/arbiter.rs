@@ -193,6 +193,21 @@ impl Arbiter {
         }
     }
 
+    /// These grants are not told to anybody: the request has an error for an answer.
+    pub(crate) fn ungrant(&mut self, session: SessionId, leases: &[Lease]) {
+        for lease in leases {
+            if let Some(entry) = self.keys.get_mut(&lease.key) {
+                entry.holders.remove(&session);
+            }
+            self.forget_void(&lease.key);
+        }
+    }
+
+    /// A5: a numbered change is about to make this key.
+    pub(crate) fn coming(&mut self, key: Key) {
+        self.keys.entry(key).or_default().busy += 1;
+    }
+
     fn forget_void(&mut self, key: &Key) {
         if self.keys.get(key).is_some_and(Entry::is_void) {
             self.keys.remove(key);

@@ -73,6 +73,7 @@ pub(crate) struct Debt {
 pub struct Brick {
     pub(crate) me: BrickId,
     pub(crate) bricks: Vec<String>,
+    pub(crate) checkpoint_bytes: usize,
     pub(crate) clock: Clock,
     pub(crate) sb: Superblock,
     /// Superblocks on their way to the disk.
@@ -168,6 +169,7 @@ impl Brick {
         let mut brick = Self {
             me: sb.brick,
             bricks: recovered.bricks,
+            checkpoint_bytes: recovered.checkpoint_bytes,
             clock,
             sb,
             sb_writes: 0,

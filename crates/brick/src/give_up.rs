@@ -29,7 +29,7 @@ use mboxfs_types::{
 
 impl Brick {
     /// Both changed the volume while apart. One goes on and merges, the other one yields.
-    pub(crate) fn on_diverged(&mut self, common: u64, theirs: &Hello, out: &mut Vec<Output>) {
+    pub(crate) fn on_diverged(&mut self, common: u64, said: &Hello, theirs: &Hello, out: &mut Vec<Output>) {
         if self.sb.diverged.is_none() {
             self.sb.diverged = Some(common);
             self.write_superblock(out);
@@ -46,7 +46,6 @@ impl Brick {
         if !apart || self.sb.fork.is_none_or(|fork| fork > common) {
             return; // not from one common point: an operator has to say which one counts
         }
-        let Some(said) = &self.peer.said else { return };
         if line::leader(said, theirs, common) != self.me {
             self.yield_to(out);
         } else if matches!(self.stand, Stand::Solo { .. }) {

@@ -336,7 +336,7 @@ impl Brick {
     }
 
     /// All are out of the way: the keys are busy until the record is executed.
-    pub(crate) fn on_heal_ready(&mut self, request: Request, keys: BTreeSet<Key>, out: &mut Vec<Output>) {
+    pub(crate) fn on_heal_ready(&mut self, request: Request, mut keys: BTreeSet<Key>, out: &mut Vec<Output>) {
         let front = self.heal.as_ref().and_then(|h| h.todo.front()).map(|c| c.ino);
         let wanted = self.heal.as_mut().filter(|h| h.request == request.seq);
         let (Some(theirs), Some(heal)) = (front, wanted) else {
@@ -356,7 +356,10 @@ impl Brick {
             ops: [Some(wish.op), wish.also].into_iter().flatten().collect(),
         };
         let (ino, then) = (wish.ino, wish.then);
-        let n = self.number_as(body, ino, out);
+        let (n, made) = self.number_as(body, ino, out);
+        let made = Key::Inode(made);
+        self.arbiter.coming(made.clone());
+        keys.insert(made);
         let id = OpId {
             session: SessionId::HEAL,
             seq: n,
@@ -377,7 +380,7 @@ impl Brick {
             version: Some(version),
             ops: Vec::new(),
         };
-        let n = self.number_as(body, None, out);
+        let (n, _) = self.number_as(body, None, out);
         if let Some(heal) = &mut self.heal {
             heal.step = Step::Record { n, then: None };
         }

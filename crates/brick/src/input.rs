@@ -85,6 +85,8 @@ pub struct Recovered {
     pub log_start: u64,
     /// Where both bricks listen, Brick1 first.
     pub bricks: Vec<String>,
+    /// Bytes executed before a checkpoint is written; `limits::CHECKPOINT_BYTES` but in tests.
+    pub checkpoint_bytes: usize,
     /// Random, for generations that this start may have to begin.
     pub nonce: u32,
 }

@@ -23,13 +23,10 @@ use mboxfs_types::{
     Attr, Errno, Group, Ino, Key, Kind, OpId, SessionId, Tag,
     call::{Grant, Granted, NameState, Op, Reply, Request, ToMount},
     disk::DiskOp,
-    limits,
     peer::{Entry, ToPeer},
     record::{Body, Record},
 };
 
-/// Bytes executed before a checkpoint is written.
-const CHECKPOINT_BYTES: usize = 32 << 20;
 /// File names kept for `heal status`.
 const DEBT_FILES_MAX: usize = 1000;
 
@@ -138,20 +135,25 @@ impl Brick {
                     Ready::Change { session, request, keys } if session == SessionId::HEAL => {
                         self.on_heal_ready(request, keys, out);
                     }
-                    Ready::Change { session, request, keys } => {
+                    Ready::Change {
+                        session,
+                        request,
+                        mut keys,
+                    } => {
                         let id = OpId {
                             session,
                             seq: request.seq,
                         };
+                        let body = Body::Op {
+                            id,
+                            acked: request.acked,
+                            op: request.op,
+                        };
+                        // The backup may have executed it before, and told its mount of the inode.
+                        let made = Key::Inode(self.number(body, out));
+                        self.arbiter.coming(made.clone());
+                        keys.insert(made);
                         self.busy.insert(id, keys);
-                        self.number(
-                            Body::Op {
-                                id,
-                                acked: request.acked,
-                                op: request.op,
-                            },
-                            out,
-                        );
                     }
                     Ready::Lease {
                         session,
@@ -177,8 +179,10 @@ impl Brick {
                             Key::Inode(_) => None,
                         };
                         let result = match (error, attr) {
-                            (Some(errno), _) => Err(errno),
-                            (None, Err(errno)) => Err(errno),
+                            (Some(errno), _) | (None, Err(errno)) => {
+                                self.arbiter.ungrant(session, &leases);
+                                Err(errno)
+                            }
                             (None, Ok(attr)) => Ok(Grant {
                                 leases,
                                 name,
@@ -193,13 +197,13 @@ impl Brick {
         }
     }
 
-    /// R1.
-    pub(crate) fn number(&mut self, body: Body, out: &mut Vec<Output>) {
-        self.number_as(body, None, out);
+    /// R1. Returns the number of the inode that it may make.
+    pub(crate) fn number(&mut self, body: Body, out: &mut Vec<Output>) -> Ino {
+        self.number_as(body, None, out).1
     }
 
-    /// With a number of one's own for what it makes. Returns the record's position.
-    pub(crate) fn number_as(&mut self, body: Body, ino: Option<Ino>, out: &mut Vec<Output>) -> u64 {
+    /// With a number of one's own for what it makes. Returns the record's position too.
+    pub(crate) fn number_as(&mut self, body: Body, ino: Option<Ino>, out: &mut Vec<Output>) -> (u64, Ino) {
         assert!(self.is_primary(), "R2: only the primary numbers");
         let n = self.log.last + 1;
         self.next_ino += 1;
@@ -228,8 +232,9 @@ impl Brick {
             };
             out.push(Output::Peer(ToPeer::Append { entry }));
         }
+        let ino = record.ino;
         self.log.pending.push_back(record);
-        n
+        (n, ino)
     }
 
     // ---- backup
@@ -304,16 +309,10 @@ impl Brick {
     pub(crate) fn advance(&mut self, out: &mut Vec<Output>) {
         self.try_rejoin(out);
         self.catch_fork();
-        let commit = self.commit_index();
-        if self.state.applied >= commit {
+        if self.state.applied >= self.commit_index() {
             return self.quiet(out);
         }
-        while self.log.pending.front().is_some_and(|r| r.tag.n <= commit) {
-            if let Some(record) = self.log.pending.pop_front() {
-                self.execute(&record, out);
-                self.catch_fork();
-            }
-        }
+        self.execute_committed(out);
         self.quiet(out);
         if self.is_primary() && !matches!(self.stand, crate::view::Stand::Normal) && self.peer_is_learning() {
             out.push(Output::Peer(ToPeer::Commit {
@@ -321,8 +320,18 @@ impl Brick {
             }));
         }
         self.settle(out);
-        if self.log.since_checkpoint > CHECKPOINT_BYTES && self.may_checkpoint() && !self.log.checkpointing {
+        if self.log.since_checkpoint > self.checkpoint_bytes && self.may_checkpoint() && !self.log.checkpointing {
             self.checkpoint(out);
+        }
+    }
+
+    pub(crate) fn execute_committed(&mut self, out: &mut Vec<Output>) {
+        let commit = self.commit_index();
+        while self.log.pending.front().is_some_and(|r| r.tag.n <= commit) {
+            if let Some(record) = self.log.pending.pop_front() {
+                self.execute(&record, out);
+                self.catch_fork();
+            }
         }
     }
 
@@ -431,5 +440,3 @@ fn size_of_changes(record: &Record) -> usize {
         _ => 0,
     }
 }
-
-const _: () = assert!(CHECKPOINT_BYTES > limits::STAGED_BYTES_MAX - 1);

@@ -10,6 +10,9 @@
 //! Not here: who may authorise going on alone (`quorum`), what the two make of each other's history (`line`), sessions and
 //! grace (`attach`).
 
+mod beats;
+mod catch_up;
+
 use crate::{
     attach::Place,
     brick::Brick,
@@ -18,13 +21,13 @@ use crate::{
 };
 use alloc::vec::Vec;
 use mboxfs_types::{
-    BrickId, GenId, Nanos, SessionId,
+    BrickId, Nanos, SessionId,
     admin::{Away, Status},
     call::View,
     disk::DiskOp,
     heal::Ask,
     limits,
-    peer::{Beat, Hello, Ping, Pong, ToPeer},
+    peer::{Hello, ToPeer},
     record::{Body, Members, Record},
 };
 
@@ -88,8 +91,8 @@ pub(crate) struct Rejoin {
 pub(crate) struct Peer {
     pub(crate) up: bool,
     pub(crate) hello: Option<Hello>,
-    /// What it was told: both must decide from the same two hellos (V1), and who is alone goes on numbering.
-    pub(crate) said: Option<Hello>,
+    /// What was said to it on this stream, until it has said its own.
+    said: Option<Hello>,
     /// Last record that it reported durable in this view.
     pub(crate) durable: u64,
     /// We promised not to go on alone before this.
@@ -284,9 +287,16 @@ impl Brick {
     }
 
     pub(crate) fn on_hello(&mut self, theirs: Hello, out: &mut Vec<Output>) {
-        let decision = line::decide(&self.hello(), &theirs);
-        if matches!(self.stand, Stand::GoingSolo | Stand::GivingUp) {
-            // Decided already; meet again when it is written down, or done.
+        let Some(said) = self.peer.said.take() else { return };
+        let decision = line::decide(&said, &theirs); // line V1: not what has become of it since
+        let as_said = said.last == self.log.last && said.view == self.view;
+        let stays = match &decision {
+            Decision::Learn { source, .. } => *source == self.me,
+            Decision::Rejoin { .. } => false,
+            Decision::Diverged { .. } | Decision::Refuse(_) => true,
+        };
+        if matches!(self.stand, Stand::GoingSolo | Stand::GivingUp) || !as_said && !stays {
+            // Another decision was taken already, or there is more to lose: meet again when it can be told.
             out.push(Output::DropPeer);
             self.peer.up = false;
             return;
@@ -298,7 +308,7 @@ impl Brick {
                 out.push(Output::DropPeer);
                 self.peer.up = false;
             }
-            Decision::Diverged { common } => self.on_diverged(common, &theirs, out),
+            Decision::Diverged { common } => self.on_diverged(common, &said, &theirs, out),
             Decision::Learn { source, common } if source == self.me => self.on_learner(common, &theirs, out),
             Decision::Learn { common, .. } => self.learn(common, &theirs, out),
             Decision::Rejoin {
@@ -339,8 +349,8 @@ impl Brick {
         self.sb.forced = false;
         self.write_superblock(out);
         self.forget_waits();
-        // Of the source nothing is known to be durable before it says so; of the target the common part.
-        self.peer.durable = if source == self.me { common } else { 0 };
+        // Nothing is known to be durable there before it says so: the last records may be on their way to its disk.
+        self.peer.durable = 0;
         let rejoin = Rejoin {
             primary,
             source,
@@ -478,8 +488,9 @@ impl Brick {
         match &mut self.stand {
             Stand::GoingSolo => {
                 self.set_stand(Stand::Solo { catch_up: None }, "goes on alone", out);
-                // G3: from here on everything in the own log is committed.
-                self.advance(out);
+                // G3: from here on everything in the own log is committed. What waits for leases of the view before must
+                // not be numbered in this one.
+                self.execute_committed(out);
                 line::extend_empty(&mut self.sb.history, self.view, self.log.last + 1);
                 self.number(
                     Body::NewGen {
@@ -504,254 +515,6 @@ impl Brick {
             Stand::Learner { .. } if self.sb.members == Members::Both => {
                 self.peer.durable = self.peer.durable.max(self.state.applied);
                 self.enter_normal(self.sb.primary, "has everything again", out);
-            }
-            _ => {}
-        }
-    }
-
-    // ---- catching up
-
-    /// The peer lacks what came after `common`.
-    fn on_learner(&mut self, common: u64, theirs: &Hello, out: &mut Vec<Output>) {
-        if !matches!(self.stand, Stand::Solo { .. }) || theirs.last > common || self.log.start > common + 1 {
-            // Not serving yet, or it first drops what never counted, or the log does not reach back: it comes again.
-            return;
-        }
-        let catch_up = CatchUp {
-            next: common + 1,
-            began: common + 1,
-            busy: false,
-            joint: None,
-            promoting: false,
-        };
-        self.peer.durable = common;
-        self.stand = Stand::Solo {
-            catch_up: Some(catch_up),
-        };
-        self.sb.diverged = None; // written with the next superblock; until then its peer says that it learns
-        if common < self.log.last {
-            out.push(Output::Disk(DiskOp::ReadLog { from: common + 1 }));
-        } else {
-            self.join(out);
-        }
-    }
-
-    fn learn(&mut self, common: u64, theirs: &Hello, out: &mut Vec<Output>) {
-        if self.log.last > common || matches!(self.stand, Stand::Solo { .. }) {
-            // Above the common point are records that nobody relies on (V2); as after a crash, without them.
-            out.push(Output::Reload { keep: common });
-            return;
-        }
-        self.drop_mounts(out);
-        self.view = theirs.view;
-        self.sb.g = theirs.view.g;
-        self.sb.v = theirs.view.v;
-        self.sb.members = Members::Only(theirs.brick);
-        self.sb.primary = theirs.brick;
-        self.sb.fork = None;
-        self.sb.forced = false;
-        self.write_superblock(out);
-        self.set_stand(
-            Stand::Learner { commit: common },
-            "gets what it lacks from its peer",
-            out,
-        );
-    }
-
-    /// Everything was sent: from the next record on commits need both.
-    fn join(&mut self, out: &mut Vec<Output>) {
-        let g = self.new_generation();
-        self.view = View { g, v: 0 };
-        // A promise for the generation that is joined, and none before it (`quorum` A3).
-        self.peer.serve_until = Nanos(0);
-        self.peer.lapse_at = self.clock.mono + limits::SERVE;
-        let joint = self.log.last + 1;
-        line::extend_empty(&mut self.sb.history, self.view, joint);
-        if let Stand::Solo { catch_up: Some(c) } = &mut self.stand {
-            c.joint = Some(joint);
-        }
-        out.push(Output::Peer(ToPeer::Suffix { records: Vec::new() }));
-        self.number(
-            Body::NewGen {
-                g,
-                members: Members::Both,
-                primary: self.me,
-            },
-            out,
-        );
-    }
-
-    /// Source of a catch-up: the learner reported progress.
-    pub(crate) fn on_learner_durable(&mut self, n: u64, out: &mut Vec<Output>) {
-        let last = self.log.last;
-        let Stand::Solo { catch_up: Some(c) } = &mut self.stand else {
-            return;
-        };
-        match c.joint {
-            None if n + 1 == c.next && c.next <= last => {
-                let from = c.next;
-                out.push(Output::Disk(DiskOp::ReadLog { from }));
-            }
-            Some(joint) if !c.promoting && n >= joint && self.log.durable >= joint => {
-                if self.is_witnessed() {
-                    self.ask_join(out);
-                } else {
-                    self.promote(out);
-                }
-            }
-            _ => {}
-        }
-    }
-
-    /// The peer has everything, and may be a member.
-    pub(crate) fn promote(&mut self, out: &mut Vec<Output>) {
-        let Stand::Solo { catch_up: Some(c) } = &mut self.stand else {
-            return;
-        };
-        c.promoting = true;
-        self.sb.g = self.view.g;
-        self.sb.v = self.view.v;
-        self.sb.members = Members::Both;
-        self.sb.fork = None;
-        self.sb.forced = false;
-        self.write_superblock(out);
-    }
-
-    /// Alone, and the peer has begun to join: commits need both.
-    pub(crate) const fn is_joint(&self) -> bool {
-        matches!(
-            self.stand,
-            Stand::Solo {
-                catch_up: Some(CatchUp { joint: Some(_), .. })
-            }
-        )
-    }
-
-    /// Learner: the survivor says what is committed.
-    pub(crate) fn on_commit(&mut self, n: u64) {
-        if let Stand::Learner { commit } = &mut self.stand {
-            *commit = (*commit).max(n);
-        }
-    }
-
-    /// A generation began in the log, and the record is committed.
-    pub(crate) fn on_new_gen(&mut self, g: GenId, members: Members, primary: BrickId, out: &mut Vec<Output>) {
-        // What is caught up with may hold older generations of both. This brick became a member of none of them: the one
-        // that counts was begun by the survivor for this catch-up, after the generation that it is alone in.
-        if matches!(self.stand, Stand::Learner { .. }) && members == Members::Both && g.num > self.view.g.num {
-            self.view = View { g, v: 0 };
-            self.sb.g = g;
-            self.sb.v = 0;
-            self.sb.members = members;
-            self.sb.primary = primary;
-            self.write_superblock(out);
-        }
-    }
-
-    /// Last committed position.
-    pub(crate) fn commit_index(&self) -> u64 {
-        match &self.stand {
-            Stand::Normal => self.log.durable.min(self.peer.durable),
-            Stand::Solo {
-                catch_up: Some(CatchUp { joint: Some(joint), .. }),
-            } => {
-                // Records before the joint one were committed alone.
-                let both = self.log.durable.min(self.peer.durable);
-                both.max(self.log.durable.min(joint - 1))
-            }
-            Stand::Solo { .. } | Stand::Yielding { .. } => self.log.durable,
-            Stand::Learner { commit } => self.log.durable.min(*commit),
-            _ => self.state.applied,
-        }
-    }
-
-    /// Are records sent to the peer as they are numbered?
-    pub(crate) fn peer_is_live(&self) -> bool {
-        match &self.stand {
-            Stand::Normal => true,
-            Stand::Solo { catch_up: Some(c) } => c.joint.is_some(),
-            _ => false,
-        }
-    }
-
-    // ---- heartbeats
-
-    fn ping(&mut self, out: &mut Vec<Output>) {
-        self.peer.next_ping = self.clock.mono + limits::BEAT;
-        let ping = Ping {
-            sent: self.clock.mono,
-            view: self.view,
-            real: self.clock.real,
-            space: self.space,
-        };
-        out.push(Output::Beat(Beat::Ping(ping)));
-    }
-
-    pub(crate) fn on_beat(&mut self, beat: Beat, out: &mut Vec<Output>) {
-        match beat {
-            // One that learns promises too: the survivor may be about to make it a member.
-            Beat::Ping(ping)
-                if matches!(self.stand, Stand::Learner { .. })
-                    || self.stand == Stand::Normal && ping.view == self.view =>
-            {
-                self.peer.promise_until = self.clock.mono + limits::PROMISE;
-                self.peer_space = Some(ping.space);
-                out.push(Output::Beat(Beat::Pong(Pong {
-                    sent: ping.sent,
-                    view: ping.view,
-                })));
-            }
-            Beat::Pong(pong) if (self.stand == Stand::Normal || self.is_joint()) && pong.view == self.view => {
-                let until = pong.sent + limits::SERVE;
-                self.peer.serve_until = self.peer.serve_until.max(until);
-                self.peer.lapse_at = self.peer.lapse_at.max(until);
-            }
-            _ => {}
-        }
-    }
-
-    pub(crate) fn on_goodbye(&mut self, why: &str, out: &mut Vec<Output>) {
-        self.note_away(why, true);
-        if self.stand == Stand::Normal {
-            // It revokes its promise, and waits for none of ours.
-            self.suspect(self.clock.mono, "the peer said goodbye", out);
-            self.try_alone(out);
-        }
-    }
-
-    /// Stops serving when the peer may have gone on alone (G2). Before every input: after a stop of this process too.
-    pub(crate) fn check_lapse(&mut self, out: &mut Vec<Output>) {
-        let lapsed = self.clock.mono >= self.peer.lapse_at;
-        match self.stand {
-            Stand::Normal if lapsed => self.suspect(self.alone_at(), "the peer does not answer", out),
-            Stand::Solo { catch_up: Some(_) } if lapsed && self.is_witnessed() && self.is_joint() => {
-                self.leave_joint("the peer does not answer while it is joining", out);
-            }
-            _ => {}
-        }
-    }
-
-    pub(crate) fn tick_view(&mut self, out: &mut Vec<Output>) {
-        let now = self.clock.mono;
-        match &self.stand {
-            Stand::Normal => {
-                if now >= self.peer.next_ping {
-                    self.ping(out);
-                }
-                self.tick_register(out);
-            }
-            Stand::Waiting { .. } if self.stall.keeps_away(now) => {}
-            Stand::Waiting { alone_at } if now >= (*alone_at).max(self.stall.looks_until()) => self.try_alone(out),
-            Stand::Solo { catch_up: Some(_) } if self.is_witnessed() => {
-                if now >= self.peer.next_ping {
-                    self.ping(out);
-                }
-                if self.is_joint() {
-                    self.on_learner_durable(self.peer.durable, out);
-                }
-            }
-            Stand::Rejoining(r) if now >= r.since + limits::REATTACH => {
-                self.suspect(self.alone_at(), "the handshake takes too long", out);
             }
             _ => {}
         }

@@ -106,6 +106,7 @@ pub(crate) fn volume(data: &Path, volume: &VolumeConfig) -> Result<Opening, Stri
         records,
         log_start,
         bricks: volume.bricks.clone(),
+        checkpoint_bytes: mboxfs_types::limits::CHECKPOINT_BYTES,
         nonce: Uuid::new_v4().as_fields().0,
     };
     let parts = Parts {

@@ -52,6 +52,7 @@ impl Client {
         if staging.is_clean() {
             node.staging = None;
             self.keep_staged(ino);
+            self.changed(ino); // an append that was undone: its times are too
             return false;
         }
         let (cut, extents) = staging.changes();

@@ -386,6 +386,9 @@ impl Client {
 
     /// O2.
     pub(crate) fn reap_dotlocks(&mut self, out: &mut Vec<Output>) {
+        if !self.link.confirmed {
+            return; // claimed for the next view already, whose answer would bring it back
+        }
         let now = self.clock.mono;
         let gone = |pid: u32| pid <= 1 || self.gone.get(&pid).is_some_and(|t| now >= *t + limits::DOTLOCK_ORPHAN);
         let known = |d: &Dotlock| d.pid > 1;

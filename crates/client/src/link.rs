@@ -413,6 +413,9 @@ impl Client {
     }
 
     fn on_granted(&mut self, granted: Granted) {
+        if !self.link.confirmed {
+            return; // of an attachment before this one: it is void, and asked for again (F2)
+        }
         let wish = self.wishes.remove(&granted.req);
         if let Ok(grant) = &granted.result {
             self.install(grant);

@@ -286,6 +286,7 @@ impl World {
             records,
             log_start,
             bricks: vec!["h0:24009".into(), "h1:24009".into()],
+            checkpoint_bytes: limits::CHECKPOINT_BYTES,
             nonce,
         };
         let mut out = Vec::new();

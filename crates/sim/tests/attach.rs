@@ -63,6 +63,7 @@ impl Alone {
             records,
             log_start,
             bricks: vec!["h0:24009".into(), "h1:24009".into()],
+            checkpoint_bytes: limits::CHECKPOINT_BYTES,
             nonce: 5,
         };
         let mut out = Vec::new();

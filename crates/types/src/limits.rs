@@ -77,6 +77,8 @@ pub const EXTENT_HEAD_BYTES: usize = 32;
 pub const RECORD_BYTES_MAX: usize = 1 << 20;
 /// Bytes that a lock session may stage before it is committed in pieces.
 pub const STAGED_BYTES_MAX: usize = 32 << 20;
+/// Bytes executed before a checkpoint is written.
+pub const CHECKPOINT_BYTES: usize = 32 << 20;
 /// Longest gRPC message: a record, its head, and room.
 pub const MESSAGE_BYTES_MAX: usize = RECORD_BYTES_MAX + (256 << 10);
 /// Largest file.
@@ -102,4 +104,5 @@ const _: () = assert!(DRILL.0 > 2 * STALL.0 && DRILL.0 > PROMISE.0 + GRACE.0);
 // I31: a failover that the witness decides stays below 3 s, one unanswered question included.
 const _: () = assert!(PROMISE.0 + BACKUP_DELAY.0 + WITNESS_RETRY.0 + GRACE.0 < 3_000_000_000);
 const _: () = assert!(OP_TIMEOUT.0 > PROMISE.0 + GRACE.0 + REATTACH.0);
+const _: () = assert!(CHECKPOINT_BYTES >= STAGED_BYTES_MAX);
 const _: () = assert!(STAGED_BYTES_MAX >= RECORD_BYTES_MAX && RECORD_BYTES_MAX >= EXTENT_BYTES_MAX);
