@@ -590,4 +590,30 @@ mod tests {
         let ready = arbiter.pump(&NoNames);
         assert_eq!(grants(&ready).iter().map(|g| g.0).collect::<Vec<_>>(), [other]);
     }
+
+    /// A5: the backup executes a create, and its mount moves to the primary, before the primary has executed it. The mount was
+    /// refused a lease on what it had just made; the refused lease counted as held, and was asked for without end.
+    #[test]
+    fn an_inode_that_is_about_to_be_is_waited_for() {
+        let mut arbiter = Arbiter::default();
+        arbiter.coming(FILE);
+        arbiter.want(session(1), wish(1, 1));
+        assert_eq!(arbiter.pump(&NoNames), []);
+        arbiter.executed(&BTreeSet::from([FILE]));
+        assert_eq!(grants(&arbiter.pump(&NoNames)).len(), 1);
+    }
+
+    #[test]
+    fn a_lease_that_nobody_was_told_of_is_not_held() {
+        let mut arbiter = Arbiter::default();
+        arbiter.want(session(1), wish(1, 1));
+        let ready = arbiter.pump(&NoNames);
+        let [Ready::Lease { leases, .. }] = &ready[..] else {
+            panic!("not granted: {ready:?}")
+        };
+        arbiter.ungrant(session(1), leases);
+        arbiter.check();
+        arbiter.want(session(1), wish(2, 1));
+        assert_eq!(grants(&arbiter.pump(&NoNames)).len(), 1, "granted anew");
+    }
 }

@@ -290,6 +290,7 @@ impl Brick {
 
     pub(crate) fn on_appended(&mut self, n: u64, out: &mut Vec<Output>) {
         self.log.durable = self.log.durable.max(n);
+        self.say_hello(out);
         if self.peer.up && self.peer.hello.is_some() {
             out.push(Output::Peer(ToPeer::Durable { n }));
         }

@@ -91,8 +91,10 @@ pub(crate) struct Rejoin {
 pub(crate) struct Peer {
     pub(crate) up: bool,
     pub(crate) hello: Option<Hello>,
-    /// What was said to it on this stream, until it has said its own.
+    /// What was said to it on this stream.
     said: Option<Hello>,
+    /// What it said before that.
+    heard: Option<Hello>,
     /// Last record that it reported durable in this view.
     pub(crate) durable: u64,
     /// We promised not to go on alone before this.
@@ -188,7 +190,7 @@ impl Brick {
             .pending
             .iter()
             .rev()
-            .find(|r| !r.body.is_bookkeeping())
+            .find(|r| r.tag.n <= self.log.durable && !r.body.is_bookkeeping())
             .map(|r| r.tag.n);
         Hello {
             protocol: limits::PROTOCOL_VERSION,
@@ -199,7 +201,8 @@ impl Brick {
             view: self.view,
             members: self.sb.members,
             history: self.sb.history.clone(),
-            last: self.log.last,
+            // What is on its way to the disk may not get there: the peer must not rely on it.
+            last: self.log.durable,
             log_start: self.log.start,
             last_change: changed.unwrap_or(self.state.last_change),
             fresh: !self.peer.met,
@@ -218,9 +221,23 @@ impl Brick {
         self.peer.durable = 0;
         self.peer.early.clear();
         self.give_up_asking();
+        self.peer.said = None;
+        self.peer.heard = None;
+        self.say_hello(out);
+    }
+
+    /// As soon as all that was numbered is durable; one who is alone and goes on numbering does not wait for that.
+    pub(crate) fn say_hello(&mut self, out: &mut Vec<Output>) {
+        let ready = self.log.durable == self.log.last || matches!(self.stand, Stand::Solo { .. });
+        if !self.peer.up || self.peer.said.is_some() || !ready {
+            return;
+        }
         let hello = self.hello();
         self.peer.said = Some(hello.clone());
         out.push(Output::Peer(ToPeer::Hello(hello)));
+        if let Some(theirs) = self.peer.heard.take() {
+            self.on_hello(theirs, out);
+        }
     }
 
     pub(crate) fn on_peer_lost(&mut self, out: &mut Vec<Output>) {
@@ -287,9 +304,12 @@ impl Brick {
     }
 
     pub(crate) fn on_hello(&mut self, theirs: Hello, out: &mut Vec<Output>) {
-        let Some(said) = self.peer.said.take() else { return };
+        let Some(said) = self.peer.said.clone() else {
+            self.peer.heard = Some(theirs);
+            return;
+        };
         let decision = line::decide(&said, &theirs); // line V1: not what has become of it since
-        let as_said = said.last == self.log.last && said.view == self.view;
+        let as_said = said.last == self.log.durable && said.view == self.view;
         let stays = match &decision {
             Decision::Learn { source, .. } => *source == self.me,
             Decision::Rejoin { .. } => false,
