@@ -103,6 +103,8 @@ pub struct Brick {
     pub(crate) stopping: bool,
     /// Alone: the moment at which it was left alone.
     pub(crate) fork: Option<Fork>,
+    /// What is ready is being said.
+    pub(crate) pumping: bool,
     /// Merging what the peer has.
     pub(crate) heal: Option<Heal>,
     /// When to try that again.
@@ -199,6 +201,7 @@ impl Brick {
             stall: Stall::default(),
             stopping: false,
             fork: None,
+            pumping: false,
             heal: None,
             merge_at: None,
         };

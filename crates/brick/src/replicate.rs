@@ -110,12 +110,14 @@ impl Brick {
 
     /// Does what has become possible for leases and changes.
     pub(crate) fn pump(&mut self, out: &mut Vec<Output>) {
-        if !self.mounts.open {
+        // What is ready is said in order: a recall must not overtake the grant that it is about. The merge asks from within.
+        if !self.mounts.open || core::mem::replace(&mut self.pumping, true) {
             return;
         }
         loop {
             let ready = self.arbiter.pump(&self.state);
             if ready.is_empty() {
+                self.pumping = false;
                 return;
             }
             let mut counted = BTreeSet::new();

@@ -7,5 +7,6 @@
 pub mod disk;
 mod kernel;
 pub mod mailer;
+mod rng;
 pub mod witness;
 pub mod world;

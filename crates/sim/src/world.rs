@@ -4,6 +4,7 @@
 //! and every acknowledged message is there exactly once.
 //! Not here: scripts of mailers (`mailer`), what a disk keeps (`disk`).
 
+pub use crate::rng::Rng;
 use crate::{
     disk::Disk,
     kernel::Kernel,
@@ -32,24 +33,6 @@ use mboxfs_types::{
     record::Members,
 };
 use std::collections::BTreeMap;
-
-/// Small, fast, and the same everywhere (xorshift64*).
-#[derive(Clone, Debug)]
-pub struct Rng(u64);
-
-impl Rng {
-    #[must_use]
-    pub const fn new(seed: u64) -> Self {
-        Self(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1)
-    }
-
-    pub const fn below(&mut self, n: u64) -> u64 {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        self.0.wrapping_mul(0x2545_F491_4F6C_DD1D) % n
-    }
-}
 
 pub(crate) enum Event {
     Witness(Word),
