@@ -14,6 +14,8 @@ mod common {
     pub(crate) mod wait;
 }
 
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use common::actor::Actor;
@@ -103,6 +105,38 @@ fn a_stopped_or_frozen_brick_does_not_hold_up_mail() {
         sick.thaw_disk();
         pair.wait_whole();
     }
+    settle(letters, &pair);
+}
+
+/// It answers, again and again, but every answer takes most of a second: both hosts' mail would crawl for ever.
+#[test]
+fn a_slow_disk_does_not_hold_up_mail() {
+    if !have("a_slow_disk_does_not_hold_up_mail", NEEDS) {
+        return;
+    }
+    let pair = Pair::start(&Lab::new());
+    let letters = load(&pair);
+    let over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let slow = scope.spawn(|| {
+            while !over.load(Ordering::Relaxed) {
+                pair.two.freeze_disk();
+                std::thread::sleep(Duration::from_millis(800));
+                pair.two.thaw_disk();
+            }
+        });
+        // Also when it is never told, the disk is let go.
+        let told = catch_unwind(AssertUnwindSafe(|| {
+            is_told(&pair.one, "its disk is slow");
+            both_deliver(&pair, "slow");
+            letters.wait_more(20, FLOWS_MAX);
+        }));
+        over.store(true, Ordering::Relaxed);
+        slow.join().expect("the disk is let go");
+        if let Err(panic) = told {
+            resume_unwind(panic);
+        }
+    });
     settle(letters, &pair);
 }
 

@@ -137,6 +137,26 @@ impl Gluster {
         }
     }
 
+    /// Starts brick processes that are not there.
+    #[allow(dead_code, reason = "for the bench of failures")]
+    pub(crate) fn start_bricks(&self) {
+        let online = || {
+            let _ = self.servers[0].says("volume start gVol0 force");
+            let status = self.servers[0].says("volume status gVol0 detail").unwrap_or_default();
+            status.matches("Online               : Y").count() == 2
+        };
+        wait_for("both bricks are online again", SERVE_MAX, online);
+    }
+
+    /// As far as it says so.
+    #[allow(dead_code, reason = "for the bench of failures")]
+    pub(crate) fn wait_healed(&self) {
+        wait_for("nothing is left to heal", SERVE_MAX, || {
+            let info = self.servers[0].says("volume heal gVol0 info").unwrap_or_default();
+            info.matches("Number of entries: 0").count() == 2
+        });
+    }
+
     pub(crate) fn hosts(&self) -> [&Host; 2] {
         [&self.servers[0].host, &self.servers[1].host]
     }

@@ -22,13 +22,19 @@ pub(crate) enum Fault {
     CutOneWay,
     FrozenDisk,
     FailedDisk,
+    FullDisk,
+    BothBricks,
+    Rolling,
 }
 
-pub(crate) const FAULTS: [Fault; 7] = [
+pub(crate) const FAULTS: [Fault; 10] = [
     Fault::Kill,
+    Fault::BothBricks,
+    Fault::Rolling,
     Fault::Stop,
     Fault::FailedDisk,
     Fault::FrozenDisk,
+    Fault::FullDisk,
     Fault::Host,
     Fault::CutOneWay,
     Fault::Cut,
@@ -44,6 +50,9 @@ impl Fault {
             Self::CutOneWay => "link cut one way",
             Self::FrozenDisk => "disk stands still",
             Self::FailedDisk => "disk fails (ext4 shutdown)",
+            Self::FullDisk => "disk full",
+            Self::BothBricks => "both brick processes killed, started at once",
+            Self::Rolling => "bricks restarted one after the other",
         }
     }
 
@@ -60,7 +69,7 @@ impl Fault {
     /// GlusterFS waits for its ping-timeout of 42 s.
     pub(crate) const fn gluster_window(self) -> Duration {
         match self {
-            Self::Kill | Self::FailedDisk => Duration::from_secs(10),
+            Self::Kill | Self::FailedDisk | Self::FullDisk | Self::BothBricks => Duration::from_secs(10),
             _ => Duration::from_secs(55),
         }
     }
@@ -103,13 +112,17 @@ impl System {
     }
 
     fn signal(&self, signal: Signal) {
+        self.signal_on(self.hosts()[0], signal);
+    }
+
+    fn signal_on(&self, host: &Host, signal: Signal) {
         let name = match self {
             Self::Mboxfs(..) => "brickd\n",
             // The kernel keeps 15 letters.
             Self::Gluster(_) => "glusterfsd\n",
         };
         let is_it = |pid: &i32| fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|c| c == name);
-        for pid in self.hosts()[0].pids().into_iter().filter(is_it) {
+        for pid in host.pids().into_iter().filter(is_it) {
             let _ = kill_process(Pid::from_raw(pid).expect("a pid"), signal);
         }
     }
@@ -139,6 +152,42 @@ impl System {
                 Self::Mboxfs(pair, _) => pair.one.fail_disk(),
                 Self::Gluster(_) => crate::common::image::shut_down(Some(self.hosts()[0]), Path::new(brick)),
             },
+            // All of it: the reserve that a brick keeps too.
+            Fault::FullDisk => {
+                let filler = format!("cat /dev/zero >{brick}/lost+found/filler 2>/dev/null; true");
+                self.hosts()[0].run("sh", &["-c", &filler]);
+            }
+            Fault::BothBricks => match self {
+                Self::Mboxfs(pair, _) => {
+                    pair.one.kill();
+                    pair.two.kill();
+                    pair.one.spawn();
+                    pair.two.spawn();
+                }
+                Self::Gluster(gluster) => {
+                    for host in gluster.hosts() {
+                        self.signal_on(host, Signal::KILL);
+                    }
+                    gluster.start_bricks();
+                }
+            },
+            Fault::Rolling => match self {
+                Self::Mboxfs(pair, _) => {
+                    for first in [true, false] {
+                        let node = if first { &mut pair.one } else { &mut pair.two };
+                        node.stop();
+                        node.start();
+                        pair.wait_whole();
+                    }
+                }
+                Self::Gluster(gluster) => {
+                    for host in gluster.hosts() {
+                        self.signal_on(host, Signal::TERM);
+                        gluster.start_bricks();
+                        gluster.wait_healed();
+                    }
+                }
+            },
         }
     }
 
@@ -146,7 +195,10 @@ impl System {
     pub(crate) fn mend(&mut self, fault: Fault) {
         let brick = self.brick_dir();
         match fault {
-            Fault::Kill | Fault::FailedDisk => {}
+            Fault::Kill | Fault::FailedDisk | Fault::BothBricks | Fault::Rolling => {}
+            Fault::FullDisk => {
+                fs::remove_file(self.hosts()[0].outside(&brick.join("lost+found/filler"))).expect("the filler is ours");
+            }
             Fault::Stop => self.signal(Signal::CONT),
             Fault::Host | Fault::Cut => self.link("up"),
             Fault::CutOneWay => self.hosts()[0].mend_one_way(self.hosts()[1]),

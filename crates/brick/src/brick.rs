@@ -233,7 +233,7 @@ impl Brick {
 
     fn on_disk(&mut self, done: Done, out: &mut Vec<Output>) {
         match done {
-            Done::Appended { .. } | Done::Superblock | Done::Log { .. } => self.stall.log_moved(),
+            Done::Appended { .. } | Done::Superblock | Done::Log { .. } => self.stall.log_moved(self.clock.mono),
             Done::Answer { .. } => self.stall.look_moved(),
             Done::Checkpoint { .. } | Done::Space(_) => {}
         }

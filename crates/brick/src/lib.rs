@@ -19,6 +19,7 @@ mod heal;
 pub mod input;
 mod line;
 pub mod output;
+mod pace;
 mod query;
 pub mod quorum;
 mod replicate;

@@ -6,7 +6,7 @@
 use crate::input::MountConn;
 use alloc::string::String;
 use mboxfs_types::{
-    GenId, SessionId,
+    GenId, Nanos, SessionId,
     admin::Status,
     call::ToMount,
     disk::DiskOp,
@@ -80,6 +80,13 @@ pub enum Event {
     },
     /// The disk has not answered for `limits::STALL`.
     Stalled,
+    /// The disk is too slow to go on with; medians of the last syncs of the log.
+    Slow {
+        /// Here; 0: there were few, and they were slow still.
+        own: Nanos,
+        /// Of the peer.
+        peer: Nanos,
+    },
     /// A session's locks are gone.
     SessionExpired {
         /// Which.

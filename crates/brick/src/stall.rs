@@ -6,11 +6,12 @@
 //!     whose disk stands still would hold up every commit.
 //! T3  A brick that was stopped notices it before it does anything else: what came meanwhile is not served (L3).
 //!
-//! Not here: errors of the disk (`brickd::fatal`), who goes on (`view`).
+//! Not here: errors of the disk (`brickd::fatal`), a slow one (`pace`), who goes on (`view`).
 
 use crate::{
     brick::Brick,
     output::{Event, Output},
+    pace::Pace,
     view::Stand,
 };
 use alloc::{
@@ -39,12 +40,15 @@ pub(crate) struct Stall {
     ran: Nanos,
     /// What the peer decided meanwhile was missed; it is looked for until then (see `met`).
     missed_until: Nanos,
+    pub(crate) pace: Pace,
 }
 
 impl Stall {
     /// The log has done something.
-    pub(crate) const fn log_moved(&mut self) {
-        self.log = None;
+    pub(crate) fn log_moved(&mut self, now: Nanos) {
+        if let Some(since) = self.log.take() {
+            self.pace.took(now - since);
+        }
     }
 
     /// A question about a file was answered.
@@ -83,10 +87,20 @@ impl Stall {
             .any(|since| now >= since + limits::STALL);
         let was = core::mem::replace(&mut self.stalled, late);
         if was && !late {
-            self.rest_until = now + self.rest;
-            self.missed_until = self.rest_until + limits::BOOT_WAIT;
+            self.rest_from(now);
         }
         late && !was
+    }
+
+    fn rest_from(&mut self, now: Nanos) {
+        self.rest_until = now + self.rest;
+        self.missed_until = self.rest_until + limits::BOOT_WAIT;
+    }
+
+    /// Not stalled, and yet the peer is better off without this brick.
+    pub(crate) fn leave_for_a_rest(&mut self, now: Nanos) {
+        self.begin(now);
+        self.rest_from(now);
     }
 
     fn begin(&mut self, now: Nanos) {
@@ -133,6 +147,7 @@ impl Brick {
             Self::event(Event::Stalled, out);
             self.leave("its disk does not answer", out);
         }
+        self.watch_pace(out);
     }
 
     /// Something of this brick has failed, and its process is about to end.
@@ -198,7 +213,7 @@ mod tests {
     fn t1_a_disk_that_gives_nothing_is_noticed_and_one_that_is_slow_is_not() {
         let mut stall = Stall::default();
         for begin in (1000..20_000).step_by(1900) {
-            stall.log_moved();
+            stall.log_moved(ms(begin));
             assert_eq!(run(&mut stall, begin, begin + 1900, true), None, "at {begin}");
         }
         assert_eq!(run(&mut stall, 20_000, 30_000, false), None, "nothing is owed");
@@ -222,7 +237,7 @@ mod tests {
         for _ in 0..3 {
             let at = run(&mut stall, now, now + 5000, true).expect("noticed");
             stall.begin(ms(at));
-            stall.log_moved();
+            stall.log_moved(ms(at));
             now = at + 100;
             stall.watch(ms(now), false, false);
             let end = (now..)

@@ -41,6 +41,11 @@ pub(crate) fn event(event: &Event) {
             "the disk has not answered for {} ms: this brick serves nobody until it does",
             limits::STALL.0 / 1_000_000
         ),
+        Event::Slow { own, peer } => error!(
+            "most syncs of the log take {} ms, the peer's {} ms (0: not known): this brick keeps away for a while",
+            own.0 / 1_000_000,
+            peer.0 / 1_000_000
+        ),
         Event::SessionExpired { session } => info!("session {} expired: its locks are gone", Short(*session)),
         Event::Diverged { common, here, there } => error!(
             "both bricks changed the volume while apart: common up to record {common}, then {here} here and {there} there; \
@@ -89,7 +94,7 @@ const fn word(status: Status) -> &'static str {
         Status::Solo => "going on alone",
         Status::Learner => "catching up",
         Status::Diverged => "diverged from its peer",
-        Status::Stalled => "out of the way, its disk does not answer",
+        Status::Stalled => "out of the way, its disk is sick",
         Status::Waiting => "waiting",
     }
 }

@@ -187,6 +187,7 @@ async fn bricks_talk_and_beat() {
         view: View::default(),
         real: Timestamp::default(),
         space: Space::default(),
+        sync: Nanos(1),
     });
     near.send.send(ping).unwrap();
     assert_eq!(next(&mut far.recv).await, Some(ping));

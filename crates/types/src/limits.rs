@@ -34,6 +34,10 @@ pub const REST: Nanos = Nanos::from_millis(1000);
 pub const REST_MAX: Nanos = Nanos::from_millis(300_000);
 /// until there was none for so long.
 pub const REST_FORGOTTEN: Nanos = Nanos::from_millis(600_000);
+/// A brick whose log takes this long for most syncs ...
+pub const SLOW_SYNC: Nanos = Nanos::from_millis(500);
+/// ... and so many times as long as its peer's leaves as well.
+pub const SLOW_RATIO: u64 = 20;
 /// What a drill breaks stays broken for this long: longer than every decision about it.
 pub const DRILL: Nanos = Nanos::from_millis(5000);
 /// Words of a brick about why it left.
@@ -98,7 +102,7 @@ pub const RESERVE_INODES: u64 = 256;
 
 // 5 % clock drift each way must not let a brick serve after its peer has gone on alone.
 const _: () = assert!(SERVE.0 * 105 < PROMISE.0 * 95);
-const _: () = assert!(BEAT.0 * 4 < SERVE.0);
+const _: () = assert!(BEAT.0 * 4 < SERVE.0 && SLOW_SYNC.0 < STALL.0);
 const _: () = assert!(PROMISE.0 < SILENCE.0 && SILENCE.0 < SERVE.0 + GRACE.0);
 const _: () = assert!(DRILL.0 > 2 * STALL.0 && DRILL.0 > PROMISE.0 + GRACE.0);
 // I31: a failover that the witness decides stays below 3 s, one unanswered question included.

@@ -154,6 +154,8 @@ pub struct Ping {
     pub real: Timestamp,
     /// Room on the sender's brick.
     pub space: Space,
+    /// How long a sync of the sender's log takes, the median of the last ones; 0: not known.
+    pub sync: Nanos,
 }
 
 /// Heartbeat answer: "I shall not go on alone for `limits::PROMISE` from now".

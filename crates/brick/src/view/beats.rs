@@ -20,6 +20,7 @@ impl Brick {
             view: self.view,
             real: self.clock.real,
             space: self.space,
+            sync: self.stall.pace.median(),
         };
         out.push(Output::Beat(Beat::Ping(ping)));
     }
@@ -33,6 +34,7 @@ impl Brick {
             {
                 self.peer.promise_until = self.clock.mono + limits::PROMISE;
                 self.peer_space = Some(ping.space);
+                self.stall.pace.peer_says(ping.sync);
                 out.push(Output::Beat(Beat::Pong(Pong {
                     sent: ping.sent,
                     view: ping.view,

@@ -99,6 +99,7 @@ impl Frame for Beat {
                 view: Some(ping.view.into()),
                 real: Some(ping.real.into()),
                 space: Some(ping.space.into()),
+                sync: ping.sync.0,
             }),
             Self::Pong(pong) => WireBeat::Pong(w::Pong {
                 sent: pong.sent.0,
@@ -116,6 +117,7 @@ impl Frame for Beat {
                 view: base::view(ping.view)?,
                 real: base::time(ping.real)?,
                 space: need(ping.space, "no space")?.into(),
+                sync: Nanos(ping.sync),
             }),
             WireBeat::Pong(pong) => Self::Pong(Pong {
                 sent: Nanos(pong.sent),

@@ -619,12 +619,15 @@ pub(crate) fn to_peer() -> impl Strategy<Value = ToPeer> {
 
 pub(crate) fn beat() -> impl Strategy<Value = Beat> {
     prop_oneof![
-        (any::<u64>(), view(), time(), space()).prop_map(|(sent, view, real, space)| Beat::Ping(Ping {
-            sent: Nanos(sent),
-            view,
-            real,
-            space
-        })),
+        (any::<u64>(), view(), time(), space(), any::<u64>()).prop_map(|(sent, view, real, space, sync)| Beat::Ping(
+            Ping {
+                sent: Nanos(sent),
+                view,
+                real,
+                space,
+                sync: Nanos(sync),
+            }
+        )),
         (any::<u64>(), view()).prop_map(|(sent, view)| Beat::Pong(Pong {
             sent: Nanos(sent),
             view
