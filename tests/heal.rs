@@ -14,13 +14,14 @@ mod common {
 use std::fs::{self, OpenOptions};
 use std::io::Write;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+use std::process::Stdio;
 use std::time::Duration;
 
 use common::host::Lab;
 use common::letters::Letters;
 use common::need::{Need, have};
 use common::pair::{Node, Pair};
-use common::wait::wait_for;
+use common::wait::{holds_within, wait_for};
 
 const NEEDS: &[Need] = &[Need::Root, Need::Netns, Need::Loop, Need::Fuse];
 
@@ -215,3 +216,99 @@ fn a_partition_under_load() {
     letters.audit(&pair);
     eprintln!("acknowledged {}", letters.acknowledged_count());
 }
+
+/// A program on a node's host, with the mount's directory and the given words as arguments. What does not end in time is
+/// killed, and the test fails with what both bricks say of themselves (and the logs, see `Pair`).
+fn run_within(pair: &Pair, node: &Node, script: &str, words: &[&str], deadline: Duration) {
+    let mut child = node
+        .host
+        .command("python3")
+        .args(["-c", script])
+        .arg(&node.spool)
+        .args(words)
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("python3 starts");
+    let ended = holds_within(deadline, || !matches!(child.try_wait(), Ok(None)));
+    if !ended {
+        let _ = child.kill();
+    }
+    let output = child.wait_with_output().expect("a child of ours");
+    let complaint = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        ended && output.status.success(),
+        "{}: {words:?}: {}: {complaint}\n{}",
+        node.host.name(),
+        if ended { "failed" } else { "does not end" },
+        state(pair)
+    );
+}
+
+/// What both bricks say of themselves.
+fn state(pair: &Pair) -> String {
+    let of = |node: &Node| {
+        let say = |words| String::from_utf8_lossy(&node.cli(words).stdout).into_owned();
+        format!("{}:\n{}{}", node.host.name(), say("volume status gVol0"), say("heal status"))
+    };
+    both(pair).map(of).concat()
+}
+
+/// As Postfix delivers, to many mailboxes one after the other: SPOOL FIRST LAST BYTES TEXT.
+const DELIVER_MANY: &str = r#"
+import fcntl, os, sys
+spool, first, last, size, text = sys.argv[1], *map(int, sys.argv[2:5]), sys.argv[5]
+body = ("x" * 59 + "\n") * (size // 60)
+for i in range(first, last):
+    fd = os.open(f"{spool}/m{i:04}", os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+    fcntl.lockf(fd, fcntl.LOCK_EX)
+    os.write(fd, f"From a@b  Mon Nov 23 12:00:00 2026\nMessage-ID: <{text}@test>\n\n{text}\n{body}\n".encode())
+    os.fsync(fd)
+    os.close(fd)
+"#;
+
+/// Mail goes on through both mounts while many mailboxes are merged: no call waits for longer than a mount may
+/// (`OP_TIMEOUT`), and all of it is there.
+#[test]
+fn mail_flows_while_many_mailboxes_are_merged() {
+    const BOXES: usize = 1000;
+    const FLOWS_MAX: Duration = Duration::from_secs(40);
+    const BATCH_MAX: Duration = Duration::from_secs(240);
+    if !have("mail_flows_while_many_mailboxes_are_merged", NEEDS) {
+        return;
+    }
+    let lab = Lab::new();
+    let pair = Pair::start(&lab);
+    let last = BOXES.to_string();
+    let batch = |node, bytes, text| run_within(&pair, node, DELIVER_MANY, &["0", &last, bytes, text], BATCH_MAX);
+    batch(&pair.one, "100000", "old");
+    let mut letters = Letters::new(pair.one.host.dir(), &[("flow", "fcntl")], 47);
+    (letters.later, letters.apart, letters.lines) = (true, true, 50);
+    lab.cut_link();
+    std::thread::scope(|scope| {
+        scope.spawn(|| batch(&pair.one, "600", "one"));
+        scope.spawn(|| batch(&pair.two, "600", "two"));
+    });
+    for node in both(&pair) {
+        letters.writer(node, None);
+    }
+    letters.wait_more(20, FLOWS_MAX);
+    lab.restore_link();
+    for _ in 0..10 {
+        letters.wait_more(20, FLOWS_MAX);
+    }
+    pair.wait_whole();
+    letters.wait_more(50, FLOWS_MAX);
+    letters.stop();
+    letters.audit(&pair);
+    run_within(&pair, &pair.two, COUNT_ALL, &["old one two"], BATCH_MAX);
+    bricks_are_equal(&pair);
+}
+
+/// Every m* of the spool holds these messages and no others: SPOOL TEXTS.
+const COUNT_ALL: &str = r#"
+import glob, re, sys
+for name in sorted(glob.glob(sys.argv[1] + "/m*")):
+    found = re.findall(r"^Message-ID: <(.*)@test>$", open(name).read(), re.M)
+    if sorted(found) != sorted(sys.argv[2].split()):
+        sys.exit(f"{name}: {found}")
+"#;
