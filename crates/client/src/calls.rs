@@ -2,20 +2,26 @@
 //!
 //! H1  A call holds nothing while it waits: whatever woke it, it looks at everything anew from its start (PROTOCOL 4.2.5).
 //! H2  What was sent is not sent again by a second attempt: the answer that came is kept with the call.
+//! H3  No call takes longer than `OP_TIMEOUT`, whatever the brick does or leaves undone (L13), but a wait for a lock. A change
+//!     without a reply may still be made: its session ends with it, so that no lock or handle lives on in doubt
+//!     (PROTOCOL 7.2).
 //!
 //! Not here: what each call does (`file_calls`, `name_calls`, `lock_calls`, `dot_calls`).
 
 use crate::{
     client::Client,
     input::{Call, CallId, Caller},
-    output::{Answer, Listed, Output},
+    output::{Answer, Event, Listed, Output},
 };
-use alloc::vec::Vec;
+use alloc::{collections::BTreeMap, vec::Vec};
 use mboxfs_types::{
     Attr, Errno, Group, HeldLock, Ino, LockKind, Nanos, Owner,
     call::{Found, Grant},
     limits,
 };
+
+/// A longer time between two ticks was not spent waiting.
+const AWAKE_MAX: Nanos = Nanos::from_millis(1000);
 
 /// What a call waits for.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -41,6 +47,8 @@ pub(crate) struct Pending {
     pub(crate) caller: Caller,
     pub(crate) call: Call,
     pub(crate) since: Nanos,
+    /// How long this mount was awake meanwhile; 0 as long as it waits for a lock.
+    pub(crate) waited: Nanos,
     pub(crate) wait: Wait,
     /// Answers that came for it (H2).
     pub(crate) reply: Option<Result<Vec<Attr>, Errno>>,
@@ -64,6 +72,7 @@ impl Pending {
             caller,
             call,
             since,
+            waited: Nanos(0),
             wait: Wait::Nothing,
             reply: None,
             found: None,
@@ -76,6 +85,13 @@ impl Pending {
             drops: 0,
             failure: None,
         }
+    }
+}
+
+impl Pending {
+    /// F_SETLKW, or flock without LOCK_NB, while another one may hold the lock: that may take for ever.
+    const fn waits_for_lock(&self) -> bool {
+        matches!(self.call, Call::SetLock { wait: true, .. }) && matches!(self.wait, Wait::Lock(..) | Wait::Lease(_))
     }
 }
 
@@ -236,28 +252,75 @@ impl Client {
             self.abandon(out);
             self.link.lost_since = Some(now);
         }
+        self.give_up_overdue(out);
     }
 
-    /// Ends every call under way with ESTALE, but those that have nothing to lose: what close and unlock were to commit is
-    /// gone, and they are the last to say so (L1).
+    /// H3.
+    fn give_up_overdue(&mut self, out: &mut Vec<Output>) {
+        let now = self.clock.mono;
+        // A machine that slept, or a daemon that was stopped, did not wait.
+        let passed = (now - self.ticked).min(AWAKE_MAX);
+        self.ticked = now;
+        for p in self.calls.values_mut() {
+            p.waited = if p.waits_for_lock() {
+                Nanos(0)
+            } else {
+                p.waited + passed
+            };
+        }
+        let late = |p: &&Pending| p.waited >= limits::OP_TIMEOUT;
+        if !self.calls.values().any(|p| late(&p)) {
+            return;
+        }
+        let asked = |p: &Pending| matches!(p.wait, Wait::Request(_) | Wait::Commit(_));
+        let session = self.calls.values().filter(late).any(asked);
+        let calls = self.calls.values().filter(late).count();
+        Self::event(Event::Unanswered { calls, session }, out);
+        if session {
+            self.abandon(out);
+            out.push(Output::Disconnect);
+            return self.on_disconnected(out);
+        }
+        let (late, rest) = core::mem::take(&mut self.calls).into_iter().partition(|(_, p)| late(&p));
+        self.calls = rest;
+        let late: BTreeMap<CallId, Pending> = late;
+        for (id, p) in late {
+            match p.wait {
+                Wait::Lease(req) => self.cancel_wish(req, out),
+                Wait::Query(query) => {
+                    self.queries.remove(&query);
+                }
+                _ => {}
+            }
+            self.fail_call(id, &p, out);
+        }
+    }
+
+    /// Ends every call under way.
     pub(crate) fn fail_calls(&mut self, out: &mut Vec<Output>) {
         for (id, p) in core::mem::take(&mut self.calls) {
-            let staging = |ino: &Ino| self.nodes.get(ino).and_then(|n| n.staging.as_ref());
-            let harmless = match &p.call {
-                Call::Flush { ino, fh, .. } => staging(ino).is_none_or(|s| !s.writers.contains(fh)),
-                Call::SetLock { ino, kind: None, .. } => staging(ino).is_none(),
-                call => matches!(call, Call::Release { .. }),
-            };
-            let result = if harmless {
-                Ok(Answer::Empty)
-            } else {
-                Err(Errno::ESTALE)
-            };
-            if let Call::Release { fh, .. } = p.call {
-                self.close_handle(fh);
-            }
-            out.push(Output::Done { id, result });
+            self.fail_call(id, &p, out);
         }
         self.ready.clear();
+    }
+
+    /// Ends a call with ESTALE, but one that has nothing to lose: what close and unlock were to commit is gone, and they are
+    /// the last to say so (L1).
+    fn fail_call(&mut self, id: CallId, p: &Pending, out: &mut Vec<Output>) {
+        let staging = |ino: &Ino| self.nodes.get(ino).and_then(|n| n.staging.as_ref());
+        let harmless = match &p.call {
+            Call::Flush { ino, fh, .. } => staging(ino).is_none_or(|s| !s.writers.contains(fh)),
+            Call::SetLock { ino, kind: None, .. } => staging(ino).is_none(),
+            call => matches!(call, Call::Release { .. }),
+        };
+        let result = if harmless {
+            Ok(Answer::Empty)
+        } else {
+            Err(Errno::ESTALE)
+        };
+        if let Call::Release { fh, .. } = p.call {
+            self.close_handle(fh);
+        }
+        out.push(Output::Done { id, result });
     }
 }

@@ -1,7 +1,8 @@
 //! The parts of the brain of a mount, and who gets which input.
 //!
 //! N1  `step` never blocks, reads no clock, does no I/O.
-//! N2  Every call is answered once; none waits for ever: without a brick for `OP_TIMEOUT` it gets ESTALE (L9, L13).
+//! N2  Every call is answered once; none waits for ever: without an answer of a brick within `OP_TIMEOUT` it gets ESTALE
+//!     (L9, L13, `calls` H3).
 //!
 //! Not here: the parts.
 
@@ -68,6 +69,8 @@ pub struct Client {
     pub(crate) next_fh: u64,
     pub(crate) calls: BTreeMap<CallId, Pending>,
     pub(crate) ready: VecDeque<CallId>,
+    /// The last tick.
+    pub(crate) ticked: Nanos,
     pub(crate) requests: BTreeMap<u64, (Request, For)>,
     pub(crate) next_seq: u64,
     pub(crate) wishes: BTreeMap<u64, (LeaseRequest, CallId)>,
@@ -110,6 +113,7 @@ impl Client {
             next_fh: 0,
             calls: BTreeMap::new(),
             ready: VecDeque::new(),
+            ticked: clock.mono,
             requests: BTreeMap::new(),
             next_seq: 1,
             wishes: BTreeMap::new(),

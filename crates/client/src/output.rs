@@ -132,6 +132,13 @@ pub enum Event {
     },
     /// Lost the brick.
     Lost,
+    /// These calls had no answer within `limits::OP_TIMEOUT` though the brick was there; they answer ESTALE.
+    Unanswered {
+        /// How many.
+        calls: usize,
+        /// One of them was a change: the session, which may still make it, is given up.
+        session: bool,
+    },
     /// The session was expired; locks and staged writes are gone, handles that had any answer ESTALE.
     Expired {
         /// Handles that are dead.

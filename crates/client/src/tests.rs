@@ -17,6 +17,7 @@ use mboxfs_types::{
     limits,
 };
 
+mod overdue;
 mod takeover;
 
 const FILE: Ino = Ino(7);

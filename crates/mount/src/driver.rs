@@ -449,6 +449,11 @@ fn log(event: &Event) {
     match event {
         Event::Attached { address } => tracing::info!("attached to {address}"),
         Event::Lost => tracing::warn!("lost the brick"),
+        Event::Unanswered { calls, session } => {
+            let after = limits::OP_TIMEOUT.0 / 1_000_000_000;
+            let given_up = if *session { "; the session is given up" } else { "" };
+            tracing::error!("{calls} calls had no answer of the brick for {after} s and fail with ESTALE{given_up}");
+        }
         Event::Expired { dead_handles } => {
             tracing::warn!("the session was expired; {dead_handles} open files answer ESTALE");
         }
