@@ -17,8 +17,8 @@ pub(crate) type Counts = Vec<(String, u64)>;
 pub(crate) struct Counters {
     /// Loop devices under the filesystems, first host first.
     devices: Vec<String>,
-    /// Mount daemons.
-    mounts: Vec<i32>,
+    /// Daemons of both hosts, by program.
+    daemons: Vec<(&'static str, Vec<i32>)>,
 }
 
 impl Counters {
@@ -26,12 +26,15 @@ impl Counters {
     pub(crate) fn new(images: &[&Path]) -> Self {
         Self {
             devices: images.iter().map(|image| device(image)).collect(),
-            mounts: Vec::new(),
+            daemons: Vec::new(),
         }
     }
 
-    pub(crate) fn of_mounts(mut self, hosts: [&Host; 2]) -> Self {
-        self.mounts = hosts.iter().filter_map(|host| mount_daemon(host)).collect();
+    /// The daemons whose work is to be counted.
+    pub(crate) fn of_daemons(mut self, hosts: [&Host; 2], programs: &[&'static str]) -> Self {
+        let pids: Vec<i32> = hosts.iter().flat_map(|host| host.pids()).collect();
+        let called = |program: &str| pids.iter().copied().filter(|pid| is_called(*pid, program)).collect();
+        self.daemons = programs.iter().map(|program| (*program, called(program))).collect();
         self
     }
 
@@ -39,10 +42,13 @@ impl Counters {
         let mut all = Counts::new();
         if let Some(pair) = pair {
             all.extend(told(&pair.one));
-        }
-        let requests: Vec<u64> = self.mounts.iter().filter_map(|pid| requests(*pid)).collect();
-        if requests.len() == 2 {
+            let requests = [&pair.one, &pair.two].map(|node| requests(&node.seen("")));
             all.push(("FUSE requests".to_owned(), requests.iter().sum()));
+        }
+        for (program, pids) in &self.daemons {
+            let [micros, sleeps] = work(pids);
+            all.push((format!("{program}, CPU us"), micros));
+            all.push((format!("{program}, sleeps"), sleeps));
         }
         for (i, device) in self.devices.iter().enumerate() {
             let stat = fs::read_to_string(format!("/sys/block/{device}/stat")).expect("a loop device has counters");
@@ -90,23 +96,38 @@ fn device(image: &Path) -> String {
     text.trim().trim_start_matches("/dev/").to_owned()
 }
 
-fn mount_daemon(host: &Host) -> Option<i32> {
-    let is_it = |pid: &i32| fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|c| c == "mount-mboxfs\n");
-    host.pids().into_iter().find(is_it)
+fn is_called(pid: i32, program: &str) -> bool {
+    fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|comm| comm.trim_end() == program)
 }
 
-/// Writes of the threads that serve /dev/fuse: each request is answered with one, or handed on with one (a wake-up) if the
-/// brick has to be asked. Only FORGET, which has no answer, is not among them. Reads would not do: /proc is read too.
-fn requests(pid: i32) -> Option<u64> {
-    let mut all = None;
-    for task in fs::read_dir(format!("/proc/{pid}/task")).ok()?.flatten() {
-        let name = fs::read_to_string(task.path().join("comm")).unwrap_or_default();
-        if !name.starts_with("fuse") {
-            continue;
-        }
-        let io = fs::read_to_string(task.path().join("io")).ok()?;
-        let writes = io.lines().find_map(|line| line.strip_prefix("syscw: "))?;
-        *all.get_or_insert(0) += writes.parse::<u64>().ok()?;
+/// Processor time in microseconds, and how often a thread went to sleep: each time somebody had to wake it. The threads
+/// of a daemon live as long as it does.
+fn work(pids: &[i32]) -> [u64; 2] {
+    let mut all = [0; 2];
+    let tasks = pids
+        .iter()
+        .filter_map(|pid| fs::read_dir(format!("/proc/{pid}/task")).ok());
+    for task in tasks.flat_map(|dir| dir.flatten()) {
+        let read = |file: &str| fs::read_to_string(task.path().join(file)).unwrap_or_default();
+        let (ran, status) = (read("schedstat"), read("status"));
+        let nanos = ran.split(' ').next().and_then(|word| word.parse::<u64>().ok());
+        let slept = status
+            .lines()
+            .find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"));
+        all[0] += nanos.unwrap_or(0) / 1000;
+        all[1] += slept.and_then(|n| n.trim().parse::<u64>().ok()).unwrap_or(0);
     }
     all
+}
+
+/// What the mount itself counts: requests of the kernel, of all kinds.
+fn requests(spool: &Path) -> u64 {
+    let spool = fs::File::open(spool).expect("the spool opens");
+    let mut text = [0; 4096];
+    let len = rustix::fs::fgetxattr(&spool, "user.mboxfs.requests", &mut text[..]).expect("the mount counts");
+    let text = String::from_utf8_lossy(&text[..len]);
+    let numbers = text
+        .lines()
+        .filter_map(|line| line.split(' ').nth(1)?.parse::<u64>().ok());
+    numbers.sum()
 }

@@ -79,7 +79,7 @@ impl System {
         Self {
             name: "mboxfs",
             workers: nodes.map(|node| Worker::start(&node.host, &node.spool)).into(),
-            counters: counters(lab.hosts()).of_mounts(lab.hosts()),
+            counters: counters(lab.hosts()).of_daemons(lab.hosts(), &["brickd", "mount-mboxfs"]),
             rig: Rig::Mboxfs(pair),
         }
     }
@@ -90,7 +90,7 @@ impl System {
         Self {
             name: "gluster",
             workers: both.map(|(host, spool)| Worker::start(host, spool)).collect(),
-            counters: counters(gluster.hosts()),
+            counters: counters(gluster.hosts()).of_daemons(gluster.hosts(), &["glusterfsd", "glusterfs"]),
             rig: Rig::Gluster(gluster),
         }
     }
