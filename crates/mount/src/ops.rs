@@ -49,11 +49,15 @@ impl Ops {
     }
 
     fn call(&self, req: &Request, call: Call, to: To) {
+        self.call_by(req, req.pid(), 0, call, to);
+    }
+
+    fn call_by(&self, req: &Request, pid: u32, ppid: u32, call: Call, to: To) {
         let caller = Caller {
             uid: req.uid(),
             gid: req.gid(),
-            pid: req.pid(),
-            ppid: 0,
+            pid,
+            ppid,
         };
         self.driver.call(id_of(req), caller, call, Reply::new(to));
     }
@@ -66,13 +70,7 @@ impl Ops {
             None
         };
         let (pid, ppid) = family.unwrap_or_else(|| (req.pid(), 0));
-        let caller = Caller {
-            uid: req.uid(),
-            gid: req.gid(),
-            pid,
-            ppid,
-        };
-        self.driver.call(id_of(req), caller, call, Reply::new(to));
+        self.call_by(req, pid, ppid, call, to);
     }
 }
 
@@ -152,10 +150,13 @@ impl Filesystem for Ops {
                     dir,
                     name: name.clone(),
                 };
-                // Whose a dotlock is costs a look at /proc: only where one is in somebody else's way.
+                // Whose a dotlock is costs looks at /proc: only where one is in somebody else's way.
                 let maker = name.is_dotlock().then(|| self.driver.dot_maker(dir, &name)).flatten();
                 match maker.filter(|maker| *maker != req.pid()) {
                     None => self.call(req, call, To::Entry(reply)),
+                    Some(maker) if process::is_thread_of(req.pid(), maker) => {
+                        self.call_by(req, maker, 0, call, To::Entry(reply));
+                    }
                     Some(maker) => {
                         if process::started(maker).is_none() {
                             self.driver.input(Input::Gone { pid: maker });
@@ -478,18 +479,12 @@ impl Filesystem for Ops {
     fn flush(&self, req: &Request, ino: INodeNo, fh: FileHandle, lock_owner: LockOwner, reply: ReplyEmpty) {
         let killed = self.driver.end_matters(Ino(ino.0), req.pid()) && process::killed(req.pid());
         let ppid = if killed { KILLED } else { 0 };
-        let caller = Caller {
-            uid: req.uid(),
-            gid: req.gid(),
-            pid: req.pid(),
-            ppid,
-        };
         let call = Call::Flush {
             ino: Ino(ino.0),
             fh: Fh(fh.0),
             owner: lock_owner.0,
         };
-        self.driver.call(id_of(req), caller, call, Reply::new(To::Empty(reply)));
+        self.call_by(req, req.pid(), ppid, call, To::Empty(reply));
     }
 
     fn release(

@@ -3,7 +3,7 @@
 //! Promises: a process that cannot be looked at counts as gone. Numbers may be those of threads: /proc has them too.
 //! Not here: what follows from it.
 
-use std::fs;
+use std::{fs, path::Path};
 
 /// `PF_EXITING` and `PF_SIGNALED` of the task's flags (Linux, `include/linux/sched.h`).
 const EXITING_BY_SIGNAL: u64 = 0x4 | 0x400;
@@ -40,6 +40,11 @@ pub(crate) fn family(pid: u32) -> Option<(u32, u32)> {
     let text = fs::read(format!("/proc/{pid}/status")).ok()?;
     let text = String::from_utf8_lossy(&text);
     Some((field(&text, "Tgid:", 10)? as u32, field(&text, "PPid:", 10)? as u32))
+}
+
+/// Is this thread one of that process? Much cheaper than its `family`.
+pub(crate) fn is_thread_of(thread: u32, process: u32) -> bool {
+    Path::new(&format!("/proc/{process}/task/{thread}")).exists()
 }
 
 /// When it started: tells a process from a later one with the same number. `None`: it is no more.
@@ -151,12 +156,13 @@ mod tests {
     fn a_thread_belongs_to_its_process() {
         let tid = std::thread::spawn(|| {
             let tid = rustix::thread::gettid().as_raw_nonzero().get() as u32;
-            (tid, family(tid), started(tid))
+            let own = is_thread_of(tid, std::process::id()) && !is_thread_of(tid, std::os::unix::process::parent_id());
+            (tid, family(tid), started(tid), own)
         });
-        let (tid, family, started) = tid.join().unwrap();
+        let (tid, family, started, own) = tid.join().unwrap();
         assert_ne!(tid, std::process::id());
         assert_eq!(family.map(|f| f.0), Some(std::process::id()));
-        assert!(started.is_some());
+        assert!(started.is_some() && own);
     }
 
     #[test]
