@@ -5,6 +5,8 @@
 //! K2  What failed is never tried again: the daemon ends ([`Fatal`]).
 //! K3  A look sees every effect given before it, and a checkpoint covers exactly the effects given before it (D1).
 //! K4  What waits is counted in bytes, so that mounts can be held back ([`Load`], L13).
+//! K5  Work leaves for the threads, in order, when it is released: waking a thread takes as long as sending a frame, and the
+//!     frames of a step are what others wait for.
 //!
 //! Not here: bytes in files (`store`), what is asked for and why (`brick`).
 
@@ -109,8 +111,15 @@ impl Load {
     }
 }
 
+enum Job {
+    Log(LogJob),
+    Files(FilesJob),
+}
+
 /// The threads.
 pub(crate) struct Disk {
+    /// Not released yet (K5).
+    held: Vec<Job>,
     log: Sender<LogJob>,
     files: Sender<FilesJob>,
     load: Arc<Load>,
@@ -183,6 +192,7 @@ impl Disk {
                 run_checkpoints(checkpointer, &checkpoint_jobs, &c3)
             })?,
             index_thread: spawn("index", fatal, move || index::run(&index_jobs, &stop, &c4))?,
+            held: Vec::new(),
             halted,
             log,
             files,
@@ -191,40 +201,46 @@ impl Disk {
         })
     }
 
-    /// Gives one operation to its thread. Never blocks.
-    pub(crate) fn submit(&self, op: DiskOp) {
-        match op {
+    /// One operation, to be given to its thread by `release`.
+    pub(crate) fn submit(&mut self, op: DiskOp) {
+        self.held.push(match op {
             DiskOp::Append(record) => {
                 let weight = record_weight(&record);
                 self.load.add(weight);
-                self.to_log(LogJob::Append(record, weight));
+                Job::Log(LogJob::Append(record, weight))
             }
-            DiskOp::ReadLog { from } => self.to_log(LogJob::Read { from }),
-            DiskOp::Trim { below } => self.to_log(LogJob::Trim { below }),
-            DiskOp::Superblock(superblock) => self.to_log(LogJob::Superblock(superblock)),
+            DiskOp::ReadLog { from } => Job::Log(LogJob::Read { from }),
+            DiskOp::Trim { below } => Job::Log(LogJob::Trim { below }),
+            DiskOp::Superblock(superblock) => Job::Log(LogJob::Superblock(superblock)),
             DiskOp::Apply(effects) => {
                 let weight = effects_weight(&effects);
                 self.load.add(weight);
-                self.to_files(FilesJob::Apply(effects, weight));
+                Job::Files(FilesJob::Apply(effects, weight))
             }
-            DiskOp::Look { ticket, look } => self.to_files(FilesJob::Look { ticket, look }),
-            DiskOp::Checkpoint { n, snapshot } => self.to_files(FilesJob::Checkpoint { n, snapshot }),
-        }
+            DiskOp::Look { ticket, look } => Job::Files(FilesJob::Look { ticket, look }),
+            DiskOp::Checkpoint { n, snapshot } => Job::Files(FilesJob::Checkpoint { n, snapshot }),
+        });
     }
 
     /// The log's thread does nothing for so long, as if its disk did not answer.
-    pub(crate) fn hold(&self, time: Duration) {
-        self.to_log(LogJob::Sleep(time));
+    pub(crate) fn hold(&mut self, time: Duration) {
+        self.held.push(Job::Log(LogJob::Sleep(time)));
     }
 
-    // A thread that is gone has announced the end of the daemon (K2): nothing has to be said here.
-
-    fn to_log(&self, job: LogJob) {
-        let _ = self.log.send(job);
+    /// Is there anything to release?
+    pub(crate) const fn holds(&self) -> bool {
+        !self.held.is_empty()
     }
 
-    fn to_files(&self, job: FilesJob) {
-        let _ = self.files.send(job);
+    /// K5. Never blocks.
+    pub(crate) fn release(&mut self) {
+        for job in self.held.drain(..) {
+            // A thread that is gone has announced the end of the daemon (K2): nothing has to be said here.
+            let _ = match job {
+                Job::Log(job) => self.log.send(job).is_ok(),
+                Job::Files(job) => self.files.send(job).is_ok(),
+            };
+        }
     }
 
     pub(crate) fn load(&self) -> Arc<Load> {
@@ -240,7 +256,8 @@ impl Disk {
     /// back. Blocks for as long as that takes.
     ///
     /// Errors: a thread panicked.
-    pub(crate) fn halt(self) -> Result<Log, String> {
+    pub(crate) fn halt(mut self) -> Result<Log, String> {
+        self.release();
         self.halted.store(true, Ordering::Relaxed);
         drop((self.log, self.files));
         let log = self.log_thread.join();

@@ -38,9 +38,11 @@ use std::{
 use tokio::{
     runtime::Handle,
     sync::{
+        Notify,
         mpsc::{UnboundedReceiver, unbounded_channel},
         oneshot, watch,
     },
+    task::yield_now,
     time::sleep,
 };
 use tracing::{debug, info, warn};
@@ -274,7 +276,9 @@ impl Driver {
         let (asks, asked) = unbounded_channel();
         let mut running = Running::new(life, volume.clone(), brain, disk, asks, out);
         let me = || self.me();
+        let due = running.due();
         running.own([
+            self.runtime.spawn(release(me(), life, due)).abort_handle(),
             self.runtime.spawn(complete(me(), life, completions)).abort_handle(),
             self.runtime.spawn(tick(me(), life)).abort_handle(),
             self.runtime.spawn(ask_witness(me(), life, asked)).abort_handle(),
@@ -377,7 +381,7 @@ impl Local for Driver {
     }
 
     fn drill(&self, fault: Fault) -> Result<(), String> {
-        let Phase::Running(running) = &self.lock().phase else {
+        let Phase::Running(running) = &mut self.lock().phase else {
             return Err("this brick does not serve".to_string());
         };
         warn!("drill: {fault:?}");
@@ -417,6 +421,15 @@ async fn complete(driver: Arc<Driver>, life: u64, mut completions: UnboundedRece
         if driver.with(life, |r| r.done(done)).is_none() {
             return;
         }
+    }
+}
+
+/// Gives the disk its work when all that can go on without it has gone on: frames are in their sockets, and further inputs
+/// that have come meanwhile were taken, so that many wake a thread once.
+async fn release(driver: Arc<Driver>, life: u64, due: Arc<Notify>) {
+    while driver.with(life, Running::release).is_some() {
+        due.notified().await;
+        yield_now().await;
     }
 }
 

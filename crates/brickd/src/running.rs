@@ -1,7 +1,8 @@
 //! One life of the brain: it is stepped here, and what it wants is carried out here, at once and in order.
 //!
 //! L-1  Inputs are taken one after the other; outputs of a step are carried out before the next step.
-//! L-2  After `Stopped` or `Reload` nothing of this life has an effect any more.
+//! L-2  What a step wants of the disk leaves after its frames (`release`), in order.
+//! L-3  After `Stopped` or `Reload` nothing of this life has an effect any more.
 //!
 //! Not here: how a life begins and what follows it (`driver`), streams (`mounts`, `peers`), threads (`disk`).
 
@@ -35,7 +36,7 @@ use std::{
     time::{Duration, Instant},
 };
 use tokio::{
-    sync::{mpsc::UnboundedSender, oneshot},
+    sync::{Notify, mpsc::UnboundedSender, oneshot},
     task::AbortHandle,
 };
 
@@ -72,6 +73,8 @@ pub(crate) struct Running {
     /// Streams to the peer so far, both kinds.
     peer_conns: u64,
     asks: UnboundedSender<Question>,
+    /// There is work for the disk.
+    due: Arc<Notify>,
     inputs: VecDeque<Input>,
     out: Vec<Output>,
     stopping: bool,
@@ -100,6 +103,7 @@ impl Running {
             beats: Slot::default(),
             peer_conns: 0,
             asks,
+            due: Arc::new(Notify::new()),
             inputs: VecDeque::new(),
             out,
             stopping: false,
@@ -178,7 +182,7 @@ impl Running {
         let mut out = std::mem::take(&mut self.out);
         for output in out.drain(..) {
             if self.end.is_some() {
-                break; // L-2
+                break; // L-3
             }
             match output {
                 Output::Mount { conn, frame } => self.say_to_mount(conn, frame),
@@ -211,6 +215,23 @@ impl Running {
         }
         out.clear();
         self.out = out; // keeps its capacity
+        self.push();
+    }
+
+    fn push(&self) {
+        if self.disk.holds() {
+            self.due.notify_one();
+        }
+    }
+
+    /// Notified when there is something to release.
+    pub(crate) fn due(&self) -> Arc<Notify> {
+        Arc::clone(&self.due)
+    }
+
+    /// L-2.
+    pub(crate) fn release(&mut self) {
+        self.disk.release();
     }
 
     fn say_to_mount(&mut self, conn: MountConn, frame: ToMount) {
@@ -265,8 +286,9 @@ impl Running {
     }
 
     /// A drill: the log stands still for a while.
-    pub(crate) fn hold_log(&self, time: Duration) {
+    pub(crate) fn hold_log(&mut self, time: Duration) {
         self.disk.hold(time);
+        self.push();
     }
 
     /// A mount that was found fit to attach.

@@ -40,8 +40,9 @@ impl World {
         }
     }
 
-    /// The next completion that is not about room.
+    /// The next completion that is not about room, of all that was submitted.
     fn next(&mut self) -> Done {
+        self.disk.release();
         loop {
             match self.done.blocking_recv().unwrap() {
                 Done::Space(_) => {}
@@ -249,6 +250,7 @@ fn a_failed_append_ends_the_daemon_and_is_not_acknowledged() {
     let mut world = World::new();
     // Stands for a disk that fails: the log refuses what does not follow.
     world.disk.submit(DiskOp::Append(record(7)));
+    world.disk.release();
     let why = world.fatal.blocking_recv().unwrap();
     assert!(!why.is_empty());
     world.disk.submit(DiskOp::Append(record(1)));
