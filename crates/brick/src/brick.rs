@@ -213,6 +213,7 @@ impl Brick {
     pub fn step(&mut self, now: Clock, input: Input, out: &mut Vec<Output>) {
         self.clock = now;
         self.wake(out);
+        let tick = matches!(input, Input::Tick);
         match input {
             Input::Mount { conn, frame } => self.on_mount(conn, frame, out),
             Input::MountLost { conn } => self.on_mount_lost(conn, out),
@@ -228,6 +229,7 @@ impl Brick {
             Input::Failed { why } => self.on_failed(&why, out),
         }
         self.advance(out);
+        self.say_durable(tick, out);
         self.watch_disk(out);
     }
 

@@ -4,6 +4,8 @@
 //! R2  The backup passes requests on and logs what comes back with a number; it never numbers.
 //! R3  A request is numbered at most once per view, and executed at most once ever (`state` S2).
 //! R4  A commit is numbered only for the session that holds W on the file (L5).
+//! R5  The primary says what it has durable with the next word to the backup, or at the next tick, unless somebody waits
+//!     there: each word wakes the other host.
 //!
 //! Not here: leases (`arbiter`), who is primary (`view`), what execution does (`state`).
 
@@ -232,6 +234,9 @@ impl Brick {
                 },
                 _ => Entry::Whole(record.clone()),
             };
+            if !matches!(&record.body, Body::Op { id, .. } if self.mounts.conn_of(id.session).is_some()) {
+                self.peer.waits_for = n;
+            }
             out.push(Output::Peer(ToPeer::Append { entry }));
         }
         let ino = record.ino;
@@ -293,11 +298,36 @@ impl Brick {
     pub(crate) fn on_appended(&mut self, n: u64, out: &mut Vec<Output>) {
         self.log.durable = self.log.durable.max(n);
         self.say_hello(out);
-        if self.peer.up && self.peer.hello.is_some() {
+        let can_wait = self.is_primary()
+            && matches!(self.stand, crate::view::Stand::Normal)
+            && self.peer.waits_for <= self.peer.told;
+        if can_wait {
+            self.peer.owed = true; // R5
+        } else if self.peer.up && self.peer.hello.is_some() {
+            self.peer.told = n;
             out.push(Output::Peer(ToPeer::Durable { n }));
         }
         let durable = self.peer.durable;
         self.on_learner_durable(durable, out);
+    }
+
+    /// R5: at the end of a step, which was a tick or not.
+    pub(crate) fn say_durable(&mut self, tick: bool, out: &mut Vec<Output>) {
+        if !self.peer.owed {
+            return;
+        }
+        let word = out.iter().position(|o| matches!(o, Output::Peer(_)));
+        let normal = matches!(self.stand, crate::view::Stand::Normal);
+        if word.is_none() && normal && !tick {
+            return;
+        }
+        self.peer.owed = false;
+        if self.peer.up && self.peer.hello.is_some() {
+            let n = self.log.durable;
+            self.peer.told = n;
+            let at = word.filter(|_| normal).unwrap_or(out.len());
+            out.insert(at, Output::Peer(ToPeer::Durable { n }));
+        }
     }
 
     pub(crate) fn on_durable(&mut self, n: u64, out: &mut Vec<Output>) {

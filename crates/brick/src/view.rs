@@ -97,6 +97,12 @@ pub(crate) struct Peer {
     heard: Option<Hello>,
     /// Last record that it reported durable in this view.
     pub(crate) durable: u64,
+    /// Last own record that it was told to be durable, in passing (`replicate` R5).
+    pub(crate) told: u64,
+    /// It is to be told more.
+    pub(crate) owed: bool,
+    /// Somebody there waits for this record.
+    pub(crate) waits_for: u64,
     /// We promised not to go on alone before this.
     pub(crate) promise_until: Nanos,
     /// It promised us.
