@@ -206,6 +206,7 @@ impl Client {
                             touched: now,
                         },
                     );
+                    self.name_changed(group);
                 }
                 Key::Inode(ino) => {
                     let mut locks: Vec<HeldLock> = grant
@@ -272,6 +273,7 @@ impl Client {
     pub(crate) fn drop_unneeded(&mut self) {
         let dots = &self.own_dots;
         self.names.retain(|group, _| dots.contains_key(group));
+        self.names_changed();
         let mut dropped: Vec<Ino> = Vec::new();
         for (ino, node) in &mut self.nodes {
             let needed = node.staging.is_some() || node.committing.is_some() || self.own_locks.contains_key(ino);
@@ -305,6 +307,7 @@ impl Client {
         self.link.shed_at = now + if more { SHED_AGAIN } else { SHED_EVERY };
         for group in names {
             if let Some(lease) = self.names.remove(&group) {
+                self.name_changed(&group);
                 let verdict = Verdict::Give {
                     keep: None,
                     locks: Vec::new(),

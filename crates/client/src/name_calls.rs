@@ -31,11 +31,17 @@ impl Client {
             return Some(Err(Errno::ENOENT));
         };
         let attr = self.want_inode(id, p, ino, Mode::R, Intent::Read, out)?;
-        Some(Ok(self.entry(attr)))
+        Some(Ok(self.named(dir, name, attr)))
     }
 
-    /// The kernel learns an inode.
-    pub(crate) fn entry(&mut self, attr: Attr) -> Answer {
+    /// The kernel learns what a name is.
+    fn named(&mut self, dir: Ino, name: &Name, attr: Attr) -> Answer {
+        let entry_ttl = self.tell_name(dir, name, attr.ino);
+        self.entry(attr, entry_ttl)
+    }
+
+    /// The kernel learns an inode, and may keep its name for so long.
+    pub(crate) fn entry(&mut self, attr: Attr, entry_ttl: Nanos) -> Answer {
         let (attr, attr_ttl) = if self.dot_groups.contains_key(&attr.ino) {
             (attr, Nanos(0))
         } else {
@@ -45,7 +51,7 @@ impl Client {
         self.node(attr.ino).lookups += 1;
         Answer::Entry {
             attr,
-            entry_ttl: Nanos(0),
+            entry_ttl,
             attr_ttl,
         }
     }
@@ -65,7 +71,7 @@ impl Client {
             Some(Ok(_)) => Some(Err(Errno::ESTALE)),
             None => {
                 let attr = self.want_inode(id, p, Ino(p.block), Mode::R, Intent::Read, out)?;
-                Some(Ok(self.entry(attr)))
+                Some(Ok(self.entry(attr, Nanos(0))))
             }
         }
     }
@@ -84,9 +90,11 @@ impl Client {
 
     /// Under an own lease: `name` is `ino` now.
     pub(crate) fn name_is(&mut self, dir: Ino, name: &Name, ino: Option<Ino>) {
-        if let Some(lease) = self.names.get_mut(&Group::of(dir, name)) {
+        let group = Group::of(dir, name);
+        if let Some(lease) = self.names.get_mut(&group) {
             lease.entry = ino;
         }
+        self.name_changed(&group);
     }
 
     /// Sends `op` for this call, or gives the reply that came.
@@ -154,12 +162,13 @@ impl Client {
             Err(errno) => return Some(Err(errno)),
         };
         if removes {
+            self.name_removed(dir, &name);
             self.name_is(dir, &name, None);
             return Some(Ok(Answer::Empty));
         }
         let made = attrs.first().copied();
         self.name_is(dir, &name, made.map(|a| a.ino));
-        Some(made.map_or(Err(Errno::ESTALE), |attr| Ok(self.entry(attr))))
+        Some(made.map_or(Err(Errno::ESTALE), |attr| Ok(self.named(dir, &name, attr))))
     }
 
     pub(crate) fn mknod(
@@ -176,7 +185,7 @@ impl Client {
             return Some(done.map(|answer| match answer {
                 Answer::Created { attr, fh, .. } => {
                     self.close_handle(fh);
-                    self.entry(attr)
+                    self.entry(attr, Nanos(0))
                 }
                 other => other,
             }));
@@ -193,7 +202,7 @@ impl Client {
         Some(match self.ask_brick(id, p, op, out)?.and_then(|a| Self::subject(&a)) {
             Ok(attr) => {
                 self.name_is(dir, name, Some(attr.ino));
-                Ok(self.entry(attr))
+                Ok(self.named(dir, name, attr))
             }
             Err(errno) => Err(errno),
         })
@@ -304,7 +313,7 @@ impl Client {
             {
                 Ok(attr) => {
                     self.name_is(dir, name, Some(ino));
-                    Ok(self.entry(attr))
+                    Ok(self.named(dir, name, attr))
                 }
                 Err(errno) => Err(errno),
             },
@@ -326,6 +335,7 @@ impl Client {
                 out,
             )? {
                 Ok(_) => {
+                    self.name_removed(dir, name);
                     self.name_is(dir, name, None);
                     Ok(Answer::Empty)
                 }
@@ -359,6 +369,7 @@ impl Client {
         };
         Some(match self.ask_brick(id, p, op, out)? {
             Ok(attrs) => {
+                self.name_moved(from.0, from.1);
                 // One attribute alone: both names were of the same file and stay (rename(2)).
                 if attrs.len() > 1 {
                     self.name_is(from.0, from.1, None);

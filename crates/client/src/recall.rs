@@ -172,6 +172,7 @@ impl Client {
             Some(mode) => lease.held.mode = mode,
             None => {
                 self.names.remove(group);
+                self.name_changed(group);
             }
         }
         let verdict = Verdict::Give {

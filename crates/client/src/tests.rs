@@ -17,6 +17,7 @@ use mboxfs_types::{
     limits,
 };
 
+mod names;
 mod overdue;
 mod takeover;
 

@@ -88,7 +88,8 @@ pub(crate) fn serve(args: &Args) -> Result<ExitCode, Failure> {
     tell_signals(news.clone()).map_err(|e| format!("its signals: {e}"))?;
     let session = handover::session(Ops::new(driver), &fuse, acl, &memory.notes)
         .map_err(|e| format!("the kernel's handshake: {e}"))?;
-    driver.mounted(session.notifier());
+    let told = fuse.try_clone().map_err(|e| format!("the kernel's stream: {e}"))?;
+    driver.mounted(session.notifier(), told);
     if life > 0 {
         match handover::ask_again(&fuse) {
             Ok(()) => {}
