@@ -281,7 +281,9 @@ impl Client {
             out.push(Output::Disconnect);
             return self.on_disconnected(out);
         }
-        let (late, rest) = core::mem::take(&mut self.calls).into_iter().partition(|(_, p)| late(&p));
+        let (late, rest) = core::mem::take(&mut self.calls)
+            .into_iter()
+            .partition(|(_, p)| late(&p));
         self.calls = rest;
         let late: BTreeMap<CallId, Pending> = late;
         for (id, p) in late {

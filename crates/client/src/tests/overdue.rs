@@ -60,10 +60,7 @@ fn a_read_that_nobody_answers_is_given_up() {
     });
     let (query, _) = looked(&out).expect("asks for bytes");
     let (before, out) = mount.wait_it_out();
-    assert_eq!(
-        (done(&before, id), done(&out, id)),
-        (None, Some(Err(Errno::ESTALE)))
-    );
+    assert_eq!((done(&before, id), done(&out, id)), (None, Some(Err(Errno::ESTALE))));
     assert_eq!(mount.says(found(query, vec![0; 10])), [], "too late");
 }
 
@@ -91,8 +88,17 @@ fn a_commit_without_a_reply_takes_the_session_with_it() {
     assert_eq!(done(&out, id), Some(Err(Errno::ESTALE)), "the handle is dead");
     mount.wait(SECOND);
     let out = mount.step(Input::Connected);
-    let attach = sent(&out).find_map(|f| if let ToBrick::Attach(a) = f { Some(a.clone()) } else { None });
-    assert!(attach.is_some_and(|a| a.fresh && a.session.nonce == 2), "another session begins");
+    let attach = sent(&out).find_map(|f| {
+        if let ToBrick::Attach(a) = f {
+            Some(a.clone())
+        } else {
+            None
+        }
+    });
+    assert!(
+        attach.is_some_and(|a| a.fresh && a.session.nonce == 2),
+        "another session begins"
+    );
 }
 
 #[test]
