@@ -6,7 +6,10 @@
 //! K3  A restart finds the same fork again: no checkpoint is taken while alone, so the log leads from a snapshot at or
 //!     before the fork to the present.
 //!
-//! Not here: who gives up which line (`give_up`), how two are merged (`heal`).
+//! Not here: what was merged of this line already (`marks`), who gives up which line (`give_up`), how two are merged
+//! (`heal`).
+
+mod marks;
 
 use crate::state::{Data, Inode, State};
 use alloc::{
@@ -14,11 +17,13 @@ use alloc::{
     vec,
     vec::Vec,
 };
+use marks::Marks;
 use mboxfs_types::{
     Ino, Kind, Name, Tag,
     call::Op,
-    disk::Effect,
-    heal::{Change, Node},
+    disk::{AtFork, Effect},
+    heal::{Change, Node, Of},
+    record::{Body, Members, Record},
 };
 
 /// All names of all inodes.
@@ -31,6 +36,7 @@ pub(crate) struct Fork {
     base: State,
     /// Files written since: how often, and up to where they are as at the fork.
     written: BTreeMap<Ino, Written>,
+    marks: Marks,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -45,6 +51,33 @@ impl Fork {
         Self {
             base: state.clone(),
             written: BTreeMap::new(),
+            marks: Marks::default(),
+        }
+    }
+
+    /// This record was executed, with this result.
+    pub(crate) fn follow(&mut self, record: &Record, now: &State) {
+        if let Body::NewGen {
+            members: Members::Only(_),
+            ..
+        } = record.body
+        {
+            let changed = self.changed(now);
+            self.marks.set(record.tag.n, changed);
+        }
+    }
+
+    /// Where to find a file as it was, if that is known.
+    pub(crate) fn find(&self, ino: Ino, of: Of) -> Option<AtFork> {
+        let at_fork = || AtFork {
+            fork: self.at(),
+            size: self.size_of(ino).unwrap_or(0),
+        };
+        match of {
+            Of::Now => None,
+            Of::Fork => Some(at_fork()),
+            // Too long ago: what both knew at the fork they knew then, too.
+            Of::Version(version) => Some(self.marks.find(ino, version).unwrap_or_else(at_fork)),
         }
     }
 
@@ -77,7 +110,7 @@ impl Fork {
         let mut guarded = Vec::with_capacity(effects.len());
         for effect in effects {
             match &effect {
-                Effect::Free { ino } if self.base.inode(*ino).is_ok() => continue,
+                Effect::Free { ino } if self.base.inode(*ino).is_ok() || self.marks.knows(*ino) => continue,
                 Effect::Write {
                     ino,
                     cut,
@@ -105,6 +138,11 @@ impl Fork {
                             ranges,
                         });
                     }
+                    let extents = || extents.iter().map(|e| (e.offset, e.offset + e.data.len() as u64));
+                    guarded.extend(
+                        self.marks
+                            .keep(*ino, |old| overwritten(old, (*cut).min(*size), extents())),
+                    );
                 }
                 _ => {}
             }
@@ -113,8 +151,24 @@ impl Fork {
         guarded
     }
 
-    /// Everything that is not now as it was, in ascending order of inodes.
+    /// Everything that is not now as it was, in ascending order of inodes, and what was there in between and may have been
+    /// merged: that is removed, not unknown.
     pub(crate) fn changes(&self, now: &State) -> Vec<Change> {
+        let changed = self.changed(now);
+        let mut changes: BTreeMap<Ino, Change> = changed.into_iter().map(|c| (c.ino, c)).collect();
+        for (ino, node) in self.marks.nodes().filter(|(ino, _)| self.base.inode(**ino).is_err()) {
+            changes.entry(*ino).or_insert_with(|| Change {
+                ino: *ino,
+                base: Some(node.clone()),
+                now: None,
+                commits: 0,
+                intact: 0,
+            });
+        }
+        changes.into_values().collect()
+    }
+
+    fn changed(&self, now: &State) -> Vec<Change> {
         let (names_then, names_now) = (names(&self.base), names(now));
         let mut changes = Vec::new();
         for ino in all_inodes(&self.base, now) {
@@ -142,13 +196,10 @@ impl Fork {
 
     /// Inodes that were freed since, as far as the state goes: their space is free when the fork ends.
     pub(crate) fn freed(&self, now: &State) -> Vec<Effect> {
-        let gone = |ino: &Ino| now.inode(*ino).is_err();
         let files = self.base.inodes().filter(|(_, i)| i.kind() != Kind::Dir);
-        files
-            .map(|(ino, _)| *ino)
-            .filter(gone)
-            .map(|ino| Effect::Free { ino })
-            .collect()
+        let all: BTreeSet<Ino> = files.map(|(ino, _)| *ino).chain(self.marks.files()).collect();
+        let gone = all.into_iter().filter(|ino| now.inode(*ino).is_err());
+        gone.map(|ino| Effect::Free { ino }).collect()
     }
 
     /// Bytes that a commit would make the disk keep, at most (L11).
@@ -191,6 +242,8 @@ impl Fork {
                 out.push(Effect::Free { ino: *ino });
             }
         }
+        let new = |ino: &Ino| self.base.inode(*ino).is_err() && now.inode(*ino).is_err();
+        out.extend(self.marks.files().filter(new).map(|ino| Effect::Free { ino }));
         for (ino, _) in self.base.inodes().filter(|(_, i)| i.kind() == Kind::Dir) {
             if let Some((dir, name)) = of(&then, *ino).into_iter().next() {
                 out.push(Effect::MoveDir { ino: *ino, dir, name });

@@ -20,7 +20,7 @@ use alloc::{vec, vec::Vec};
 use bytes::Bytes;
 use mboxfs_types::{
     BrickId, Errno, codec,
-    disk::{AtFork, DiskOp, Effect, Look},
+    disk::{DiskOp, Effect, Look},
     heal::Ask,
     limits,
     peer::{Hello, ToPeer},
@@ -91,13 +91,9 @@ impl Brick {
                     last: true,
                 }));
             }
-            Ask::Index { ino, base: false } => Look::Index { ino, base: None },
-            Ask::Index { ino, base: true } => Look::Index {
+            Ask::Index { ino, of } => Look::Index {
                 ino,
-                base: self.fork.as_ref().map(|f| AtFork {
-                    fork: f.at(),
-                    size: f.size_of(ino).unwrap_or(0),
-                }),
+                base: self.fork.as_ref().and_then(|f| f.find(ino, of)),
             },
             Ask::Read { ino, offset, len } => Look::Read { ino, offset, len },
         };
@@ -148,6 +144,7 @@ impl Brick {
                 let late = record.tag.n > at;
                 let effects = match &mut self.fork {
                     Some(fork) if late => {
+                        fork.follow(&record, &self.state);
                         fork.guard(effects);
                         continue;
                     }
@@ -162,7 +159,7 @@ impl Brick {
         }
         self.sb.giving_up = None;
         self.sb.fork = None;
-        out.push(Output::Disk(DiskOp::Apply(vec![Effect::Forget { below: at + 1 }])));
+        out.push(forget_forks());
         self.write_superblock(out);
     }
 
@@ -176,9 +173,9 @@ impl Brick {
     /// Both are together again: nothing of the fork is needed any more.
     pub(crate) fn end_fork(&mut self, out: &mut Vec<Output>) {
         if let Some(fork) = self.fork.take() {
-            let mut effects = fork.freed(&self.state);
-            effects.push(Effect::Forget { below: fork.at() + 1 });
+            let effects = fork.freed(&self.state);
             out.push(Output::Disk(DiskOp::Apply(effects)));
+            out.push(forget_forks());
         }
     }
 
@@ -187,4 +184,9 @@ impl Brick {
         let alone_at = self.clock.mono + limits::PROMISE;
         self.set_stand(Stand::waiting(alone_at), "the peer went away while it merged", out);
     }
+}
+
+/// Whatever was kept for forks and marks: none counts any more.
+pub(crate) fn forget_forks() -> Output {
+    Output::Disk(DiskOp::Apply(vec![Effect::Forget { below: u64::MAX }]))
 }

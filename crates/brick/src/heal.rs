@@ -5,8 +5,8 @@
 //! Z2  What to do next with an object is decided from the state as it is, again after each step (`decide`): whatever
 //!     mounts did in between, and however often a merge was begun before, it comes to the same.
 //! Z3  A mailbox is changed only if it still is the version that the merge was computed from (L1, L6).
-//! Z4  An object whose present version was merged already is not merged again: what was expunged here since does not
-//!     return.
+//! Z4  An object whose present version was merged already is not merged again; of one that changed since, what both knew
+//!     is the version that was merged (`fork::marks`), not the fork: what was expunged since does not return.
 //!
 //! Not here: which messages survive (`mbox`), the other side (`give_up`).
 
@@ -32,7 +32,7 @@ use mboxfs_types::{
     call::{Op, Request},
     codec,
     disk::Look,
-    heal::{Ask, Change},
+    heal::{Ask, Change, Of},
     limits,
     peer::ToPeer,
     record::Body,
@@ -99,11 +99,15 @@ struct Wish {
 
 impl Wish {
     const fn plain(op: Op, ino: Option<Ino>) -> Self {
+        Self::making(op, ino, None)
+    }
+
+    const fn making(op: Op, ino: Option<Ino>, version: Option<u64>) -> Self {
         Self {
             op,
             ino,
             also: None,
-            version: None,
+            version,
             expect: None,
             then: None,
         }
@@ -271,9 +275,13 @@ impl Brick {
                 }
                 Next::Conflict(op, ino) => {
                     heal.conflicts += u64::from(matches!(op, Op::Create { .. }));
-                    return self.request(Wish::plain(op, ino), out);
+                    let version = decide::made(ino, change);
+                    return self.request(Wish::making(op, ino, version), out);
                 }
-                Next::Op(op, ino) => return self.request(Wish::plain(op, ino), out),
+                Next::Op(op, ino) => {
+                    let version = decide::made(ino, change);
+                    return self.request(Wish::making(op, ino, version), out);
+                }
                 Next::Again(op, ino) => {
                     let emptied = decide::emptied(ino, self.clock.real);
                     let wish = Wish {
@@ -291,7 +299,7 @@ impl Brick {
                     heal.step = Step::Indexes(Indexes {
                         ours: None,
                         theirs: both.gone.then(Bytes::new),
-                        base: (!both.base).then(Bytes::new),
+                        base: both.base.is_none().then(Bytes::new),
                         both,
                     });
                     let look = Look::Index {
@@ -423,16 +431,16 @@ impl Brick {
         let Step::Indexes(i) = &heal.step else { return };
         let (ino, both) = (change.ino, i.both);
         if i.theirs.is_none() {
-            return self.ask_peer(Ask::Index { ino, base: false }, out);
+            return self.ask_peer(Ask::Index { ino, of: Of::Now }, out);
         }
-        if i.base.is_none() {
-            return self.ask_peer(Ask::Index { ino, base: true }, out);
+        if let (None, Some(of)) = (&i.base, both.base) {
+            return self.ask_peer(Ask::Index { ino, of }, out);
         }
         let (Some(ours), Some(theirs), Some(base)) = (&i.ours, &i.theirs, &i.base) else {
             return;
         };
         let copies = mailbox::Copies {
-            base: both.base.then_some(base),
+            base: both.base.is_some().then_some(base),
             ours,
             theirs: (!both.gone).then_some(theirs),
             commits: self.fork.as_ref().map_or(0, |f| f.commits(both.into)),
@@ -468,6 +476,7 @@ impl Brick {
                 }
                 self.gather_bytes(out);
             }
+            Next::Op(op, ino) => self.request(Wish::plain(op, ino), out),
             Next::Mark(version) => self.mark(version, out),
             _ => self.next_object(out),
         }

@@ -379,6 +379,9 @@ impl Brick {
 
     fn execute(&mut self, record: &Record, out: &mut Vec<Output>) {
         let outcome = self.state.execute(record);
+        if let Some(fork) = &mut self.fork {
+            fork.follow(record, &self.state);
+        }
         if let Body::NewGen { g, members, primary } = record.body {
             self.on_new_gen(g, members, primary, out);
         }

@@ -50,9 +50,17 @@ pub(crate) struct State {
     pub(crate) sessions: BTreeMap<SessionId, Session>,
     expired: Vec<SessionId>,
     staged: BTreeMap<(SessionId, Ino), Vec<Extent>>,
-    /// Objects of the other line of history that were merged into this one, and which version of each. Until that line is
-    /// given up.
-    pub(crate) merged: BTreeMap<Ino, u64>,
+    /// Objects of the other line of history that were merged into this one. Until that line is given up.
+    pub(crate) merged: BTreeMap<Ino, Merged>,
+}
+
+/// An object of the other line was merged.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub(crate) struct Merged {
+    /// In this version of that line.
+    pub(crate) version: u64,
+    /// By this record of this one.
+    pub(crate) by: u64,
 }
 
 /// What is known of a request before it is numbered.

@@ -493,6 +493,8 @@ impl Brick {
         if self.sb.members != Members::Only(self.me) || self.sb.fork.is_none() {
             self.sb.fork = Some(self.state.applied);
             self.fork = None;
+            // A crash may have left some of an older one, and positions of a line that was given up come again.
+            out.push(crate::give_up::forget_forks());
             self.catch_fork();
         }
         self.sb.members = Members::Only(self.me);

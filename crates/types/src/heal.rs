@@ -19,8 +19,8 @@ pub enum Ask {
     Index {
         /// The file.
         ino: Ino,
-        /// As of the fork, not as it is now.
-        base: bool,
+        /// As it was when.
+        of: Of,
     },
     /// Bytes of a file, as it is now.
     Read {
@@ -33,12 +33,23 @@ pub enum Ask {
     },
 }
 
+/// A moment in the life of a file.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum Of {
+    /// As it is.
+    Now,
+    /// At the fork; empty if it was made later.
+    Fork,
+    /// In this version, which was merged; at the fork if that is not known any more.
+    Version(u64),
+}
+
 /// What one line of history did to one object.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Change {
     /// Its number on that line.
     pub ino: Ino,
-    /// At the fork; none: it was made later.
+    /// At the fork; none: it was made later. Of what was made later and is gone again: as it may have been merged.
     pub base: Option<Node>,
     /// Now; none: it is gone.
     pub now: Option<Node>,

@@ -20,7 +20,7 @@ use alloc::{
 use mboxfs_types::{
     Attr, BrickId, Ino, Kind, Name, Timestamp,
     call::{Op, SetAttr},
-    heal::{Change, Node},
+    heal::{Change, Node, Of},
 };
 
 /// Directory of what lost, in the root of the volume.
@@ -37,7 +37,7 @@ pub(super) enum Next {
     Alias(Ino),
     /// Something else has to be done first.
     Later,
-    /// Do this; what it makes gets this number.
+    /// Do this; what it makes gets this number (see `made`).
     Op(Op, Option<Ino>),
     /// As `Op`, for a file that was removed here and changed there: it begins empty.
     Again(Op, Ino),
@@ -58,8 +58,8 @@ pub(super) struct Both {
     pub(super) into: Ino,
     /// and its version.
     pub(super) version: u64,
-    /// It was there at the fork.
-    pub(super) base: bool,
+    /// What both knew of it; none: nothing.
+    pub(super) base: Option<Of>,
     /// It was removed there.
     pub(super) gone: bool,
 }
@@ -168,13 +168,18 @@ impl Look<'_> {
         {
             return Ok(Next::Done); // removed here; there only its name or its attributes changed
         }
+        let known = self.state.merged.get(&c.ino);
+        if known.is_some_and(|m| now.kind() != Kind::File || m.version == now.attr.version) {
+            return Ok(Next::Done); // removed here since it was merged; nothing new there
+        }
+        let again = c.base.is_some() || known.is_some();
         let Some((dir, name)) = now.names.first() else {
             return Ok(Next::Done);
         };
         let dir = self.dir(*dir)?;
         let Some(taken) = self.holder(dir, name)? else {
             let op = creation(now, dir, name.clone());
-            return Ok(if c.base.is_some() {
+            return Ok(if again {
                 Next::Again(op, c.ino)
             } else {
                 Next::Op(op, Some(c.ino))
@@ -186,7 +191,7 @@ impl Look<'_> {
             (Kind::Symlink, Data::Symlink { target }) if *target == now.target => Ok(Next::Done),
             _ => {
                 let op = creation(now, dir, free_name(self.state, dir, name));
-                Ok(if c.base.is_some() {
+                Ok(if again {
                     Next::Again(op, c.ino)
                 } else {
                     Next::Conflict(op, Some(c.ino))
@@ -240,14 +245,16 @@ impl Look<'_> {
 
     fn content(&self, c: &Change, now: &Node, into: Ino, inode: &Inode) -> Next {
         let changed = c.base.as_ref().is_none_or(|b| b.attr.version != now.attr.version);
-        let merged = self.state.merged.get(&c.ino) == Some(&now.attr.version);
+        let known = self.state.merged.get(&c.ino).map(|m| m.version);
+        let merged = known == Some(now.attr.version);
         let shared = inode.version == now.attr.version && inode.version <= self.common && into == c.ino;
         if now.kind() != Kind::File || !changed || merged || shared {
             return Next::Done;
         }
         let own = into == c.ino;
         let untouched = own && c.base.as_ref().is_some_and(|b| b.attr.version == inode.version);
-        let new = own && c.base.is_none() && inode.version == 0;
+        let fresh = c.base.is_none() && known.is_none_or(|version| version == 0);
+        let new = own && fresh && inode.version == 0;
         if untouched || new {
             let from = if new {
                 0
@@ -269,21 +276,23 @@ impl Look<'_> {
                 version: Some(now.attr.version),
             });
         }
-        if now.attr.size == 0 && c.base.is_none() {
+        if now.attr.size == 0 && fresh {
             return Next::Mark(now.attr.version);
         }
         Next::Both(Both {
             into,
             version: inode.version,
-            base: own && c.base.is_some(),
+            // Also if it was removed here and another one made in its place: what was in it is not new.
+            base: known.map(Of::Version).or(c.base.is_some().then_some(Of::Fork)),
             gone: false,
         })
     }
 
     /// It was removed there.
     fn next_gone(&self, c: &Change) -> Next {
-        let (Some(base), Some(inode)) = (&c.base, self.here(c.ino)) else {
-            return Next::Done;
+        let Some(base) = &c.base else { return Next::Done };
+        let Some(inode) = self.here(c.ino) else {
+            return self.gone_of_another(c, base);
         };
         let name = base
             .names
@@ -292,22 +301,42 @@ impl Look<'_> {
         let Some((dir, name)) = name.cloned() else {
             return Next::Done; // renamed here
         };
-        let merged = self.state.merged.get(&c.ino) == Some(&GONE);
+        let known = self.state.merged.get(&c.ino);
+        let merged = known.is_some_and(|m| m.version == GONE);
+        // Above the fork both lines give the same numbers.
+        let untouched = inode.version == base.attr.version && inode.version <= self.common;
         match &inode.data {
             Data::Dir { entries, .. } if entries.is_empty() => Next::Op(Op::Rmdir { dir, name }, None),
             Data::Dir { .. } if self.stuck => Next::Done,
             Data::Dir { .. } => Next::Later,
             Data::Symlink { .. } => Next::Op(Op::Unlink { dir, name }, None),
-            Data::File if inode.version == base.attr.version || (merged && inode.size == 0) => {
-                Next::Op(Op::Unlink { dir, name }, None)
-            }
+            Data::File if untouched || (merged && inode.size == 0) => Next::Op(Op::Unlink { dir, name }, None),
             Data::File if merged => Next::Done,
             Data::File => Next::Both(Both {
                 into: c.ino,
                 version: inode.version,
-                base: true,
+                base: Some(known.map_or(Of::Fork, |m| Of::Version(m.version))),
                 gone: true,
             }),
+        }
+    }
+}
+
+impl Look<'_> {
+    /// It was removed there, and is not here either: but it may have been merged into what has its name here.
+    fn gone_of_another(&self, c: &Change, base: &Node) -> Next {
+        let known = self.state.merged.get(&c.ino).filter(|m| m.version != GONE);
+        let holder = |(dir, name): &(Ino, Name)| self.state.lookup(*dir, name).ok().flatten();
+        let into = base.names.iter().find_map(holder);
+        let file = |ino: Ino| self.here(ino).filter(|i| i.kind() == Kind::File);
+        match (known, into.and_then(|ino| Some((ino, file(ino)?)))) {
+            (Some(m), Some((into, inode))) => Next::Both(Both {
+                into,
+                version: inode.version,
+                base: Some(Of::Version(m.version)),
+                gone: true,
+            }),
+            _ => Next::Done,
         }
     }
 }
@@ -371,6 +400,12 @@ fn creation(now: &Node, dir: Ino, name: Name) -> Op {
     }
 }
 
+/// Which version of it is merged when it is made here: of a file the empty one, before any content.
+pub(super) fn made(ino: Option<Ino>, c: &Change) -> Option<u64> {
+    let now = c.now.as_ref().filter(|_| ino.is_some())?;
+    Some(if now.kind() == Kind::File { 0 } else { now.attr.version })
+}
+
 fn name_of(bytes: &[u8]) -> Name {
     // Our own suffixes are short: what is cut off a long name leaves room for them.
     Name::new(bytes).unwrap_or_else(|_| Name::new(b"unnamed").expect("a plain name"))
@@ -416,7 +451,14 @@ pub(super) fn conflict(state: &State, c: &Change, both: Both, peer: BrickId) -> 
         return Next::Done;
     };
     let Some(now) = &c.now else {
-        return Next::Mark(GONE); // changed here: that wins
+        let is = |(dir, name): &&(Ino, Name)| state.lookup(*dir, name) == Ok(Some(both.into));
+        let name = c.base.as_ref().and_then(|b| b.names.iter().find(is));
+        // Taken from there since the fork, and as it was.
+        let taken = state.merged.get(&c.ino).is_some_and(|m| m.by == ours.version);
+        return match name.cloned() {
+            Some((dir, name)) if taken => Next::Op(Op::Unlink { dir, name }, None),
+            _ => Next::Mark(GONE), // changed here: that wins
+        };
     };
     let later = now.attr.mtime > ours.mtime;
     let (brick, version, size) = if later {

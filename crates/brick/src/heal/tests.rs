@@ -3,10 +3,12 @@
 //!
 //! Content is a set of tokens, one for each commit: what `mbox` does with messages.
 
+mod interrupted;
+
 use super::decide::{self, Next};
 use crate::{
     fork::Fork,
-    state::{Data, State},
+    state::{Data, Merged, State},
 };
 use alloc::{
     collections::{BTreeMap, BTreeSet},
@@ -16,7 +18,7 @@ use alloc::{
 use mboxfs_types::{
     Errno, GenId, Ino, Kind, Name, Tag, Timestamp,
     call::{Op, SetAttr},
-    heal::Change,
+    heal::{Change, Of},
     record::{Body, Record},
 };
 
@@ -42,6 +44,8 @@ impl Rng {
 struct Line {
     state: State,
     tokens: Tokens,
+    /// By version.
+    versions: BTreeMap<(Ino, u64), BTreeSet<u64>>,
     brick: u64,
 }
 
@@ -81,6 +85,7 @@ impl Line {
             atime: None,
         };
         self.run(op, None, theirs, version).expect("a file can be written");
+        self.versions.insert((ino, self.state.applied), tokens.clone());
         self.tokens.insert(ino, tokens);
     }
 
@@ -171,59 +176,112 @@ impl Line {
     }
 }
 
-/// Brings one change to its end.
-fn merge_one(
-    ours: &mut Line,
-    (theirs, base): (&Line, &Line),
-    c: &Change,
-    alias: &mut BTreeMap<Ino, Ino>,
-    freed: &BTreeMap<(Ino, Name), Ino>,
-    stuck: bool,
-) -> bool {
-    for _ in 0..100 {
+/// What one step came to.
+enum Step {
+    Done,
+    Later,
+    Another,
+}
+
+/// The line that goes on, the other one, and what they had in common.
+struct Merge<'a> {
+    ours: &'a mut Line,
+    theirs: &'a Line,
+    base: &'a Line,
+    fork: &'a Fork,
+    alias: BTreeMap<Ino, Ino>,
+    freed: BTreeMap<(Ino, Name), Ino>,
+    /// Steps until it is interrupted.
+    steps: u32,
+}
+
+impl Merge<'_> {
+    fn step(&mut self, c: &Change, stuck: bool) -> Step {
         let look = decide::Look {
-            state: &ours.state,
-            alias,
-            freed,
-            common: base.state.applied,
+            state: &self.ours.state,
+            alias: &self.alias,
+            freed: &self.freed,
+            common: self.base.state.applied,
             stuck,
         };
-        match decide::next(&look, c) {
-            Next::Done => return true,
-            Next::Later => return false,
+        let next = decide::next(&look, c);
+        let ours = &mut *self.ours;
+        match next {
+            Next::Done => return Step::Done,
+            Next::Later => return Step::Later,
             Next::Alias(ino) => {
-                alias.insert(c.ino, ino);
+                self.alias.insert(c.ino, ino);
             }
             Next::Again(op, ino) => {
                 ours.run(op, Some(ino), c.ino, None).expect("its name is free");
                 ours.commit(ino, BTreeSet::new(), c.ino, None);
             }
             Next::Op(op, ino) | Next::Conflict(op, ino) => {
-                ours.run(op.clone(), ino, c.ino, None)
+                ours.run(op.clone(), ino, c.ino, decide::made(ino, c))
                     .unwrap_or_else(|e| panic!("{op:?} of {c:?}: {e:?}"));
             }
             Next::Mark(version) => {
-                ours.state.merged.insert(c.ino, version);
+                let by = ours.state.applied;
+                ours.state.merged.insert(c.ino, Merged { version, by });
             }
             Next::Take(take) => {
                 assert_eq!(ours.state.inode(take.into).map(|i| i.version), Ok(take.expect));
-                let tokens = theirs.tokens.get(&c.ino).cloned().unwrap_or_default();
+                let tokens = self.theirs.tokens.get(&c.ino).cloned().unwrap_or_default();
                 ours.commit(take.into, tokens, c.ino, take.version);
             }
             Next::Both(both) => {
                 let of = |line: &Line, ino: Ino| line.tokens.get(&ino).cloned().unwrap_or_default();
-                let before = if both.base { of(base, c.ino) } else { BTreeSet::new() };
-                let (left, right) = (
-                    of(ours, both.into),
-                    if both.gone { BTreeSet::new() } else { of(theirs, c.ino) },
-                );
-                let merged = merge(&before, &left, &right);
+                let before = match both.base {
+                    Some(Of::Version(version))
+                        if self.fork.find(c.ino, Of::Version(version)).map(|at| at.fork) != Some(self.fork.at()) =>
+                    {
+                        self.theirs.versions.get(&(c.ino, version)).cloned().unwrap_or_default()
+                    }
+                    Some(_) => of(self.base, c.ino),
+                    None => BTreeSet::new(),
+                };
+                let there = if both.gone {
+                    BTreeSet::new()
+                } else {
+                    of(self.theirs, c.ino)
+                };
+                let merged = merge(&before, &of(ours, both.into), &there);
                 let version = c.now.as_ref().map_or(u64::MAX, |n| n.attr.version);
                 ours.commit(both.into, merged, c.ino, Some(version));
             }
         }
+        Step::Another
     }
-    panic!("no end with {c:?}");
+
+    /// Brings one change to its end. None: interrupted.
+    fn one(&mut self, c: &Change, stuck: bool) -> Option<bool> {
+        for _ in 0..100 {
+            self.steps = self.steps.checked_sub(1)?;
+            match self.step(c, stuck) {
+                Step::Done => return Some(true),
+                Step::Later => return Some(false),
+                Step::Another => {}
+            }
+        }
+        panic!("no end with {c:?}");
+    }
+
+    fn all(&mut self, changes: &[Change]) -> Option<()> {
+        let mut todo = decide::in_order(changes.to_vec());
+        let mut put_off = 0;
+        while let Some(c) = todo.pop_front() {
+            if self.one(&c, put_off > todo.len())? {
+                put_off = 0;
+            } else {
+                put_off += 1;
+                todo.push_back(c);
+                if put_off == todo.len() {
+                    todo = decide::in_order(todo.into());
+                }
+            }
+        }
+        Some(())
+    }
 }
 
 /// MAIL.md 6.5, for sets.
@@ -233,22 +291,23 @@ fn merge(base: &BTreeSet<u64>, left: &BTreeSet<u64>, right: &BTreeSet<u64>) -> B
     kept.chain(added).copied().collect()
 }
 
-fn merge_all(ours: &mut Line, theirs: &Line, base: &Line, changes: &[Change]) {
-    let mut alias = BTreeMap::new();
-    let freed = decide::freed(changes);
-    let mut todo = decide::in_order(changes.to_vec());
-    let mut put_off = 0;
-    while let Some(c) = todo.pop_front() {
-        if merge_one(ours, (theirs, base), &c, &mut alias, &freed, put_off > todo.len()) {
-            put_off = 0;
-        } else {
-            put_off += 1;
-            todo.push_back(c);
-            if put_off == todo.len() {
-                todo = decide::in_order(todo.into());
-            }
-        }
-    }
+fn merge_all(ours: &mut Line, theirs: &Line, base: &Line, fork: &Fork) {
+    let done = merge_some(ours, theirs, base, fork, u32::MAX);
+    done.expect("nothing interrupts it");
+}
+
+fn merge_some(ours: &mut Line, theirs: &Line, base: &Line, fork: &Fork, steps: u32) -> Option<()> {
+    let changes = fork.changes(&theirs.state);
+    let merge = &mut Merge {
+        ours,
+        theirs,
+        base,
+        fork,
+        alias: BTreeMap::new(),
+        freed: decide::freed(&changes),
+        steps,
+    };
+    merge.all(&changes)
 }
 
 fn lines(seed: u64) -> (Line, Line, Line, Fork) {
@@ -256,6 +315,7 @@ fn lines(seed: u64) -> (Line, Line, Line, Fork) {
     let mut base = Line {
         state: State::new(),
         tokens: Tokens::new(),
+        versions: BTreeMap::new(),
         brick: 1,
     };
     for _ in 0..rng.below(30) {
@@ -278,9 +338,8 @@ fn nothing_is_lost_and_nothing_returns() {
     for seed in 1..=3000 {
         let (base, left, right, fork) = lines(seed);
         let expected = merge(&base.all_tokens(), &left.all_tokens(), &right.all_tokens());
-        let changes = fork.changes(&right.state);
         let mut merged = left.clone();
-        merge_all(&mut merged, &right, &base, &changes);
+        merge_all(&mut merged, &right, &base, &fork);
         let found = merged.all_tokens();
         let lost: Vec<_> = expected.difference(&found).collect();
         assert!(lost.is_empty(), "seed {seed}: lost {lost:?}");
@@ -299,11 +358,10 @@ fn nothing_is_lost_and_nothing_returns() {
 fn merging_again_changes_nothing() {
     for seed in 1..=500 {
         let (base, left, right, fork) = lines(seed);
-        let changes = fork.changes(&right.state);
         let mut merged = left.clone();
-        merge_all(&mut merged, &right, &base, &changes);
+        merge_all(&mut merged, &right, &base, &fork);
         let before = shape(&merged.state);
-        merge_all(&mut merged, &right, &base, &changes);
+        merge_all(&mut merged, &right, &base, &fork);
         assert_eq!(shape(&merged.state), before, "seed {seed}");
     }
 }
@@ -313,7 +371,7 @@ fn a_side_that_did_nothing_takes_all() {
     for seed in 1..=1000 {
         let (base, _, right, fork) = lines(seed);
         let mut merged = base.clone();
-        merge_all(&mut merged, &right, &base, &fork.changes(&right.state));
+        merge_all(&mut merged, &right, &base, &fork);
         assert_eq!(shape(&merged.state), shape(&right.state), "seed {seed}");
         assert_eq!(merged.all_tokens(), right.all_tokens(), "seed {seed}");
     }

@@ -3,7 +3,7 @@
 //! Promises: S1-S3 of `state`. `execute` never fails: a request that cannot be done has an error as its reply.
 //! Not here: changes of names (`names`).
 
-use super::{Data, EXPIRED_MAX, Session, State};
+use super::{Data, EXPIRED_MAX, Merged, Session, State};
 use alloc::{collections::BTreeMap, vec, vec::Vec};
 use mboxfs_types::{
     Attr, Errno, Ino, Kind, OpId, SessionId, Tag, Timestamp,
@@ -122,7 +122,8 @@ impl State {
         };
         let result = ops.iter().try_fold(vec![], |_, op| self.run(context, op, out));
         if let (Some(version), Ok(_)) = (version, &result) {
-            self.merged.insert(theirs, version);
+            let by = record.tag.n;
+            self.merged.insert(theirs, Merged { version, by });
         }
         let id = OpId {
             session: SessionId::HEAL,

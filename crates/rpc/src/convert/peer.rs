@@ -9,7 +9,7 @@ use crate::{link::BeatHello, wire as w};
 use bytes::Bytes;
 use mboxfs_types::call::{ToBrick, ToMount};
 use mboxfs_types::disk::Epoch;
-use mboxfs_types::heal::Ask;
+use mboxfs_types::heal::{Ask, Of};
 use mboxfs_types::ids::BrickUuid;
 use mboxfs_types::peer::{Beat, Entry, Hello, Ping, Pong, ToPeer};
 use mboxfs_types::record::{Body, Members, Record};
@@ -311,7 +311,11 @@ impl From<Ask> for WireAsk {
     fn from(from: Ask) -> Self {
         match from {
             Ask::Changes => Self::Changes(w::Nothing {}),
-            Ask::Index { ino, base } => Self::Index(w::AskIndex { ino: ino.0, base }),
+            Ask::Index { ino, of } => Self::Index(w::AskIndex {
+                ino: ino.0,
+                base: of != Of::Now,
+                version: if let Of::Version(version) = of { version } else { 0 },
+            }),
             Ask::Read { ino, offset, len } => Self::Read(w::AskRead {
                 ino: ino.0,
                 offset,
@@ -327,7 +331,11 @@ impl From<WireAsk> for Ask {
             WireAsk::Changes(_) => Self::Changes,
             WireAsk::Index(index) => Self::Index {
                 ino: Ino(index.ino),
-                base: index.base,
+                of: match (index.base, index.version) {
+                    (false, _) => Of::Now,
+                    (true, 0) => Of::Fork,
+                    (true, version) => Of::Version(version),
+                },
             },
             WireAsk::Read(read) => Self::Read {
                 ino: Ino(read.ino),

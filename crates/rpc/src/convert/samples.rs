@@ -6,7 +6,7 @@
 use bytes::Bytes;
 use mboxfs_types::call::*;
 use mboxfs_types::disk::Epoch;
-use mboxfs_types::heal::Ask;
+use mboxfs_types::heal::{Ask, Of};
 use mboxfs_types::ids::BrickUuid;
 use mboxfs_types::peer::{Beat, Entry, Hello, Ping, Pong, ToPeer};
 use mboxfs_types::quorum::{Policy, Quorum, WitnessAt};
@@ -336,6 +336,7 @@ fn answer() -> impl Strategy<Value = Answer> {
 
 fn query() -> impl Strategy<Value = Query> {
     let read = (ino(), 0..u64::MAX / 2, 0..=limits::EXTENT_BYTES_MAX as u32);
+    let of = prop_oneof![Just(Of::Now), Just(Of::Fork), (1..u64::MAX).prop_map(Of::Version)];
     prop_oneof![
         read.prop_map(|(ino, offset, len)| Query::Read { ino, offset, len }),
         (ino(), option::of(name())).prop_map(|(dir, after)| Query::ReadDir { dir, after }),
@@ -561,7 +562,7 @@ fn ask() -> impl Strategy<Value = Ask> {
     let read = (ino(), 0..u64::MAX / 2, 0..=limits::EXTENT_BYTES_MAX as u32);
     prop_oneof![
         Just(Ask::Changes),
-        (ino(), any::<bool>()).prop_map(|(ino, base)| Ask::Index { ino, base }),
+        (ino(), of).prop_map(|(ino, of)| Ask::Index { ino, of }),
         read.prop_map(|(ino, offset, len)| Ask::Read { ino, offset, len }),
     ]
 }

@@ -11,8 +11,8 @@
 //!     A file of the future may be shorter: what was cut off was kept first.
 //! J3  Only the last `keep` can be torn; it never returned, so nothing was overwritten, and its entries count as far as they
 //!     are whole. Damage to bytes that a later `keep` followed is rot: an error, and nothing is put back (law L12).
-//! J4  What is left of an older fork has its position in its name and its checksums: it is never taken for a newer one's,
-//!     so removing it need not be durable.
+//! J4  What is left of an older fork has its position in its name and its checksums, and its removal is durable: it is never
+//!     taken for a newer one's, not even if the line that it was of was given up and its positions came again.
 //! J5  Bytes go through in pieces: memory does not grow with the size of mailboxes.
 //!
 //! Not here: which bytes belong to the fork (`brick`).
@@ -320,12 +320,17 @@ impl<M: Medium> Kept<M> {
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
             names => names?,
         };
-        for name in names {
-            if Key::fork_in(&name).is_some_and(|fork| fork < below) {
-                self.medium.remove(&join(FORK_DIR, &name))?;
-            }
+        let old = |name: &String| Key::fork_in(name).is_some_and(|fork| fork < below);
+        let mut removed = false;
+        for name in names.into_iter().filter(old) {
+            self.medium.remove(&join(FORK_DIR, &name))?;
+            removed = true;
         }
-        Ok(())
+        if removed {
+            self.medium.sync_dir(FORK_DIR)
+        } else {
+            Ok(())
+        }
     }
 }
 

@@ -1,0 +1,106 @@
+//! What a brick that is alone keeps of the moments at which it went on alone again: the marks.
+//!
+//! A merge that is interrupted has brought some objects of this line into the other one. If such an object changes here
+//! afterwards, what both sides know of it is no longer what they knew at the fork: messages that were merged, and expunged on
+//! either side since, would return. The ancestor of the next merge is the version that was merged (PROTOCOL.md section 8).
+//!
+//! N1  While a brick yields it changes nothing, and the first record after that is its next going alone: so every version
+//!     that was merged is what its object was at some mark.
+//! N2  Of a file that had changed by then, a mark keeps what is overwritten later, as the fork does (K1, K2); what was made
+//!     by then is not freed.
+//! N3  Marks follow from the log, as the fork does (K3).
+//!
+//! Not here: which version was merged (the other side knows: `State::merged`).
+
+use alloc::{
+    collections::{BTreeMap, VecDeque},
+    vec::Vec,
+};
+use mboxfs_types::{
+    Ino, Kind,
+    disk::{AtFork, Effect},
+    heal::{Change, Node},
+};
+
+/// Older ones are forgotten. An object that changed between each two of so many interrupted merges is merged as of the fork.
+const MARKS_MAX: usize = 16;
+
+/// One of them.
+#[derive(Debug)]
+struct Mark {
+    /// The record that went on alone: the file is kept under this number, as for a fork.
+    at: u64,
+    /// Everything that was not as at the fork, and there.
+    nodes: BTreeMap<Ino, Node>,
+}
+
+/// All of them, oldest first.
+#[derive(Debug, Default)]
+pub(super) struct Marks(VecDeque<Mark>);
+
+impl Marks {
+    pub(super) fn set(&mut self, at: u64, changed: Vec<Change>) {
+        let nodes = changed.into_iter().filter_map(|c| Some((c.ino, c.now?))).collect();
+        // Nothing happened since the last one, or nothing at all.
+        if self
+            .0
+            .back()
+            .map_or(BTreeMap::is_empty(&nodes), |last| last.nodes == nodes)
+        {
+            return;
+        }
+        if self.0.len() == MARKS_MAX {
+            self.0.pop_front();
+        }
+        self.0.push_back(Mark { at, nodes });
+    }
+
+    /// Everything that was there at a mark.
+    pub(super) fn nodes(&self) -> impl Iterator<Item = (&Ino, &Node)> {
+        self.0.iter().rev().flat_map(|mark| &mark.nodes)
+    }
+
+    /// What of it has content.
+    pub(super) fn files(&self) -> impl Iterator<Item = Ino> {
+        let files = self.nodes().filter(|(_, node)| node.kind() != Kind::Dir);
+        files.map(|(ino, _)| *ino)
+    }
+
+    pub(super) fn knows(&self, ino: Ino) -> bool {
+        self.0.iter().any(|mark| mark.nodes.contains_key(&ino))
+    }
+
+    /// The file in this version.
+    pub(super) fn find(&self, ino: Ino, version: u64) -> Option<AtFork> {
+        self.0.iter().rev().find_map(|mark| {
+            let node = mark.nodes.get(&ino).filter(|node| node.attr.version == version)?;
+            Some(AtFork {
+                fork: mark.at,
+                size: node.attr.size,
+            })
+        })
+    }
+
+    /// N2, for a write that overwrites these ranges of a file of the given size.
+    pub(super) fn keep(&self, ino: Ino, overwritten: impl Fn(u64) -> Vec<(u64, u64)>) -> Vec<Effect> {
+        let mut version = None;
+        let mut kept = Vec::new();
+        for mark in self.0.iter().rev() {
+            let Some(node) = mark.nodes.get(&ino).filter(|node| node.kind() == Kind::File) else {
+                continue;
+            };
+            // An older mark of the same version is never asked for (`find`).
+            if version.replace(node.attr.version) != Some(node.attr.version) {
+                let ranges = overwritten(node.attr.size);
+                if !ranges.is_empty() {
+                    kept.push(Effect::Keep {
+                        fork: mark.at,
+                        ino,
+                        ranges,
+                    });
+                }
+            }
+        }
+        kept
+    }
+}
