@@ -17,7 +17,7 @@ use alloc::{
     vec::Vec,
 };
 use mboxfs_types::{
-    Dotlock, Errno, Group, HeldLock, Ino, Key, SessionId,
+    Dotlock, Errno, Group, HeldLock, Ino, Key, LockKind, Owner, Range, SessionId,
     call::{Answer, Intent, Lease, Mode, Recall, Request, Verdict},
 };
 
@@ -60,7 +60,25 @@ pub(crate) enum Want {
     },
     /// A change wants everybody else out of the way.
     Change(Request),
+    /// The merge wants a file for itself: nobody has a lock on it, nor a dotlock of that name.
+    Hold {
+        /// The file
+        ino: Ino,
+        /// and its name.
+        name: Option<Group>,
+    },
 }
+
+/// As a mount sees the merge when it holds a lock: another one that waits for it.
+const HOLD: Intent = Intent::Lock {
+    owner: Owner {
+        session: SessionId::HEAL,
+        id: 0,
+    },
+    range: Range::ALL,
+    kind: LockKind::Exclusive,
+    wait: true,
+};
 
 #[derive(Clone, PartialEq, Eq, Debug)]
 struct Waiter {
@@ -99,6 +117,8 @@ pub(crate) enum Ready {
         request: Request,
         keys: BTreeSet<Key>,
     },
+    /// The merge has the file: the keys are busy until `executed`. `locked`: somebody has a lock on it all the same.
+    Hold { keys: BTreeSet<Key>, locked: bool },
     /// Ask a holder.
     Recall { session: SessionId, recall: Recall },
 }
@@ -359,6 +379,10 @@ impl Arbiter {
         }
         let (keys, mode, intent): (BTreeSet<Key>, Mode, Intent) = match &waiter.want {
             Want::Change(request) => (names.keys(request), Mode::W, Intent::Op),
+            Want::Hold { ino, name } => {
+                let name = name.iter().map(|group| Key::Name(group.clone()));
+                (name.chain([Key::Inode(*ino)]).collect(), Mode::W, HOLD)
+            }
             Want::Lease { key, mode, intent, .. } => {
                 let mut keys = BTreeSet::from([key.clone()]);
                 if let Key::Name(group) = key
@@ -387,11 +411,13 @@ impl Arbiter {
                 }
                 blocked = true;
                 if waiter.asked.insert((key.clone(), *holder, hold.seq)) {
+                    // Who has a dotlock keeps it, and says so.
+                    let dotlock = matches!((&waiter.want, key), (Want::Hold { .. }, Key::Name(_)));
                     let recall = Recall {
                         id,
                         key: key.clone(),
                         seq: hold.seq,
-                        intent,
+                        intent: if dotlock { Intent::Excl } else { intent },
                     };
                     ready.push(Ready::Recall {
                         session: *holder,
@@ -432,6 +458,21 @@ impl Arbiter {
                     self.keys.entry(key.clone()).or_default().busy += 1;
                 }
                 Ready::Change { session, request, keys }
+            }
+            Want::Hold { .. } => {
+                let mut locked = false;
+                let mut held = BTreeSet::new();
+                for key in keys {
+                    if waiter.once.contains_key(&key) {
+                        locked = true;
+                        continue;
+                    }
+                    let entry = self.keys.entry(key.clone()).or_default();
+                    locked |= entry.dot.is_some() || !entry.locks.is_empty();
+                    entry.busy += 1;
+                    held.insert(key);
+                }
+                Ready::Hold { keys: held, locked }
             }
             Want::Lease { req, key, mode, .. } => {
                 let mut error = None;
@@ -505,7 +546,7 @@ impl Arbiter {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use mboxfs_types::{LockKind, Owner, Range};
+    use alloc::vec;
 
     const FILE: Key = Key::Inode(Ino(7));
 
@@ -601,6 +642,91 @@ mod tests {
         assert_eq!(arbiter.pump(&NoNames), []);
         arbiter.executed(&BTreeSet::from([FILE]));
         assert_eq!(grants(&arbiter.pump(&NoNames)).len(), 1);
+    }
+
+    /// L5: a merge that took a mailbox from under a lock tore what the lock's holder wrote next.
+    #[test]
+    fn a_merge_waits_for_locks_of_every_kind() {
+        let group = Group::of(Ino::ROOT, &mboxfs_types::Name::new(b"alice").unwrap());
+        let hold = || Want::Hold {
+            ino: Ino(7),
+            name: Some(group.clone()),
+        };
+        let name = Key::Name(group.clone());
+        let mut arbiter = Arbiter::default();
+        arbiter.want(session(1), wish(1, 1));
+        let [(_, seq)] = grants(&arbiter.pump(&NoNames))[..] else {
+            panic!("not granted")
+        };
+        arbiter.want(
+            session(1),
+            Want::Lease {
+                req: 2,
+                key: name.clone(),
+                mode: Mode::W,
+                intent: Intent::Excl,
+            },
+        );
+        let [(_, dot_seq)] = grants(&arbiter.pump(&NoNames))[..] else {
+            panic!("not granted")
+        };
+        arbiter.want(SessionId::HEAL, hold());
+        let asked: Vec<Intent> = arbiter
+            .pump(&NoNames)
+            .into_iter()
+            .filter_map(|r| {
+                if let Ready::Recall { recall, .. } = r {
+                    Some(recall.intent)
+                } else {
+                    None
+                }
+            })
+            .collect();
+        assert!(
+            asked.len() == 2 && asked.contains(&Intent::Excl) && asked.contains(&HOLD),
+            "{asked:?}"
+        );
+        // The holder keeps its dotlock and gives the file away, whose lock another mount had before.
+        let keeps = Verdict::Once { error: None, dot: None };
+        arbiter.answer(
+            session(1),
+            Answer {
+                id: 3,
+                key: name,
+                seq: dot_seq,
+                verdict: keeps,
+            },
+        );
+        assert_eq!(arbiter.pump(&NoNames), []);
+        let gives = Verdict::Give {
+            keep: None,
+            locks: vec![],
+            dot: None,
+        };
+        arbiter.answer(
+            session(1),
+            Answer {
+                id: 3,
+                key: FILE,
+                seq,
+                verdict: gives,
+            },
+        );
+        let [Ready::Hold { keys, locked: true }] = &arbiter.pump(&NoNames)[..] else {
+            panic!("it has a dotlock")
+        };
+        arbiter.executed(keys);
+        // Without any lock it is the merge's alone.
+        arbiter.remove(session(1));
+        arbiter.want(SessionId::HEAL, hold());
+        let [Ready::Hold { keys, locked: false }] = &arbiter.pump(&NoNames)[..] else {
+            panic!("it is free")
+        };
+        arbiter.want(session(2), wish(1, 2));
+        assert_eq!(arbiter.pump(&NoNames), [], "nobody gets at it");
+        arbiter.executed(keys);
+        assert_eq!(grants(&arbiter.pump(&NoNames)).len(), 1);
+        arbiter.check();
     }
 
     #[test]

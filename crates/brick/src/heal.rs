@@ -4,7 +4,9 @@
 //!     objects. Nothing of the other line is dropped before all of it is here (`give_up`).
 //! Z2  What to do next with an object is decided from the state as it is, again after each step (`decide`): whatever
 //!     mounts did in between, and however often a merge was begun before, it comes to the same.
-//! Z3  A mailbox is changed only if it still is the version that the merge was computed from (L1, L6).
+//! Z3  A mailbox is changed under a lock of the merge's own (L5): nobody has it locked, by fcntl, flock or dotlock, in the
+//!     midst of a rewrite, say; nobody gets at it until the merged one is in its place, which was computed from what is
+//!     there (L1, L6). What takes long is done before.
 //! Z4  An object whose present version was merged already is not merged again; of one that changed since, what both knew
 //!     is the version that was merged (`fork::marks`), not the fork: what was expunged since does not return.
 //!
@@ -28,7 +30,7 @@ use bytes::Bytes;
 use decide::{Both, Next};
 use gather::Gather;
 use mboxfs_types::{
-    Attr, Errno, Ino, Key, Name, OpId, SessionId,
+    Attr, Errno, Group, Ino, Key, Name, Nanos, OpId, SessionId,
     call::{Op, Request},
     codec,
     disk::Look,
@@ -60,6 +62,8 @@ pub(crate) struct Heal {
     alias: BTreeMap<Ino, Ino>,
     freed: BTreeMap<(Ino, Name), Ino>,
     step: Step,
+    /// Z3: the file that is locked, and its keys.
+    held: Option<(Ino, BTreeSet<Key>)>,
     request: u64,
     total: usize,
     mailboxes: u64,
@@ -73,6 +77,18 @@ enum Step {
     List,
     /// All mounts to be out of the way of this.
     Leases(Wish),
+    /// Z3: the lock of this file, until then; what to do with it.
+    Hold {
+        ino: Ino,
+        until: Nanos,
+        then: Option<Indexes>,
+    },
+    /// Somebody has it locked: to be asked for again then.
+    Locked {
+        ino: Ino,
+        until: Nanos,
+        then: Option<Indexes>,
+    },
     /// A record, with this position.
     Record { n: u64, then: Option<Gather> },
     /// Indexes of a mailbox changed on both sides.
@@ -91,7 +107,7 @@ struct Wish {
     also: Option<Op>,
     /// The version there that is merged with it.
     version: Option<u64>,
-    /// An inode that has to have this version then (Z3).
+    /// An inode that has to have this version then.
     expect: Option<(Ino, u64)>,
     /// What it is a part of.
     then: Option<Gather>,
@@ -99,16 +115,16 @@ struct Wish {
 
 impl Wish {
     const fn plain(op: Op, ino: Option<Ino>) -> Self {
-        Self::making(op, ino, None)
+        Self::making(op, ino, None, None)
     }
 
-    const fn making(op: Op, ino: Option<Ino>, version: Option<u64>) -> Self {
+    const fn making(op: Op, ino: Option<Ino>, version: Option<u64>, expect: Option<(Ino, u64)>) -> Self {
         Self {
             op,
             ino,
             also: None,
             version,
-            expect: None,
+            expect,
             then: None,
         }
     }
@@ -137,6 +153,7 @@ impl Brick {
             alias: BTreeMap::new(),
             freed: BTreeMap::new(),
             step: Step::List,
+            held: None,
             request: 0,
             total: 0,
             mailboxes: 0,
@@ -206,12 +223,13 @@ impl Brick {
                 }
                 self.gather_bytes(out);
             }
-            Step::Leases(_) | Step::Record { .. } => {}
+            Step::Leases(_) | Step::Hold { .. } | Step::Locked { .. } | Step::Record { .. } => {}
         }
     }
 
     /// Nothing is lost by this: both lines stay as they are.
     fn stop_merge(&mut self, why: &'static str, out: &mut Vec<Output>) {
+        self.release(out);
         let Some(heal) = self.heal.take() else { return };
         let path = heal.todo.front().map_or_else(String::new, |c| self.path_of(c));
         Self::event(Event::MergeFailed { path, why }, out);
@@ -220,8 +238,24 @@ impl Brick {
         self.merge_at = Some(self.clock.mono + limits::MERGE_RETRY);
     }
 
-    /// What failed is tried again, as long as the peer waits for it.
+    /// What failed is tried again, as long as the peer waits for it; what is locked is put off.
     pub(crate) fn tick_heal(&mut self, out: &mut Vec<Output>) {
+        let now = self.clock.mono;
+        if let Some(heal) = &mut self.heal {
+            let alone = heal.todo.len() == 1;
+            match &mut heal.step {
+                Step::Locked { ino, until, then } if now >= *until && alone => {
+                    let (ino, then) = (*ino, then.take());
+                    return self.hold(ino, then, out);
+                }
+                Step::Hold { until, .. } | Step::Locked { until, .. } if now >= *until && !alone => {}
+                _ => return,
+            }
+            heal.todo.rotate_left(1);
+            heal.tries = 0;
+            self.arbiter.remove(SessionId::HEAL);
+            return self.next_object(out);
+        }
         if self.merge_at.is_some_and(|at| self.clock.mono >= at) {
             self.merge_at = None;
             self.begin_merge(out);
@@ -246,6 +280,8 @@ impl Brick {
             let Some(change) = heal.todo.front() else {
                 return self.end_merge(out);
             };
+            let target = heal.alias.get(&change.ino).copied().unwrap_or(change.ino);
+            let expect = self.state.inode(target).ok().map(|i| (target, i.version));
             heal.tries += 1;
             if heal.tries > TRIES_MAX {
                 return self.stop_merge("it keeps changing", out);
@@ -261,6 +297,7 @@ impl Brick {
                 Next::Done => {
                     heal.todo.pop_front();
                     (heal.tries, heal.put_off) = (0, 0);
+                    self.release(out);
                 }
                 Next::Alias(ino) => {
                     heal.alias.insert(change.ino, ino);
@@ -272,15 +309,16 @@ impl Brick {
                     if heal.put_off == heal.todo.len() {
                         heal.todo = decide::in_order(core::mem::take(&mut heal.todo).into());
                     }
+                    self.release(out);
                 }
                 Next::Conflict(op, ino) => {
                     heal.conflicts += u64::from(matches!(op, Op::Create { .. }));
                     let version = decide::made(ino, change);
-                    return self.request(Wish::making(op, ino, version), out);
+                    return self.request(Wish::making(op, ino, version, expect), out);
                 }
                 Next::Op(op, ino) => {
                     let version = decide::made(ino, change);
-                    return self.request(Wish::making(op, ino, version), out);
+                    return self.request(Wish::making(op, ino, version, expect), out);
                 }
                 Next::Again(op, ino) => {
                     let emptied = decide::emptied(ino, self.clock.real);
@@ -291,10 +329,7 @@ impl Brick {
                     return self.request(wish, out);
                 }
                 Next::Mark(version) => return self.mark(version, out),
-                Next::Take(take) => {
-                    heal.step = Step::Bytes(Gather::new(take));
-                    return self.gather_bytes(out);
-                }
+                Next::Take(take) => return self.take(take, out),
                 Next::Both(both) => {
                     heal.step = Step::Indexes(Indexes {
                         ours: None,
@@ -329,6 +364,9 @@ impl Brick {
 
     /// Waits for all mounts to be out of the way, like any change.
     fn request(&mut self, wish: Wish, out: &mut Vec<Output>) {
+        if !matches!(wish.op, Op::Stage { .. }) {
+            self.release(out);
+        }
         let Some(heal) = &mut self.heal else { return };
         heal.request += 1;
         heal.put_off = 0;
@@ -344,7 +382,7 @@ impl Brick {
     }
 
     /// All are out of the way: the keys are busy until the record is executed.
-    pub(crate) fn on_heal_ready(&mut self, request: Request, mut keys: BTreeSet<Key>, out: &mut Vec<Output>) {
+    pub(crate) fn on_heal_ready(&mut self, request: Request, keys: BTreeSet<Key>, out: &mut Vec<Output>) {
         let front = self.heal.as_ref().and_then(|h| h.todo.front()).map(|c| c.ino);
         let wanted = self.heal.as_mut().filter(|h| h.request == request.seq);
         let (Some(theirs), Some(heal)) = (front, wanted) else {
@@ -353,11 +391,17 @@ impl Brick {
         let Step::Leases(wish) = core::mem::replace(&mut heal.step, Step::List) else {
             return self.arbiter.executed(&keys);
         };
-        let is = |(ino, version)| self.state.inode(ino).map(|i| i.version) == Ok(version);
-        if !wish.expect.is_none_or(is) {
+        if !wish
+            .expect
+            .is_none_or(|(ino, version)| self.version_of(ino) == Some(version))
+        {
             self.arbiter.executed(&keys);
-            return self.next_object(out); // Z3
+            return self.next_object(out); // somebody was faster
         }
+        self.number_wish(theirs, wish, keys, out);
+    }
+
+    fn number_wish(&mut self, theirs: Ino, wish: Wish, mut keys: BTreeSet<Key>, out: &mut Vec<Output>) {
         let body = Body::Merge {
             theirs,
             version: wish.version,
@@ -425,6 +469,76 @@ impl Brick {
 
     // ---- content
 
+    fn version_of(&self, ino: Ino) -> Option<u64> {
+        self.state
+            .inode(ino)
+            .ok()
+            .filter(|i| i.orphan.is_none())
+            .map(|i| i.version)
+    }
+
+    /// Z3: asks for the lock of a file.
+    fn hold(&mut self, ino: Ino, then: Option<Indexes>, out: &mut Vec<Output>) {
+        self.release(out);
+        let home = self.state.inode(ino).ok().and_then(|i| i.home.clone());
+        let name = home.map(|(dir, name)| Group::of(dir, &name));
+        let until = self.clock.mono + limits::HOLD;
+        if let Some(heal) = &mut self.heal {
+            heal.step = Step::Hold { ino, until, then };
+            self.arbiter
+                .want(SessionId::HEAL, crate::arbiter::Want::Hold { ino, name });
+            self.pump(out);
+        }
+    }
+
+    /// The file is free of leases, and of locks or not.
+    pub(crate) fn on_hold(&mut self, keys: BTreeSet<Key>, locked: bool, out: &mut Vec<Output>) {
+        let until = self.clock.mono + limits::LOCK_WAIT;
+        let Some(heal) = self.heal.as_mut().filter(|h| matches!(h.step, Step::Hold { .. })) else {
+            return self.arbiter.executed(&keys);
+        };
+        let Step::Hold { ino, then, .. } = core::mem::replace(&mut heal.step, Step::List) else {
+            return;
+        };
+        if locked {
+            heal.step = Step::Locked { ino, until, then };
+            return self.arbiter.executed(&keys);
+        }
+        heal.held = Some((ino, keys));
+        match (then, self.version_of(ino)) {
+            (Some(indexes), Some(version)) if indexes.both.version == version => {
+                heal.step = Step::Indexes(indexes);
+                self.gather_indexes(out);
+            }
+            (Some(mut indexes), Some(version)) => {
+                // It changed meanwhile: the part that is quickly read is read again.
+                (indexes.both.version, indexes.ours) = (version, None);
+                heal.step = Step::Indexes(indexes);
+                self.look(Asker::Heal, Look::Index { ino, base: None }, out);
+            }
+            _ => self.next_object(out),
+        }
+    }
+
+    /// What was locked is free for all.
+    pub(crate) fn release(&mut self, out: &mut Vec<Output>) {
+        if let Some((_, keys)) = self.heal.as_mut().and_then(|h| h.held.take()) {
+            self.arbiter.executed(&keys);
+            self.pump(out);
+        }
+    }
+
+    /// New content, under the lock.
+    fn take(&mut self, take: gather::Take, out: &mut Vec<Output>) {
+        let Some(heal) = &mut self.heal else { return };
+        if heal.held.as_ref().is_some_and(|(ino, _)| *ino == take.into) {
+            heal.step = Step::Bytes(Gather::new(take));
+            return self.gather_bytes(out);
+        }
+        let into = take.into;
+        self.hold(into, None, out);
+    }
+
     fn gather_indexes(&mut self, out: &mut Vec<Output>) {
         let Some(heal) = &mut self.heal else { return };
         let Some(change) = heal.todo.front() else { return };
@@ -435,6 +549,12 @@ impl Brick {
         }
         if let (None, Some(of)) = (&i.base, both.base) {
             return self.ask_peer(Ask::Index { ino, of }, out);
+        }
+        if i.ours.is_some() && !heal.held.as_ref().is_some_and(|(ino, _)| *ino == both.into) {
+            let Step::Indexes(indexes) = core::mem::replace(&mut heal.step, Step::List) else {
+                return;
+            };
+            return self.hold(both.into, Some(indexes), out);
         }
         let (Some(ours), Some(theirs), Some(base)) = (&i.ours, &i.theirs, &i.base) else {
             return;
@@ -470,13 +590,8 @@ impl Brick {
                 }
                 self.request(Wish::plain(op, ino), out);
             }
-            Next::Take(take) => {
-                if let Some(heal) = &mut self.heal {
-                    heal.step = Step::Bytes(Gather::new(take));
-                }
-                self.gather_bytes(out);
-            }
-            Next::Op(op, ino) => self.request(Wish::plain(op, ino), out),
+            Next::Take(take) => self.take(take, out),
+            Next::Op(op, ino) => self.request(Wish::making(op, ino, None, Some((both.into, both.version))), out),
             Next::Mark(version) => self.mark(version, out),
             _ => self.next_object(out),
         }
@@ -513,12 +628,10 @@ impl Brick {
                 self.request(wish, out);
             }
             gather::Wants::Commit(op) => {
-                let wish = Wish {
-                    expect: Some(gather.expect()),
-                    version: gather.version(),
-                    ..Wish::plain(op, None)
-                };
-                self.request(wish, out);
+                let Some((held, keys)) = heal.held.take() else { return };
+                let (into, version) = gather.expect();
+                debug_assert!(held == into && self.version_of(into) == Some(version), "Z3");
+                self.number_wish(ino, Wish::making(op, None, gather.version(), None), keys, out);
             }
         }
     }

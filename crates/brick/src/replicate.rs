@@ -136,6 +136,7 @@ impl Brick {
                         let result = Ok(Grant::default());
                         self.tell(session, ToMount::Granted(Granted { req, result }), out);
                     }
+                    Ready::Hold { keys, locked } => self.on_hold(keys, locked, out),
                     Ready::Change { session, request, keys } if session == SessionId::HEAL => {
                         self.on_heal_ready(request, keys, out);
                     }

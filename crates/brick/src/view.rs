@@ -270,6 +270,7 @@ impl Brick {
             Stand::Yielding { .. } => self.yield_in_vain(out),
             Stand::Waiting { .. } | Stand::GoingSolo | Stand::GivingUp => {}
         }
+        self.release(out);
         (self.heal, self.merge_at) = (None, None);
         self.arbiter.remove(SessionId::HEAL);
         self.looks.forget_bricks();
