@@ -20,10 +20,10 @@ mod volume;
 
 use crate::local::{Local, VolumeConfig};
 use file::{Config, Peer};
-use mboxfs_rpc::{Routes, admin};
+use mboxfs_rpc::{Caller, Routes, admin};
 use mboxfs_types::admin::{Ask, Phase, Tell};
 use std::{
-    net::{IpAddr, SocketAddr},
+    net::SocketAddr,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
@@ -147,18 +147,17 @@ impl Cluster {
         Ok(())
     }
 
-    async fn answer(&self, remote: SocketAddr, ask: Ask) -> Tell {
-        let ip = remote.ip().to_canonical();
-        let trusted = self.knows(ip);
+    async fn answer(&self, caller: Caller, ask: Ask) -> Tell {
         let deep = matches!(ask, Ask::Status { deep: true });
-        match self.obey(ip, trusted, ask).await {
+        match self.obey(caller, ask).await {
             Ok(None) => Tell::Done(Box::new(self.state(deep).await)),
             Ok(Some(why)) => Tell::Already(why),
             Err(Refusal { why, hint }) => Tell::Refused { why, hint },
         }
     }
 
-    async fn obey(&self, ip: IpAddr, trusted: bool, ask: Ask) -> Outcome {
+    async fn obey(&self, caller: Caller, ask: Ask) -> Outcome {
+        let trusted = self.trusts(&caller);
         if !trusted && !matches!(ask, Ask::Hello { .. }) {
             return refuse(UNKNOWN_ADDRESS, "ask on the host itself, or on its peer"); // U2
         }
@@ -174,7 +173,7 @@ impl Cluster {
         };
         match ask {
             Ask::Prepare { from, id, plan } => self.on_prepare(alone, from, id, plan).await,
-            Ask::Hello { from, port, called } => self.on_hello(ip, trusted, from, port, &called).await,
+            Ask::Hello { from, port, called } => self.on_hello(&caller, trusted, from, port, &called).await,
             Ask::Part { from } => self.on_part(from).await,
             Ask::Probe { host, port } => self.probe(&host, port).await,
             Ask::Detach { host, port, force } => self.detach(&host, port, force).await,
@@ -193,9 +192,9 @@ struct Answers(Arc<Cluster>);
 
 impl admin::Answers for Answers {
     /// In a task of its own: an operator who goes away in the middle of a change must not leave half of it.
-    async fn answer(&self, remote: SocketAddr, ask: Ask) -> Tell {
+    async fn answer(&self, caller: Caller, ask: Ask) -> Tell {
         let cluster = Arc::clone(&self.0);
-        let task = tokio::spawn(async move { cluster.answer(remote, ask).await });
+        let task = tokio::spawn(async move { cluster.answer(caller, ask).await });
         task.await.unwrap_or_else(|e| Tell::Refused {
             why: format!("brickd failed: {e}"),
             hint: String::new(),

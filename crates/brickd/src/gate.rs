@@ -1,20 +1,18 @@
 //! The door: who may open a stream to this brick.
 //!
-//! The default is closed (L14): mounts and the peer are let in from this host and from hosts that the cluster knows.
+//! The default is closed (L14): mounts and the peer are let in from this host by its socket, and from hosts that the cluster
+//! knows.
 //! Operators' verbs are checked by `cluster`.
 //!
 //! Not here: what a stream may say (`mounts`, `peers`).
 
 use crate::{cluster::Cluster, driver::Driver, mounts, peers};
-use mboxfs_rpc::{Acceptor, BeatHello, Link};
+use mboxfs_rpc::{Acceptor, BeatHello, Caller, Link};
 use mboxfs_types::{
     call::{ToBrick, ToMount},
     peer::{Beat, ToPeer},
 };
-use std::{
-    net::{IpAddr, SocketAddr},
-    sync::Arc,
-};
+use std::sync::Arc;
 use tracing::warn;
 
 /// Takes the streams that others open.
@@ -25,51 +23,32 @@ pub(crate) struct Gate {
 }
 
 impl Gate {
-    fn admits(&self, what: &str, remote: &str) -> bool {
-        let ok = address(remote).is_some_and(|ip| ip.is_loopback() || self.cluster.knows(ip));
+    fn admits(&self, what: &str, caller: &Caller) -> bool {
+        let ok = self.cluster.trusts(caller);
         if !ok {
-            warn!("{what} stream from {remote} dropped: that host is not of this cluster");
+            warn!("{what} stream from {caller} dropped: that host is not of this cluster");
         }
         ok
     }
 }
 
-/// The host of `remote`, an IPv4 one also if it came through an IPv6 socket.
-fn address(remote: &str) -> Option<IpAddr> {
-    let socket: SocketAddr = remote.parse().ok()?;
-    Some(socket.ip().to_canonical())
-}
-
 impl Acceptor for Gate {
-    fn mount(&self, link: Link<ToMount, ToBrick>) {
-        if self.admits("mount", &link.remote) {
+    fn mount(&self, caller: Caller, link: Link<ToMount, ToBrick>) {
+        if self.admits("mount", &caller) {
             let known = self.cluster.volume().map(|v| v.name);
             tokio::spawn(mounts::serve(Arc::clone(&self.driver), known, link));
         }
     }
 
-    fn peer(&self, link: Link<ToPeer, ToPeer>) {
-        if self.admits("peer", &link.remote) {
+    fn peer(&self, caller: Caller, link: Link<ToPeer, ToPeer>) {
+        if self.admits("peer", &caller) {
             tokio::spawn(peers::accept_peer(Arc::clone(&self.driver), link));
         }
     }
 
-    fn beat(&self, hello: BeatHello, link: Link<Beat, Beat>) {
-        if self.admits("heartbeat", &link.remote) {
+    fn beat(&self, caller: Caller, hello: BeatHello, link: Link<Beat, Beat>) {
+        if self.admits("heartbeat", &caller) {
             tokio::spawn(peers::accept_beat(Arc::clone(&self.driver), hello, link));
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn hosts_are_told_apart_whatever_the_socket() {
-        assert_eq!(address("10.0.0.7:4000"), "10.0.0.7".parse().ok());
-        assert_eq!(address("[::ffff:10.0.0.7]:4000"), "10.0.0.7".parse().ok());
-        assert_eq!(address("[fe80::1]:4000"), "fe80::1".parse().ok());
-        assert_eq!(address("somewhere"), None);
     }
 }

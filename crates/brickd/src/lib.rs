@@ -32,10 +32,10 @@ use crate::{
     local::Local,
 };
 use clap::Parser;
+use mboxfs_rpc::Listeners;
 use sd_notify::NotifyState;
 use std::{io::Write, net::SocketAddr, panic, process, process::ExitCode, sync::Arc, time::Duration};
 use tokio::{
-    net::TcpListener,
     signal::unix::{Signal, SignalKind, signal},
     sync::oneshot,
     time::{sleep, timeout},
@@ -91,7 +91,8 @@ fn end_on_panic() {
 async fn run(config: Config) -> Result<(), Failure> {
     let (_claimed, quorum) = open::directory(&config.data)?;
     let mut signals = Signals::new().map_err(|why| Failure::refused("watch for signals", why))?;
-    let (listener, address) = listen(config.listen).await?;
+    let listeners = listen(config.listen).await?;
+    let address = listeners.address();
     let (fatal, mut end) = Fatal::channel();
     let driver = Driver::new(&config.data, quorum, fatal);
     let local: Arc<dyn Local> = Arc::<Driver>::clone(&driver);
@@ -110,7 +111,7 @@ async fn run(config: Config) -> Result<(), Failure> {
         let _ = closed.await;
     };
     let mut server = tokio::spawn(mboxfs_rpc::serve(
-        listener,
+        listeners,
         gate,
         Some(Cluster::routes(&cluster)),
         shutdown,
@@ -134,15 +135,17 @@ async fn run(config: Config) -> Result<(), Failure> {
     Ok(())
 }
 
-async fn listen(address: SocketAddr) -> Result<(TcpListener, SocketAddr), Failure> {
+async fn listen(address: SocketAddr) -> Result<Listeners, Failure> {
     let refuse = |why: std::io::Error| {
         let busy = why.kind() == std::io::ErrorKind::AddrInUse;
         let hint = "another brickd may run on this host; --listen takes another port".to_string();
         Failure::refused(format!("listen on {address}"), why).hint(busy.then_some(hint))
     };
-    let listener = TcpListener::bind(address).await.map_err(refuse)?;
-    let bound = listener.local_addr().map_err(refuse)?;
-    Ok((listener, bound))
+    let listeners = Listeners::bind(address).await.map_err(refuse)?;
+    if listeners.is_socket_taken() {
+        warn!("the name of the unix socket is taken by another process: mounts and mboxfs on this host use the port");
+    }
+    Ok(listeners)
 }
 
 fn say_ready(what: &str, address: SocketAddr) {

@@ -8,7 +8,7 @@ use crate::{
     local::{Local, VolumeConfig},
     mounts, open, peers, telemetry,
 };
-use mboxfs_rpc::{Acceptor, BeatHello, Link, dial_mount, serve};
+use mboxfs_rpc::{Acceptor, BeatHello, Caller, Link, Listeners, dial_mount, serve};
 use mboxfs_types::{
     BrickId, Ino, Key, Name, SessionId, VolumeId,
     admin::Status,
@@ -36,13 +36,13 @@ const SOON: Duration = Duration::from_secs(20);
 struct Open(Arc<Driver>);
 
 impl Acceptor for Open {
-    fn mount(&self, link: Link<ToMount, ToBrick>) {
+    fn mount(&self, _: Caller, link: Link<ToMount, ToBrick>) {
         tokio::spawn(mounts::serve(Arc::clone(&self.0), Some("gVol0".to_string()), link));
     }
-    fn peer(&self, link: Link<ToPeer, ToPeer>) {
+    fn peer(&self, _: Caller, link: Link<ToPeer, ToPeer>) {
         tokio::spawn(peers::accept_peer(Arc::clone(&self.0), link));
     }
-    fn beat(&self, hello: BeatHello, link: Link<Beat, Beat>) {
+    fn beat(&self, _: Caller, hello: BeatHello, link: Link<Beat, Beat>) {
         tokio::spawn(peers::accept_beat(Arc::clone(&self.0), hello, link));
     }
 }
@@ -119,16 +119,16 @@ impl Node {
     }
 }
 
-async fn listener() -> TcpListener {
-    TcpListener::bind("127.0.0.1:0").await.unwrap()
-}
-
 /// Two nodes, formatted and listening.
 async fn pair() -> [Node; 2] {
     telemetry::start(&std::env::var("RUST_LOG").unwrap_or_else(|_| "off".to_string()));
-    let (listeners, middle) = ([listener().await, listener().await], listener().await);
-    let address = |l: &TcpListener| l.local_addr().unwrap().to_string();
-    let bricks = vec![address(&middle), address(&listeners[1])];
+    let any = "127.0.0.1:0".parse().unwrap();
+    let listeners = [any; 2].map(Listeners::bind);
+    let [one, two] = listeners;
+    let listeners = [one.await.unwrap(), two.await.unwrap()];
+    let middle = TcpListener::bind(any).await.unwrap();
+    let address = |l: &Listeners| l.address().to_string();
+    let bricks = vec![middle.local_addr().unwrap().to_string(), address(&listeners[1])];
     let wire = Arc::new(Wire::new(middle, address(&listeners[0])));
     let mut owns = [BrickId::A, BrickId::B].into_iter();
     let nodes = listeners.map(|listener| {

@@ -92,12 +92,13 @@ pub(crate) async fn run(config: Config) -> Result<(), Failure> {
     let witness: Witness = codec::decode(&content).map_err(|_| refused(StoreError::Registers))?;
     info!("witness {shown} keeps {} registers", witness.len());
     let mut signals = Signals::new().map_err(|why| Failure::refused("watch for signals", why))?;
-    let (listener, address) = listen(config.listen).await?;
+    let listeners = listen(config.listen).await?;
+    let address = listeners.address();
     let (fatal, mut end) = Fatal::channel();
     let kept = Arc::new(Mutex::new(Kept { witness, file }));
     let keeper = Keeper { kept, fatal };
     let (close, closed) = oneshot::channel::<()>();
-    let mut server = tokio::spawn(serve_witness(listener, keeper, async {
+    let mut server = tokio::spawn(serve_witness(listeners, keeper, async {
         let _ = closed.await;
     }));
     say_ready(&format!("witness {shown}"), address);

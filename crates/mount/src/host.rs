@@ -3,10 +3,11 @@
 //! Promises: asks no other host but the resolver, and that for `LOOKUP` at most.
 //! Not here: which brick is preferred for it (`client`).
 
+use mboxfs_rpc::is_own_address;
 use std::{
     collections::BTreeSet,
     fs,
-    net::{IpAddr, SocketAddr, ToSocketAddrs, UdpSocket},
+    net::{IpAddr, ToSocketAddrs},
     path::Path,
     sync::mpsc,
     time::Duration,
@@ -23,7 +24,7 @@ pub(crate) fn own_names(asked: &[String]) -> Vec<String> {
     let addresses = local_addresses(&trie);
     own.extend(addresses.iter().map(ToString::to_string));
     let hosts = fs::read_to_string("/etc/hosts").unwrap_or_default();
-    own.extend(names_of(&hosts, |ip| addresses.contains(&ip) || is_own(ip)));
+    own.extend(names_of(&hosts, |ip| addresses.contains(&ip) || is_own_address(ip)));
     own.extend(resolved_here(asked));
     own.into_iter().filter(|n| !n.is_empty()).collect()
 }
@@ -78,17 +79,6 @@ fn names_of(hosts: &str, is_own: impl Fn(IpAddr) -> bool) -> Vec<String> {
     own.flatten().map(str::to_owned).collect()
 }
 
-/// Packets to an own address leave from that address. Nothing is sent.
-fn is_own(ip: IpAddr) -> bool {
-    let any: SocketAddr = if ip.is_ipv4() {
-        ([0; 4], 0).into()
-    } else {
-        ([0u16; 8], 0).into()
-    };
-    let from = UdpSocket::bind(any).and_then(|s| s.connect((ip, 9)).and_then(|()| s.local_addr()));
-    from.is_ok_and(|f| f.ip() == ip)
-}
-
 /// Those of `asked` that resolve to this host.
 fn resolved_here(asked: &[String]) -> Vec<String> {
     let (found, heard) = mpsc::channel();
@@ -99,7 +89,7 @@ fn resolved_here(asked: &[String]) -> Vec<String> {
             let name = host.trim_start_matches('[').trim_end_matches(']');
             let here = (name, 0)
                 .to_socket_addrs()
-                .is_ok_and(|mut all| all.any(|a| is_own(a.ip())));
+                .is_ok_and(|mut all| all.any(|a| is_own_address(a.ip())));
             if found.send(here.then_some(host)).is_err() {
                 return;
             }

@@ -4,12 +4,12 @@
 //! invalid, is refused in words.
 //! Not here: what the verbs do and who may say them (`brickd::cluster`).
 
-use crate::{RpcError, convert::admin as convert, dial, error::refused, wire};
+use crate::{Caller, RpcError, convert::admin as convert, dial, error::refused, serve, wire};
 use mboxfs_types::{
     admin::{Ask, Tell},
     limits,
 };
-use std::{future::Future, net::SocketAddr, time::Duration};
+use std::{future::Future, time::Duration};
 use tonic::{Request, Response, Status, service::Routes};
 
 /// Longest message: two reports of a thousand names each, and room.
@@ -17,8 +17,8 @@ const ADMIN_BYTES_MAX: usize = 16 << 20;
 
 /// Who answers.
 pub trait Answers: Clone + Send + Sync + 'static {
-    /// The answer to `ask`, which came from `remote`.
-    fn answer(&self, remote: SocketAddr, ask: Ask) -> impl Future<Output = Tell> + Send;
+    /// The answer to `ask`, which came from `caller`.
+    fn answer(&self, caller: Caller, ask: Ask) -> impl Future<Output = Tell> + Send;
 }
 
 struct Service<A>(A);
@@ -26,15 +26,13 @@ struct Service<A>(A);
 #[tonic::async_trait]
 impl<A: Answers> wire::admin_server::Admin for Service<A> {
     async fn ask(&self, request: Request<wire::AdminAsk>) -> Result<Response<wire::AdminTell>, Status> {
-        let remote = request
-            .remote_addr()
-            .ok_or_else(|| Status::unauthenticated("an unknown address"))?;
+        let caller = serve::caller(&request)?;
         let message = request.into_inner();
         let own = limits::PROTOCOL_VERSION;
         // Before anything else is looked at: another version may mean other things by the same fields.
         let tell = if message.protocol == own {
             match convert::ask(message) {
-                Ok(ask) => self.0.answer(remote, ask).await,
+                Ok(ask) => self.0.answer(caller, ask).await,
                 Err(invalid) => refusal(invalid.to_string(), ""),
             }
         } else {

@@ -1,4 +1,4 @@
-//! Dialling: one TCP connection for each link.
+//! Dialling: one connection for each link, by the unix socket to a brickd on this host, else by TCP.
 //!
 //! Promises: TCP_NODELAY, keep-alive and windows as in `tune`; an answer or an error within the time given. A link that is
 //! returned has been answered by an mboxfs server.
@@ -8,14 +8,15 @@ use crate::convert::Frame;
 use crate::error::refused;
 use crate::link::{self, BeatHello, Link};
 use crate::wire::{fs_client::FsClient, peer_client::PeerClient};
-use crate::{RpcError, tune, wire};
+use crate::{RpcError, io::Io, socket, tune, wire};
 use hyper_util::rt::TokioIo;
 use mboxfs_types::call::{ToBrick, ToMount};
 use mboxfs_types::limits;
 use mboxfs_types::peer::{Beat, ToPeer};
 use std::io;
+use std::net::SocketAddr;
 use std::time::Duration;
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, lookup_host};
 use tonic::Streaming;
 use tonic::transport::{Channel, Endpoint, Uri};
 
@@ -117,15 +118,10 @@ async fn peer_client(address: &str) -> Result<PeerClient<Channel>, RpcError> {
         .max_encoding_message_size(limits::MESSAGE_BYTES_MAX))
 }
 
-/// A channel over one TCP connection. We connect, not tonic: so that what cannot be reached is told from what answers
+/// A channel over one connection. We connect, not tonic: so that what cannot be reached is told from what answers
 /// garbage, TCP_NODELAY is certain, and a broken connection is never replaced behind a link's back.
 pub(crate) async fn connect(address: &str) -> Result<Channel, RpcError> {
-    let unreachable = |error: io::Error| RpcError::Unreachable {
-        address: address.to_owned(),
-        why: error.to_string(),
-    };
-    let stream = open(address).await.map_err(unreachable)?;
-    let mut once = Some(TokioIo::new(stream));
+    let mut once = Some(TokioIo::new(open(address).await?));
     let connector = tower::service_fn(move |_: Uri| {
         let io = once.take();
         async move { io.ok_or_else(|| io::Error::other("a link has one connection")) }
@@ -142,25 +138,58 @@ pub(crate) async fn connect(address: &str) -> Result<Channel, RpcError> {
         .map_err(|error| refused(address, &tonic::Status::from_error(Box::new(error))))
 }
 
-async fn open(address: &str) -> io::Result<TcpStream> {
-    let stream = TcpStream::connect(address).await?;
-    stream.set_nodelay(true)?;
-    Ok(stream)
+async fn open(address: &str) -> Result<Io, RpcError> {
+    let unreachable = |error: io::Error| RpcError::Unreachable {
+        address: address.to_owned(),
+        why: error.to_string(),
+    };
+    let all: Vec<SocketAddr> = lookup_host(address).await.map_err(unreachable)?.collect();
+    if let Some(own) = all.iter().find(|a| socket::is_own_address(a.ip().to_canonical())) {
+        match socket::connect(own.port()).await {
+            socket::Met::Brickd(stream) => return Ok(Io::Unix(stream)),
+            socket::Met::Nobody => {}
+            socket::Met::Refused(why) => {
+                return Err(RpcError::Refused {
+                    address: address.to_owned(),
+                    why,
+                });
+            }
+        }
+    }
+    let stream = TcpStream::connect(&*all).await.map_err(unreachable)?;
+    stream.set_nodelay(true).map_err(unreachable)?;
+    Ok(Io::Tcp(stream))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::listen::Incoming;
+    use crate::listen::{Incoming, Listeners};
     use tokio_stream::StreamExt;
+
+    async fn pair(listeners: Listeners) -> (Io, Io) {
+        let address = listeners.address().to_string();
+        let mut incoming = Incoming::new(listeners);
+        let (dialled, accepted) = tokio::join!(open(&address), incoming.next());
+        (dialled.unwrap(), accepted.unwrap().unwrap().into_io())
+    }
 
     #[tokio::test]
     async fn nagle_is_off_at_both_ends() {
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap().to_string();
-        let mut incoming = Incoming::new(listener);
-        let (dialled, accepted) = tokio::join!(open(&address), incoming.next());
-        assert!(dialled.unwrap().nodelay().unwrap());
-        assert!(accepted.unwrap().unwrap().nodelay().unwrap());
+        let any = "127.0.0.1:0".parse().unwrap();
+        match pair(Listeners::bind_tcp(any).await.unwrap()).await {
+            (Io::Tcp(dialled), Io::Tcp(accepted)) => {
+                assert!(dialled.nodelay().unwrap());
+                assert!(accepted.nodelay().unwrap());
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[tokio::test]
+    async fn on_the_host_itself_nothing_goes_by_tcp() {
+        let any = "0.0.0.0:0".parse().unwrap();
+        let pair = pair(Listeners::bind(any).await.unwrap()).await;
+        assert!(matches!(pair, (Io::Unix(_), Io::Unix(_))), "{pair:?}");
     }
 }

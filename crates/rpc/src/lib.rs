@@ -1,4 +1,4 @@
-//! The wire: gRPC on one TCP port, typed and validated.
+//! The wire: gRPC on one TCP port, and for this host on a unix socket; typed and validated.
 //!
 //! Promises: what a caller receives is valid: names, ranges, lengths, enum numbers and checksums were checked here
 //! (`convert`). Sending never blocks, and a link dies whole, with a reason (`link`).
@@ -9,9 +9,11 @@ pub mod admin;
 mod convert;
 mod dial;
 mod error;
+mod io;
 mod link;
 mod listen;
 mod serve;
+mod socket;
 #[cfg(test)]
 mod tests;
 mod tune;
@@ -22,6 +24,8 @@ pub use convert::Invalid;
 pub use dial::{dial_beat, dial_mount, dial_peer};
 pub use error::RpcError;
 pub use link::{BeatHello, Closed, LINK_BYTES_MAX, LINK_FRAMES_MAX, Link, Receiver, Sender};
+pub use listen::{Caller, Listeners};
 pub use serve::{Acceptor, serve};
+pub use socket::is_own_address;
 pub use tonic::service::Routes;
 pub use witness::{Registrar, ask_witness, serve_witness};

@@ -1,28 +1,111 @@
-//! Accepted sockets.
+//! Accepted connections: by TCP, and from this host by the unix socket.
 //!
 //! Promises: TCP_NODELAY on each (tonic does not set it on connections from an own listener). At most
 //! `tune::CONNECTIONS_MAX`; one that does not begin to speak in time is closed. No error of one ends the server (law L13).
-//! Not here: what is spoken (`serve`).
+//! Not here: what is spoken (`serve`), who may be behind a socket (`socket`).
 
-use crate::tune;
+use crate::{io::Io, socket, tune};
+use std::future::Future;
 use std::io;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Sleep, sleep};
 use tokio_stream::Stream;
-use tonic::transport::server::{Connected, TcpConnectInfo};
+use tonic::transport::server::Connected;
 
 /// Length of what an HTTP/2 client says first.
 const PREFACE_BYTES: usize = 24;
 
+/// Who is at the other end of a connection that was accepted.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Caller {
+    /// A process on this host, of root or of the user that this process runs as.
+    Host,
+    /// Somebody at this address.
+    Address(SocketAddr),
+}
+
+impl std::fmt::Display for Caller {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Host => f.write_str("this host"),
+            Self::Address(address) => address.fmt(f),
+        }
+    }
+}
+
+/// Where a brickd can be reached.
+#[derive(Debug)]
+pub struct Listeners {
+    tcp: TcpListener,
+    address: SocketAddr,
+    socket: Socket,
+}
+
+#[derive(Debug)]
+enum Socket {
+    None,
+    /// Somebody has the name; it is tried again.
+    Taken(Pin<Box<Sleep>>),
+    Ours(UnixListener),
+}
+
+impl Socket {
+    fn listen(port: u16) -> Self {
+        match socket::listen(port) {
+            Ok(listener) => Self::Ours(listener),
+            Err(_) => Self::Taken(Box::pin(sleep(tune::SOCKET_RETRY))),
+        }
+    }
+}
+
+impl Listeners {
+    /// Listens at `address`, and for this host on the unix socket of its port. A socket whose name is taken is tried again for
+    /// as long as it is served: until then those on this host connect as others do.
+    ///
+    /// Errors: the system's, about the TCP port.
+    pub async fn bind(address: SocketAddr) -> io::Result<Self> {
+        let tcp = TcpListener::bind(address).await?;
+        let address = tcp.local_addr()?;
+        let socket = Socket::listen(address.port());
+        Ok(Self { tcp, address, socket })
+    }
+
+    /// Listens at `address` only.
+    ///
+    /// Errors: the system's.
+    pub async fn bind_tcp(address: SocketAddr) -> io::Result<Self> {
+        let tcp = TcpListener::bind(address).await?;
+        let address = tcp.local_addr()?;
+        Ok(Self {
+            tcp,
+            address,
+            socket: Socket::None,
+        })
+    }
+
+    /// The TCP address, with the port that was given if none was asked for.
+    #[must_use]
+    pub const fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Has somebody else the name of the socket?
+    #[must_use]
+    pub const fn is_socket_taken(&self) -> bool {
+        matches!(self.socket, Socket::Taken(_))
+    }
+}
+
 /// The connections of a listener. It never ends.
 pub(crate) struct Incoming {
-    listener: TcpListener,
+    listeners: Listeners,
     permits: Arc<Semaphore>,
     pause: Option<Pin<Box<Sleep>>>,
     /// How long a connection may say nothing at first.
@@ -30,13 +113,46 @@ pub(crate) struct Incoming {
 }
 
 impl Incoming {
-    pub(crate) fn new(listener: TcpListener) -> Self {
+    pub(crate) fn new(listeners: Listeners) -> Self {
         Self {
-            listener,
+            listeners,
             permits: Arc::new(Semaphore::new(tune::CONNECTIONS_MAX)),
             pause: None,
             patience: tune::HELLO_TIMEOUT,
         }
+    }
+
+    /// None: too many, or nobody that is spoken to; dropped, and on to the next.
+    fn connection(&self, io: Io, caller: Caller) -> Option<Connection> {
+        let permit = Arc::clone(&self.permits).try_acquire_owned().ok()?;
+        Some(Connection::new(io, caller, permit, self.patience))
+    }
+
+    /// The next one of this host.
+    fn poll_socket(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Option<Connection>>> {
+        loop {
+            match &mut self.listeners.socket {
+                Socket::None => return Poll::Pending,
+                Socket::Taken(pause) => {
+                    ready!(pause.as_mut().poll(cx));
+                    self.listeners.socket = Socket::listen(self.listeners.address.port());
+                }
+                Socket::Ours(listener) => {
+                    let (stream, _) = ready!(listener.poll_accept(cx))?;
+                    let trusted = stream.peer_cred().is_ok_and(socket::is_trusted);
+                    let connection = trusted.then(|| self.connection(Io::Unix(stream), Caller::Host));
+                    return Poll::Ready(Ok(connection.flatten()));
+                }
+            }
+        }
+    }
+
+    fn poll_tcp(&self, cx: &mut Context<'_>) -> Poll<io::Result<Option<Connection>>> {
+        let (stream, address) = ready!(self.listeners.tcp.poll_accept(cx))?;
+        if stream.set_nodelay(true).is_err() {
+            return Poll::Ready(Ok(None)); // gone already
+        }
+        Poll::Ready(Ok(self.connection(Io::Tcp(stream), Caller::Address(address))))
     }
 }
 
@@ -49,15 +165,13 @@ impl Stream for Incoming {
                 ready!(pause.as_mut().poll(cx));
                 self.pause = None;
             }
-            match ready!(self.listener.poll_accept(cx)) {
-                Ok((stream, _)) => {
-                    // Too many, or gone already: dropped, and on to the next.
-                    if let Ok(permit) = Arc::clone(&self.permits).try_acquire_owned()
-                        && stream.set_nodelay(true).is_ok()
-                    {
-                        return Poll::Ready(Some(Ok(Connection::new(stream, permit, self.patience))));
-                    }
-                }
+            let accepted = match self.poll_socket(cx) {
+                Poll::Ready(accepted) => accepted,
+                Poll::Pending => ready!(self.poll_tcp(cx)),
+            };
+            match accepted {
+                Ok(Some(connection)) => return Poll::Ready(Some(Ok(connection))),
+                Ok(None) => {}
                 // One connection's fault, or no descriptors left; without a pause the latter would spin.
                 Err(_) => self.pause = Some(Box::pin(sleep(tune::ACCEPT_PAUSE))),
             }
@@ -65,40 +179,42 @@ impl Stream for Incoming {
     }
 }
 
-/// A socket that must say something soon.
+/// A connection whose other end must say something soon.
 pub(crate) struct Connection {
-    stream: TcpStream,
+    io: Io,
+    caller: Caller,
     _permit: OwnedSemaphorePermit,
     /// Until this many bytes came, and no longer than that.
     greeting: Option<(usize, Pin<Box<Sleep>>)>,
 }
 
 impl Connection {
-    fn new(stream: TcpStream, permit: OwnedSemaphorePermit, patience: Duration) -> Self {
+    fn new(io: Io, caller: Caller, permit: OwnedSemaphorePermit, patience: Duration) -> Self {
         Self {
-            stream,
+            io,
+            caller,
             _permit: permit,
             greeting: Some((PREFACE_BYTES, Box::pin(sleep(patience)))),
         }
     }
 
     #[cfg(test)]
-    pub(crate) fn nodelay(&self) -> io::Result<bool> {
-        self.stream.nodelay()
+    pub(crate) fn into_io(self) -> Io {
+        self.io
     }
 }
 
 impl Connected for Connection {
-    type ConnectInfo = TcpConnectInfo;
-    fn connect_info(&self) -> TcpConnectInfo {
-        self.stream.connect_info()
+    type ConnectInfo = Caller;
+    fn connect_info(&self) -> Caller {
+        self.caller.clone()
     }
 }
 
 impl AsyncRead for Connection {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
-        let read = Pin::new(&mut self.stream).poll_read(cx, buf);
+        let read = Pin::new(&mut self.io).poll_read(cx, buf);
         let Some((missing, deadline)) = &mut self.greeting else {
             return read;
         };
@@ -116,7 +232,7 @@ impl AsyncRead for Connection {
 
 impl AsyncWrite for Connection {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, bytes)
+        Pin::new(&mut self.io).poll_write(cx, bytes)
     }
 
     fn poll_write_vectored(
@@ -124,19 +240,19 @@ impl AsyncWrite for Connection {
         cx: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(cx, slices)
+        Pin::new(&mut self.io).poll_write_vectored(cx, slices)
     }
 
     fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
+        self.io.is_write_vectored()
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
+        Pin::new(&mut self.io).poll_flush(cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
+        Pin::new(&mut self.io).poll_shutdown(cx)
     }
 }
 
@@ -144,13 +260,18 @@ impl AsyncWrite for Connection {
 mod tests {
     use super::*;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpStream;
     use tokio_stream::StreamExt;
+
+    fn any_port() -> SocketAddr {
+        "127.0.0.1:0".parse().unwrap()
+    }
 
     #[tokio::test]
     async fn who_says_nothing_is_not_waited_for() {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
-        let mut incoming = Incoming::new(listener);
+        let listeners = Listeners::bind_tcp(any_port()).await.unwrap();
+        let address = listeners.address();
+        let mut incoming = Incoming::new(listeners);
         incoming.patience = Duration::from_millis(50);
         let mut client = TcpStream::connect(address).await.unwrap();
         let mut server = incoming.next().await.unwrap().unwrap();
@@ -166,5 +287,29 @@ mod tests {
         assert_eq!(server.read(&mut bytes).await.unwrap(), PREFACE_BYTES);
         let silence = tokio::time::timeout(Duration::from_millis(150), server.read(&mut bytes));
         assert!(silence.await.is_err(), "once it spoke it may be silent");
+    }
+
+    #[tokio::test]
+    async fn a_name_that_was_taken_is_taken_back_when_it_is_free() {
+        let first = Listeners::bind(any_port()).await.unwrap();
+        assert!(!first.is_socket_taken());
+        let port = first.address().port();
+        drop(first);
+        let squatter = socket::listen(port).unwrap();
+        let listeners = Listeners::bind((any_port().ip(), port).into()).await.unwrap();
+        assert!(listeners.is_socket_taken(), "and yet it serves");
+        let mut incoming = Incoming::new(listeners);
+        let free = async {
+            drop(squatter);
+            loop {
+                match socket::connect(port).await {
+                    socket::Met::Brickd(stream) => break stream,
+                    _ => sleep(Duration::from_millis(10)).await,
+                }
+            }
+        };
+        let (accepted, dialled) = tokio::join!(incoming.next(), free);
+        assert_eq!(accepted.unwrap().unwrap().connect_info(), Caller::Host);
+        drop(dialled);
     }
 }

@@ -1,4 +1,4 @@
-//! Serving: all conversations on one TCP port.
+//! Serving: all conversations on one port.
 //!
 //! Promises: a link is handed over as soon as it is open. What is no gRPC, or no call of ours, disturbs nobody. When
 //! `shutdown` comes, links end, and `serve` returns within `tune::STOP_TIMEOUT`.
@@ -7,7 +7,7 @@
 use crate::convert::Frame;
 use crate::error::one_line;
 use crate::link::{self, BeatHello, Ends, Link, Replies};
-use crate::listen::Incoming;
+use crate::listen::{Caller, Incoming, Listeners};
 use crate::wire::fs_server::{Fs, FsServer};
 use crate::wire::peer_server::{Peer, PeerServer};
 use crate::{RpcError, tune, wire};
@@ -23,19 +23,19 @@ use tonic::{Request, Response, Status, Streaming};
 /// refuses it.
 pub trait Acceptor: Clone + Send + Sync + 'static {
     /// A mount; nothing was said yet.
-    fn mount(&self, link: Link<ToMount, ToBrick>);
+    fn mount(&self, caller: Caller, link: Link<ToMount, ToBrick>);
     /// The other brick, or one that takes itself for it; nothing was said yet.
-    fn peer(&self, link: Link<ToPeer, ToPeer>);
+    fn peer(&self, caller: Caller, link: Link<ToPeer, ToPeer>);
     /// The other brick's heartbeat. It speaks our protocol version and has been answered as the other brick of the volume
     /// that it named: drop the link if that is wrong.
-    fn beat(&self, hello: BeatHello, link: Link<Beat, Beat>);
+    fn beat(&self, caller: Caller, hello: BeatHello, link: Link<Beat, Beat>);
 }
 
-/// Serves on `listener` until `shutdown`. `admin` are further services for the same port.
+/// Serves on `listeners` until `shutdown`. `admin` are further services for the same port.
 ///
 /// Errors: `Serve` if the server stopped by itself.
 pub async fn serve<A: Acceptor>(
-    listener: tokio::net::TcpListener,
+    listeners: Listeners,
     acceptor: A,
     admin: Option<Routes>,
     shutdown: impl Future<Output = ()> + Send + 'static,
@@ -52,12 +52,12 @@ pub async fn serve<A: Acceptor>(
         .max_decoding_message_size(limits::MESSAGE_BYTES_MAX)
         .max_encoding_message_size(limits::MESSAGE_BYTES_MAX);
     let all = admin.unwrap_or_default().add_service(fs).add_service(peer);
-    routes(listener, all, shutdown, move || open.end_all()).await
+    routes(listeners, all, shutdown, move || open.end_all()).await
 }
 
-/// Serves `routes` on `listener` until `shutdown`; then does `end`, so that nothing that is open is waited for.
+/// Serves `routes` on `listeners` until `shutdown`; then does `end`, so that nothing that is open is waited for.
 pub(crate) async fn routes(
-    listener: tokio::net::TcpListener,
+    listeners: Listeners,
     routes: Routes,
     shutdown: impl Future<Output = ()> + Send + 'static,
     end: impl FnOnce(),
@@ -70,7 +70,7 @@ pub(crate) async fn routes(
         .http2_keepalive_timeout(Some(tune::KEEP_ALIVE_TIMEOUT))
         .max_concurrent_streams(tune::STREAMS_MAX)
         .add_routes(routes)
-        .serve_with_incoming_shutdown(Incoming::new(listener), async {
+        .serve_with_incoming_shutdown(Incoming::new(listeners), async {
             let _ = stopped.await; // a dropped sender stops it just as well
         });
     tokio::pin!(server);
@@ -152,10 +152,10 @@ impl<A> Service<A> {
     }
 }
 
-fn remote<T>(request: &Request<T>) -> String {
-    request
-        .remote_addr()
-        .map_or_else(|| "unknown".to_owned(), |address| address.to_string())
+/// Who called.
+pub(crate) fn caller<T>(request: &Request<T>) -> Result<Caller, Status> {
+    let caller = request.extensions().get::<Caller>();
+    caller.cloned().ok_or_else(|| Status::unauthenticated("nobody"))
 }
 
 #[tonic::async_trait]
@@ -166,9 +166,9 @@ impl<A: Acceptor> Fs for Service<A> {
         &self,
         request: Request<Streaming<wire::ToBrick>>,
     ) -> Result<Response<Self::SessionStream>, Status> {
-        let remote = remote(&request);
-        let (link, replies) = self.link(request.into_inner(), remote, None);
-        self.acceptor.mount(link);
+        let caller = caller(&request)?;
+        let (link, replies) = self.link(request.into_inner(), caller.to_string(), None);
+        self.acceptor.mount(caller, link);
         Ok(Response::new(replies))
     }
 }
@@ -182,14 +182,14 @@ impl<A: Acceptor> Peer for Service<A> {
         &self,
         request: Request<Streaming<wire::ToPeer>>,
     ) -> Result<Response<Self::ReplicateStream>, Status> {
-        let remote = remote(&request);
-        let (link, replies) = self.link(request.into_inner(), remote, None);
-        self.acceptor.peer(link);
+        let caller = caller(&request)?;
+        let (link, replies) = self.link(request.into_inner(), caller.to_string(), None);
+        self.acceptor.peer(caller, link);
         Ok(Response::new(replies))
     }
 
     async fn beat(&self, request: Request<Streaming<wire::Beat>>) -> Result<Response<Self::BeatStream>, Status> {
-        let remote = remote(&request);
+        let caller = caller(&request)?;
         let mut source = request.into_inner();
         let message = tokio::time::timeout(tune::HELLO_TIMEOUT, source.message())
             .await
@@ -208,8 +208,8 @@ impl<A: Acceptor> Peer for Service<A> {
             brick: hello.brick.other(),
             ..hello
         };
-        let (link, replies) = self.link(source, remote, Some(answer.into()));
-        self.acceptor.beat(hello, link);
+        let (link, replies) = self.link(source, caller.to_string(), Some(answer.into()));
+        self.acceptor.beat(caller, hello, link);
         Ok(Response::new(replies))
     }
 }

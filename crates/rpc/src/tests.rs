@@ -35,13 +35,13 @@ struct Taker {
 }
 
 impl Acceptor for Taker {
-    fn mount(&self, link: MountLink) {
+    fn mount(&self, _: Caller, link: MountLink) {
         let _ = self.mounts.send(link);
     }
-    fn peer(&self, link: PeerLink) {
+    fn peer(&self, _: Caller, link: PeerLink) {
         let _ = self.peers.send(link);
     }
-    fn beat(&self, hello: BeatHello, link: BeatLink) {
+    fn beat(&self, _: Caller, hello: BeatHello, link: BeatLink) {
         let _ = self.beats.send((hello, link));
     }
 }
@@ -55,9 +55,13 @@ struct Server {
     done: tokio::task::JoinHandle<Result<(), RpcError>>,
 }
 
+async fn listeners() -> Listeners {
+    Listeners::bind("127.0.0.1:0".parse().unwrap()).await.unwrap()
+}
+
 async fn start() -> Server {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap().to_string();
+    let listener = listeners().await;
+    let address = listener.address().to_string();
     let (mounts_in, mounts) = mpsc::unbounded_channel();
     let (peers_in, peers) = mpsc::unbounded_channel();
     let (beats_in, beats) = mpsc::unbounded_channel();
@@ -436,8 +440,8 @@ async fn dialling_tells_one_failure_from_another() {
 
 #[tokio::test]
 async fn a_grpc_server_without_our_service_is_not_mboxfs() {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap().to_string();
+    let listener = listeners().await;
+    let address = listener.address().to_string();
     let incoming = listen::Incoming::new(listener);
     tokio::spawn(
         tonic::transport::Server::builder()

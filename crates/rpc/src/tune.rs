@@ -26,3 +26,5 @@ pub(crate) const STOP_TIMEOUT: Duration = Duration::from_millis(1000);
 pub(crate) const LINGER: Duration = Duration::from_millis(1000);
 /// Pause after the system refused a connection (no file descriptors left).
 pub(crate) const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// How often the name of the unix socket is tried while somebody else has it.
+pub(crate) const SOCKET_RETRY: Duration = Duration::from_secs(1);

@@ -49,16 +49,16 @@ impl<R: Registrar> server::Witness for Service<R> {
     }
 }
 
-/// Serves registers, and nothing else, on `listener` until `shutdown`.
+/// Serves registers, and nothing else, on `listeners` until `shutdown`.
 ///
 /// Errors: `Serve` if the server stopped by itself.
 pub async fn serve_witness<R: Registrar>(
-    listener: tokio::net::TcpListener,
+    listeners: crate::Listeners,
     registrar: R,
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> Result<(), RpcError> {
     let routes = Routes::new(server::WitnessServer::new(Service(registrar)));
-    serve::routes(listener, routes, shutdown, || {}).await
+    serve::routes(listeners, routes, shutdown, || {}).await
 }
 
 /// Asks the witness at `address` (`host:port`).

@@ -2,15 +2,14 @@
 //!
 //! H1  The resolver is never waited for on the thread that beats: a name server that is away must not look like a dead brick.
 //! H2  A resolver that is away makes no peer a stranger: what it said last holds.
-//! H3  An address is ours if the kernel answers it itself. Being able to bind it proves nothing: with
-//!     `ip_nonlocal_bind`, usual beside keepalived and haproxy, every address can be bound.
 //!
 //! Not here: who may say what (`cluster`).
 
 use super::{Cluster, Peer};
+use mboxfs_rpc::{Caller, is_own_address};
 use std::{
     collections::BTreeMap,
-    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket},
+    net::{IpAddr, Ipv6Addr},
     sync::{Arc, PoisonError},
     time::Duration,
 };
@@ -27,12 +26,17 @@ const RETRY: Duration = Duration::from_secs(1);
 pub(super) type Addresses = BTreeMap<String, Vec<IpAddr>>;
 
 impl Cluster {
-    /// Is this an address of this host, or of a peer? Answered at once.
-    pub(crate) fn knows(&self, ip: IpAddr) -> bool {
-        let ip = ip.to_canonical();
-        if is_own_address(ip) {
-            return true;
+    /// May it speak: is it of this host, or at an address of a peer? Answered at once.
+    pub(crate) fn trusts(&self, caller: &Caller) -> bool {
+        match caller {
+            Caller::Host => true,
+            Caller::Address(address) => self.knows(address.ip()),
         }
+    }
+
+    /// Is this an address of a peer?
+    pub(super) fn knows(&self, ip: IpAddr) -> bool {
+        let ip = ip.to_canonical();
         let addresses = self.addresses.lock().unwrap_or_else(PoisonError::into_inner);
         let config = self.config();
         let is = |name: &String| {
@@ -117,26 +121,6 @@ pub(super) fn address(host: &str, port: u16) -> String {
     }
 }
 
-/// H3. A datagram to an own address would leave from that very address. Nothing is sent.
-pub(super) fn is_own_address(ip: IpAddr) -> bool {
-    if ip.is_loopback() {
-        return true;
-    }
-    if ip.is_unspecified() || ip.is_multicast() {
-        return false;
-    }
-    let any: IpAddr = match ip {
-        IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
-        IpAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
-    };
-    let source = || {
-        let socket = UdpSocket::bind((any, 0))?;
-        socket.connect(SocketAddr::new(ip, 9))?; // any port: no packet leaves
-        socket.local_addr()
-    };
-    source().is_ok_and(|from| from.ip() == ip)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -146,22 +130,5 @@ mod tests {
         assert_eq!(address("fe80::1", 7), "[fe80::1]:7");
         assert_eq!(address("h2", 7), "h2:7");
         assert_eq!(address("10.0.0.2", 7), "10.0.0.2:7");
-    }
-
-    #[test]
-    fn h3_own_addresses_are_told_from_others() {
-        for own in ["127.0.0.1", "127.0.1.1", "::1"] {
-            assert!(is_own_address(own.parse().unwrap()), "{own}");
-        }
-        for other in [
-            "192.0.2.1",
-            "0.0.0.0",
-            "255.255.255.255",
-            "224.0.0.1",
-            "2001:db8::1",
-            "::",
-        ] {
-            assert!(!is_own_address(other.parse().unwrap()), "{other}");
-        }
     }
 }

@@ -4,9 +4,9 @@
 //! Not here: who may say so (`cluster`), addresses (`names`).
 
 use super::{ASK, Cluster, Outcome, Peer, UNKNOWN_ADDRESS, names, refuse};
-use mboxfs_rpc::admin;
+use mboxfs_rpc::{Caller, admin};
 use mboxfs_types::admin::{Ask, HostId, PEERS_MAX, Tell};
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
 /// gluster's words.
 const TAKEN: &str = "is either already part of another cluster or having volumes configured";
@@ -72,8 +72,15 @@ impl Cluster {
         }
     }
 
-    /// The other side of a probe. `ip`: where it came from.
-    pub(super) async fn on_hello(&self, ip: IpAddr, trusted: bool, from: HostId, port: u16, called: &str) -> Outcome {
+    /// The other side of a probe.
+    pub(super) async fn on_hello(
+        &self,
+        caller: &Caller,
+        trusted: bool,
+        from: HostId,
+        port: u16,
+        called: &str,
+    ) -> Outcome {
         let (stranger, busy) = {
             let config = self.config();
             if from == config.id {
@@ -88,6 +95,10 @@ impl Cluster {
         if !stranger && !trusted {
             return refuse(UNKNOWN_ADDRESS, ""); // an identity is no secret
         }
+        let ip = match caller {
+            Caller::Host => IpAddr::from(Ipv4Addr::LOCALHOST),
+            Caller::Address(address) => address.ip().to_canonical(),
+        };
         let ip = ip.to_string();
         self.change(|c| {
             if called.parse::<IpAddr>().is_err() {

@@ -4,7 +4,7 @@
 
 use super::*;
 use mboxfs_brick::quorum::Order;
-use mboxfs_rpc::{Acceptor, BeatHello, Link};
+use mboxfs_rpc::{Acceptor, BeatHello, Link, Listeners};
 use mboxfs_types::{
     BrickId, GenId,
     admin::{BrickReport, BrickSpec, Fault, HostId, HostState, Options, Plan, Status, VolumeVerb},
@@ -14,7 +14,7 @@ use mboxfs_types::{
 };
 use std::fs;
 use tempfile::TempDir;
-use tokio::{net::TcpListener, sync::oneshot, task::JoinHandle};
+use tokio::{sync::oneshot, task::JoinHandle};
 
 #[derive(Default)]
 struct Fake {
@@ -98,9 +98,9 @@ impl Local for Fake {
 struct Nobody;
 
 impl Acceptor for Nobody {
-    fn mount(&self, _: Link<ToMount, ToBrick>) {}
-    fn peer(&self, _: Link<ToPeer, ToPeer>) {}
-    fn beat(&self, _: BeatHello, _: Link<Beat, Beat>) {}
+    fn mount(&self, _: Caller, _: Link<ToMount, ToBrick>) {}
+    fn peer(&self, _: Caller, _: Link<ToPeer, ToPeer>) {}
+    fn beat(&self, _: Caller, _: BeatHello, _: Link<Beat, Beat>) {}
 }
 
 struct Side {
@@ -120,8 +120,8 @@ impl Side {
     }
 
     async fn on(dir: TempDir, address: SocketAddr) -> Self {
-        let listener = TcpListener::bind(address).await.unwrap();
-        let address = listener.local_addr().unwrap();
+        let listeners = Listeners::bind(address).await.unwrap();
+        let address = listeners.address();
         let fake = Arc::new(Fake::default());
         let local: Arc<dyn Local> = Arc::<Fake>::clone(&fake);
         let cluster = Cluster::open(dir.path(), address, local).unwrap();
@@ -129,7 +129,7 @@ impl Side {
         let (stop, stopped) = oneshot::channel();
         let server = tokio::spawn(async move {
             let stopped = async { drop(stopped.await) };
-            mboxfs_rpc::serve(listener, Nobody, Some(routes), stopped)
+            mboxfs_rpc::serve(listeners, Nobody, Some(routes), stopped)
                 .await
                 .unwrap();
         });
@@ -470,6 +470,10 @@ async fn a_third_host_is_refused_on_both_ways() {
 #[tokio::test]
 async fn u2_strangers_learn_and_change_nothing() {
     let (one, two) = (Side::new().await, Side::new().await);
+    assert!(
+        !one.cluster.trusts(&Caller::Address("127.0.0.1:4000".parse().unwrap())),
+        "anybody on this host"
+    );
     let stranger: SocketAddr = "192.0.2.7:4000".parse().unwrap();
     let hello = |from: HostId| Ask::Hello {
         from,
@@ -490,7 +494,7 @@ async fn u2_strangers_learn_and_change_nothing() {
         ]
     };
     for ask in asks(&one) {
-        let tell = one.cluster.answer(stranger, ask.clone()).await;
+        let tell = one.cluster.answer(Caller::Address(stranger), ask.clone()).await;
         assert!(
             matches!(&tell, Tell::Refused { why, .. } if why == UNKNOWN_ADDRESS),
             "{ask:?}"
@@ -500,7 +504,7 @@ async fn u2_strangers_learn_and_change_nothing() {
     let known = two.cluster.config().id;
     let own = one.cluster.config().id;
     for from in [HostId([9; 16]), known, own] {
-        let tell = one.cluster.answer(stranger, hello(from)).await;
+        let tell = one.cluster.answer(Caller::Address(stranger), hello(from)).await;
         assert!(matches!(tell, Tell::Refused { .. }), "an identity is no secret");
     }
     assert_eq!(one.cluster.config().peers.len(), 1);
@@ -508,7 +512,10 @@ async fn u2_strangers_learn_and_change_nothing() {
     let three = Side::new().await;
     assert!(!three.cluster.knows(stranger.ip()));
     assert!(matches!(
-        three.cluster.answer(stranger, hello(HostId([9; 16]))).await,
+        three
+            .cluster
+            .answer(Caller::Address(stranger), hello(HostId([9; 16])))
+            .await,
         Tell::Done(_)
     ));
     assert!(three.cluster.knows(stranger.ip()) && three.cluster.config().names == ["h1"]);
