@@ -180,7 +180,7 @@ fn brickd_starts_with_the_configuration_as_it_is_and_uncommented() {
         all.lines()
             .filter(|line| line.contains(" = ") && !line.starts_with('#'))
             .count(),
-        3
+        4
     );
     for (name, text) in [("example.toml", &example), ("all.toml", &all)] {
         assert!(text.contains("data = \"/glusterfs/vol0\"\n"));
@@ -196,7 +196,8 @@ fn brickd_starts_with_the_configuration_as_it_is_and_uncommented() {
             .arg(&config)
             .arg("--data")
             .arg(&data)
-            .args(["--listen", "127.0.0.1:0"])
+            .args(["--listen", "127.0.0.1:0", "--identity"])
+            .arg(dir.path().join(name).with_extension("pem"))
             .stdin(Stdio::null())
             .stderr(out.try_clone().expect("a second handle"))
             .stdout(out)

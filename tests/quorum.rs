@@ -279,7 +279,8 @@ fn a_witness_is_no_brick() {
         command
             .args(flags)
             .args(["--listen", "127.0.0.1:0", "--data"])
-            .arg(data);
+            .arg(data)
+            .env("MBOXFS_IDENTITY", dir.path().join("identity.pem"));
         command
             .stdout(std::process::Stdio::piped())
             .stderr(std::process::Stdio::piped());

@@ -172,7 +172,14 @@ impl Host {
         let mut command = Command::new("nsenter");
         command.args(["-t", &self.0.holder.id().to_string(), "-m", "-u", "-n", "--", program]);
         command.stdin(Stdio::null());
+        // /var is the machine's, for all hosts.
+        command.env("MBOXFS_IDENTITY", self.identity());
         command
+    }
+
+    /// The key of this host, for all programs of mboxfs on it.
+    pub(crate) fn identity(&self) -> PathBuf {
+        self.dir().join("identity.pem")
     }
 
     /// Like `command`, as one of the mail users, with that user's groups, HOME and nothing else in the environment.

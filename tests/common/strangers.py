@@ -2,6 +2,8 @@
 
     python3 -c THIS HOST PORT WHAT
 
+HOST `-`: to the unix socket of the brickd at PORT on this host.
+
 It speaks HTTP/2 and gRPC by hand, so that it can say them wrong. Prints what came back, as far as it is text.
 """
 
@@ -62,7 +64,13 @@ WHAT = {
     "no-peer": lambda: call("/mboxfs.v1.Peer/Replicate", message(b"\x0a\x02\x08\x63")),
 }
 
-with socket.create_connection((sys.argv[1], int(sys.argv[2])), timeout=10) as stranger:
+if sys.argv[1] == "-":
+    stranger = socket.socket(socket.AF_UNIX)
+    stranger.settimeout(10)
+    stranger.connect(f"\0mboxfs-{sys.argv[2]}")
+else:
+    stranger = socket.create_connection((sys.argv[1], int(sys.argv[2])), timeout=10)
+with stranger:
     said, heard = WHAT[sys.argv[3]](), b""
     try:
         stranger.sendall(said)

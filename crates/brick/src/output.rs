@@ -11,7 +11,7 @@ use mboxfs_types::{
     call::ToMount,
     disk::DiskOp,
     peer::{Beat, ToPeer},
-    quorum::{AskWitness, Quorum},
+    quorum::{AskWitness, Quorum, WitnessAt},
 };
 
 /// One thing to do.
@@ -41,8 +41,8 @@ pub enum Output {
     Witness {
         /// Goes back with the answer.
         ticket: u64,
-        /// `host:port`.
-        address: String,
+        /// Where it is, and whose key it has.
+        at: WitnessAt,
         /// The question.
         ask: AskWitness,
     },

@@ -343,8 +343,8 @@ impl Brick {
             brick: self.me,
             verb: asked.verb,
         };
-        let (ticket, address) = (asked.ticket, at.address());
-        out.push(Output::Witness { ticket, address, ask });
+        let (ticket, at) = (asked.ticket, at.clone());
+        out.push(Output::Witness { ticket, at, ask });
     }
 
     /// The peer is here: first see what the two make of each other (T2). What was asked has no effect any more (A1).

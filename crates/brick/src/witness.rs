@@ -3,13 +3,15 @@
 //! T1  A register changes only by a successful compare-and-swap, from a member, to a higher generation (I6).
 //! T2  The same question asked again while its answer is the latest gets that answer again: a reply may be lost.
 //! T3  What changed is durable before it is told: that is the caller's part, and `obey` says whether there is something.
-//! T4  It never sees mail, names or sessions, and it knows no time.
+//! T4  A register answers one host for each brick: the first one that asked for it in that brick's name. Another register of a
+//!     volume is made for one of these only.
+//! T5  It never sees mail, names or sessions, and it knows no time.
 //!
 //! Not here: the file (`store`), the port (`brickd`), who asks when (`quorum`).
 
 use alloc::vec::Vec;
 use mboxfs_types::{
-    VolumeId, limits,
+    Fingerprint, VolumeId, limits,
     quorum::{AskWitness, Register, WitnessTell, WitnessVerb},
     record::Members,
 };
@@ -21,6 +23,14 @@ struct Entry {
     volume: VolumeId,
     name: u64,
     register: Register,
+    /// T4. By the index of the brick.
+    keys: [Option<Fingerprint>; 2],
+}
+
+impl Entry {
+    fn is(&self, ask: &AskWitness) -> bool {
+        self.volume == ask.volume && self.name == ask.register
+    }
 }
 
 /// Registers of one volume that are kept: the one in force, and the one that may follow it.
@@ -34,12 +44,31 @@ pub struct Witness {
 }
 
 impl Witness {
+    /// T4. May the host with this key ask that?
+    #[must_use]
+    pub fn admits(&self, key: Fingerprint, ask: &AskWitness) -> bool {
+        let mut of_volume = self.entries.iter().filter(|e| e.volume == ask.volume).peekable();
+        match self.entries.iter().find(|e| e.is(ask)) {
+            Some(e) => e.keys[usize::from(ask.brick.index())].is_none_or(|k| k == key),
+            None if matches!(ask.verb, WitnessVerb::Create { .. }) => {
+                of_volume.peek().is_none() || of_volume.any(|e| e.keys.contains(&Some(key)))
+            }
+            None => true, // it is told that there is none
+        }
+    }
+
+    /// T4. From now on the register answers this host in the name of the brick, and no other. True: as of `obey`.
+    pub fn pin(&mut self, key: Fingerprint, ask: &AskWitness) -> bool {
+        let Some(e) = self.entries.iter_mut().find(|e| e.is(ask)) else {
+            return false;
+        };
+        let slot = &mut e.keys[usize::from(ask.brick.index())];
+        slot.is_none() && slot.replace(key).is_none()
+    }
+
     /// Answers one question. True: something changed; make it durable before the answer leaves (T3).
     pub fn obey(&mut self, ask: &AskWitness) -> (WitnessTell, bool) {
-        let known = self
-            .entries
-            .iter_mut()
-            .find(|e| e.volume == ask.volume && e.name == ask.register);
+        let known = self.entries.iter_mut().find(|e| e.is(ask));
         let tell = |done, register| WitnessTell::Register { done, register };
         match (ask.verb, known) {
             (WitnessVerb::Create { g }, None) => {
@@ -88,6 +117,7 @@ impl Witness {
             volume: ask.volume,
             name: ask.register,
             register,
+            keys: [None; 2],
         });
         true
     }
@@ -209,6 +239,33 @@ mod tests {
     }
 
     #[test]
+    fn t4_each_brick_is_the_host_that_came_first() {
+        let mut w = Witness::default();
+        let [one, two, stranger] = [1, 2, 3].map(|n| Fingerprint([n; 32]));
+        let create = ask(BrickId::A, WitnessVerb::Create { g: GenId::default() });
+        assert!(w.admits(one, &create));
+        w.obey(&create);
+        assert!(w.pin(one, &create) && !w.pin(one, &create), "once");
+        let read = |brick| ask(brick, WitnessVerb::Read);
+        assert!(w.admits(one, &read(BrickId::A)) && !w.admits(two, &read(BrickId::A)));
+        assert!(w.pin(two, &read(BrickId::B)));
+        assert!(w.admits(two, &read(BrickId::B)) && !w.admits(stranger, &read(BrickId::B)));
+        // Strangers do not push the registers of a volume out.
+        let next = AskWitness {
+            register: 100,
+            ..create
+        };
+        assert!(!w.admits(stranger, &next) && w.admits(two, &next));
+        let other = AskWitness {
+            volume: VolumeId([8; 16]),
+            ..create
+        };
+        assert!(w.admits(stranger, &other));
+        let kept: Witness = codec::decode(&codec::encode(&w)).unwrap();
+        assert!(!kept.admits(stranger, &read(BrickId::B)));
+    }
+
+    #[test]
     fn what_is_made_anew_does_not_wipe_out_what_was() {
         let mut w = made();
         let first = g(1, BrickId::A);
@@ -231,7 +288,11 @@ mod tests {
                     g: g(u32::MAX / 10, BrickId::B),
                 },
             };
-            w.obey(&ask).1
+            let made = w.obey(&ask).1;
+            for brick in [BrickId::A, BrickId::B] {
+                w.pin(Fingerprint([0xff; 32]), &AskWitness { brick, ..ask });
+            }
+            made
         };
         for register in 1..10 {
             assert!(create(0, register), "the oldest of a volume makes room");

@@ -16,7 +16,11 @@ pub(crate) struct Args {
     /// Address for mounts, the peer and operators [default: 0.0.0.0:24009]
     #[arg(long, value_name = "ADDRESS", env = "MBOXFS_LISTEN")]
     pub(crate) listen: Option<SocketAddr>,
-    /// A TOML file with `data`, `listen` and `log-level`
+    /// The key of this host, made if there is none; mounts and mboxfs on this host read it, too
+    /// [default: /var/lib/mboxfs/identity.pem]
+    #[arg(long, value_name = "FILE", env = "MBOXFS_IDENTITY")]
+    pub(crate) identity: Option<PathBuf>,
+    /// A TOML file with `data`, `listen`, `identity` and `log-level`
     #[arg(long, value_name = "FILE", env = "MBOXFS_CONFIG")]
     pub(crate) config: Option<PathBuf>,
     /// Be the witness of volumes whose bricks are elsewhere: keep who may go on alone, no mail

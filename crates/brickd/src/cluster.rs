@@ -1,8 +1,9 @@
 //! Peers and the volume: what operators decide, and both brickd remember.
 //!
 //! U1  A verb that needs both brickd is agreed on by both before either does it; what one cannot do, neither has done.
-//! U2  Strangers are told nothing (L14): questions and orders are taken from this host and from peers only; a first `Hello`
-//!     from elsewhere only while this brickd has neither peer nor volume.
+//! U2  Strangers are told nothing (L14): questions and orders are taken from this host and from peers only, who are known by
+//!     their keys; a first `Hello` from elsewhere only while this brickd has neither peer nor volume. Both sides of it pin the
+//!     key of the other one, and from then on nobody else is it.
 //! U3  One change at a time, on both: two operators at two hosts never end up with two volumes.
 //! U4  What is remembered is on disk before it is true here.
 //!
@@ -18,9 +19,12 @@ mod state;
 mod tests;
 mod volume;
 
-use crate::local::{Local, VolumeConfig};
+use crate::{
+    local::{Local, VolumeConfig},
+    trust::Trust,
+};
 use file::{Config, Peer};
-use mboxfs_rpc::{Caller, Routes, admin};
+use mboxfs_rpc::{Caller, Routes, RpcError, admin};
 use mboxfs_types::admin::{Ask, Phase, Tell};
 use std::{
     net::SocketAddr,
@@ -33,7 +37,7 @@ use tokio::{sync::Mutex as AsyncMutex, task::spawn_blocking};
 /// A peer says yes or no within this.
 const ASK: Duration = Duration::from_millis(3000);
 
-const UNKNOWN_ADDRESS: &str = "your address is not known here";
+const STRANGER: &str = "your key is not known here";
 
 /// What is remembered, and the brick that it is about.
 pub(crate) struct Cluster {
@@ -45,7 +49,7 @@ pub(crate) struct Cluster {
     host: String,
     local: Arc<dyn Local>,
     config: Mutex<Config>,
-    addresses: Mutex<names::Addresses>,
+    trust: Arc<Trust>,
     /// U3. Held while a change is under way, and while a peer's plan waits for its word.
     changing: Arc<AsyncMutex<()>>,
     /// The plan of a peer that was agreed to, or that was done last.
@@ -76,6 +80,13 @@ fn refuse<T>(why: impl Into<String>, hint: impl Into<String>) -> Result<T, Refus
     })
 }
 
+/// U2. Who is trusted follows from what is remembered.
+fn pin(trust: &Trust, config: &Config) {
+    let pinned: Vec<_> = config.peers.iter().map(|p| p.fingerprint).collect();
+    let open = pinned.is_empty() && config.volume.is_none();
+    trust.pin(pinned, open);
+}
+
 /// Text: nothing had to be done.
 type Outcome = Result<Option<String>, Refusal>;
 
@@ -83,13 +94,19 @@ impl Cluster {
     /// What the file in `data` says. To be called on the runtime that serves.
     ///
     /// Errors: a file that cannot be believed or written; one line.
-    pub(crate) fn open(data: &Path, listen: SocketAddr, local: Arc<dyn Local>) -> Result<Arc<Self>, String> {
+    pub(crate) fn open(
+        data: &Path,
+        listen: SocketAddr,
+        local: Arc<dyn Local>,
+        trust: Arc<Trust>,
+    ) -> Result<Arc<Self>, String> {
         let path = data.join(".mboxfs/cluster.toml");
         let mut config = file::read(&path)?;
         if config.generation == 0 {
             config.generation = 1;
             file::write(&path, &config)?; // the identity must not change at the next start
         }
+        pin(&trust, &config);
         let data = data.canonicalize().map_err(|e| format!("{}: {e}", data.display()))?;
         let name = rustix::system::uname().nodename().to_string_lossy().into_owned();
         let host = Some(name).filter(|n| mboxfs_types::admin::is_host(n));
@@ -100,12 +117,11 @@ impl Cluster {
             host: host.unwrap_or_else(|| "localhost".to_string()),
             local,
             config: Mutex::new(config),
-            addresses: Mutex::default(),
+            trust,
             changing: Arc::default(),
             plan: Mutex::default(),
             doing: AsyncMutex::default(),
         });
-        cluster.keep_looking();
         Ok(cluster)
     }
 
@@ -138,13 +154,17 @@ impl Cluster {
         let mut next = self.config().clone();
         f(&mut next);
         next.generation += 1;
-        let (path, saved) = (self.path.clone(), next.clone());
+        let (path, saved, trust) = (self.path.clone(), next.clone(), Arc::clone(&self.trust));
         // An fsync can take long, and this is the thread that beats.
-        spawn_blocking(move || file::write(&path, &saved))
-            .await
-            .map_err(|e| e.to_string())??;
+        let write = move || file::write(&path, &saved).map(|()| pin(&trust, &saved));
+        spawn_blocking(write).await.map_err(|e| e.to_string())??;
         *self.config() = next;
         Ok(())
+    }
+
+    /// A question to a peer.
+    async fn ask(&self, address: &str, ask: Ask, within: Duration) -> Result<Tell, RpcError> {
+        admin::ask(address, &self.trust.to_pinned(), ask, within).await
     }
 
     async fn answer(&self, caller: Caller, ask: Ask) -> Tell {
@@ -157,9 +177,9 @@ impl Cluster {
     }
 
     async fn obey(&self, caller: Caller, ask: Ask) -> Outcome {
-        let trusted = self.trusts(&caller);
+        let trusted = self.trust.trusts(&caller);
         if !trusted && !matches!(ask, Ask::Hello { .. }) {
-            return refuse(UNKNOWN_ADDRESS, "ask on the host itself, or on its peer"); // U2
+            return refuse(STRANGER, "ask on the host itself, or on its peer"); // U2
         }
         // Words about a plan come while it holds U3's lock.
         match ask {
@@ -173,9 +193,13 @@ impl Cluster {
         };
         match ask {
             Ask::Prepare { from, id, plan } => self.on_prepare(alone, from, id, plan).await,
-            Ask::Hello { from, port, called } => self.on_hello(&caller, trusted, from, port, &called).await,
+            Ask::Hello { from, port, called } => self.on_hello(&caller, from, port, &called).await,
             Ask::Part { from } => self.on_part(from).await,
-            Ask::Probe { host, port } => self.probe(&host, port).await,
+            Ask::Probe {
+                host,
+                port,
+                fingerprint,
+            } => self.probe(&host, port, fingerprint).await,
             Ask::Detach { host, port, force } => self.detach(&host, port, force).await,
             Ask::Create { name, bricks, force } => self.create(name, bricks, force).await,
             Ask::Change { name, verb, force } => self.change_volume(&name, verb, force).await,

@@ -4,6 +4,7 @@
 //! Not here: the command line itself (`args`), peers and volumes (`cluster`).
 
 use crate::{args::Args, failure::Failure};
+use mboxfs_rpc::IDENTITY;
 use mboxfs_types::limits;
 use serde::Deserialize;
 use std::{
@@ -20,6 +21,8 @@ pub(crate) struct Config {
     pub(crate) data: PathBuf,
     /// Where to listen.
     pub(crate) listen: SocketAddr,
+    /// The file of this host's identity.
+    pub(crate) identity: PathBuf,
     /// Not a brick: a witness.
     pub(crate) witness: bool,
     /// Filter for the log.
@@ -31,6 +34,7 @@ pub(crate) struct Config {
 struct File {
     data: Option<PathBuf>,
     listen: Option<SocketAddr>,
+    identity: Option<PathBuf>,
     log_level: Option<String>,
 }
 
@@ -53,6 +57,10 @@ pub(crate) fn settle(args: Args) -> Result<Config, Failure> {
         data,
         witness: args.witness,
         listen: args.listen.or(file.listen).unwrap_or(default),
+        identity: args
+            .identity
+            .or(file.identity)
+            .unwrap_or_else(|| PathBuf::from(IDENTITY)),
         log_level,
     })
 }
@@ -65,7 +73,7 @@ fn read(path: &Path) -> Result<File, Failure> {
         let before = e.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
         let line = before.matches('\n').count() + 1;
         Failure::usage(what(), format!("line {line}: {why}"))
-            .hint("known keys are data, listen and log-level".to_string())
+            .hint("known keys are data, listen, identity and log-level".to_string())
     })
 }
 

@@ -17,6 +17,7 @@ use crate::{
     open::{self, Opening},
     peers,
     running::{End, Question, Running},
+    trust::Trust,
 };
 use mboxfs_brick::{Brick, input::MountConn, quorum::Order};
 use mboxfs_rpc::Sender;
@@ -86,6 +87,7 @@ pub(crate) struct Driver {
     core: Mutex<Core>,
     runtime: Handle,
     data: PathBuf,
+    trust: Arc<Trust>,
     fatal: Fatal,
     off: watch::Sender<bool>,
 }
@@ -101,7 +103,7 @@ pub(crate) struct Joined {
 
 impl Driver {
     /// Of the brick in `data`, whose directory says that `quorum` is the policy. To be made on the runtime that it will use.
-    pub(crate) fn new(data: &Path, quorum: Quorum, fatal: Fatal) -> Arc<Self> {
+    pub(crate) fn new(data: &Path, quorum: Quorum, trust: Arc<Trust>, fatal: Fatal) -> Arc<Self> {
         Arc::new_cyclic(|me| Self {
             me: Weak::clone(me),
             core: Mutex::new(Core {
@@ -115,6 +117,7 @@ impl Driver {
             }),
             runtime: Handle::current(),
             data: data.to_path_buf(),
+            trust,
             fatal,
             off: watch::Sender::new(true),
         })
@@ -127,6 +130,11 @@ impl Driver {
 
     fn me(&self) -> Arc<Self> {
         self.me.upgrade().expect("a method is called through an Arc")
+    }
+
+    /// Who this host is, for those who dial.
+    pub(crate) fn trust(&self) -> &Trust {
+        &self.trust
     }
 
     // ---- for tasks
@@ -435,9 +443,10 @@ async fn release(driver: Arc<Driver>, life: u64, due: Arc<Notify>) {
 
 /// Asks the witness what the brain wants to know, one question after the other, and gives it the answers.
 async fn ask_witness(driver: Arc<Driver>, life: u64, mut asks: UnboundedReceiver<Question>) {
-    while let Some(Question { ticket, address, ask }) = asks.recv().await {
-        let tell = match mboxfs_rpc::ask_witness(&address, ask, WITNESS_ANSWER).await {
-            Ok(tell) => Some(tell),
+    while let Some(Question { ticket, at, ask }) = asks.recv().await {
+        let as_whom = driver.trust.to(Some(at.fingerprint));
+        let tell = match mboxfs_rpc::ask_witness(&at.address(), &as_whom, ask, WITNESS_ANSWER).await {
+            Ok((tell, _)) => Some(tell),
             Err(why) => {
                 debug!("no answer of the witness: {why}");
                 None

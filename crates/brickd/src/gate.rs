@@ -1,12 +1,11 @@
 //! The door: who may open a stream to this brick.
 //!
-//! The default is closed (L14): mounts and the peer are let in from this host by its socket, and from hosts that the cluster
-//! knows.
-//! Operators' verbs are checked by `cluster`.
+//! The default is closed (L14): mounts of this host and of the peer, and the peer itself. Operators' verbs are checked by
+//! `cluster`.
 //!
-//! Not here: what a stream may say (`mounts`, `peers`).
+//! Not here: who is trusted (`trust`), what a stream may say (`mounts`, `peers`).
 
-use crate::{cluster::Cluster, driver::Driver, mounts, peers};
+use crate::{cluster::Cluster, driver::Driver, mounts, peers, trust::Trust};
 use mboxfs_rpc::{Acceptor, BeatHello, Caller, Link};
 use mboxfs_types::{
     call::{ToBrick, ToMount},
@@ -20,11 +19,12 @@ use tracing::warn;
 pub(crate) struct Gate {
     pub(crate) driver: Arc<Driver>,
     pub(crate) cluster: Arc<Cluster>,
+    pub(crate) trust: Arc<Trust>,
 }
 
 impl Gate {
     fn admits(&self, what: &str, caller: &Caller) -> bool {
-        let ok = self.cluster.trusts(caller);
+        let ok = self.trust.trusts(caller);
         if !ok {
             warn!("{what} stream from {caller} dropped: that host is not of this cluster");
         }

@@ -1,7 +1,7 @@
 //! The daemon: one loop around the brain of a brick.
 //!
 //! `main` -> `run`: directory (`open`), listener, `driver` (the loop; `running`: a step and its outputs), `cluster` (peers,
-//! volumes, admin verbs), `gate` (who may connect), then READY. Streams: `mounts`, `peers`. Threads: `disk`.
+//! volumes, admin verbs), `trust` and `gate` (who may connect), then READY. Streams: `mounts`, `peers`. Threads: `disk`.
 //! Or `witness`, and nothing of this.
 //!
 //! Promises: ends with 0 when told to stop, 1 when it was refused something or cannot go on, 2 on wrong usage.
@@ -25,11 +25,12 @@ mod running;
 mod telemetry;
 #[cfg(test)]
 mod tests;
+mod trust;
 mod witness;
 
 use crate::{
     args::Args, cluster::Cluster, config::Config, driver::Driver, failure::Failure, fatal::Fatal, gate::Gate,
-    local::Local,
+    local::Local, trust::Trust,
 };
 use clap::Parser;
 use mboxfs_rpc::Listeners;
@@ -91,12 +92,13 @@ fn end_on_panic() {
 async fn run(config: Config) -> Result<(), Failure> {
     let (_claimed, quorum) = open::directory(&config.data)?;
     let mut signals = Signals::new().map_err(|why| Failure::refused("watch for signals", why))?;
+    let trust = identity(&config)?;
     let listeners = listen(config.listen).await?;
     let address = listeners.address();
     let (fatal, mut end) = Fatal::channel();
-    let driver = Driver::new(&config.data, quorum, fatal);
+    let driver = Driver::new(&config.data, quorum, Arc::clone(&trust), fatal);
     let local: Arc<dyn Local> = Arc::<Driver>::clone(&driver);
-    let cluster = Cluster::open(&config.data, address, local)
+    let cluster = Cluster::open(&config.data, address, local, Arc::clone(&trust))
         .map_err(|why| Failure::refused("read the cluster's configuration", why))?;
     if let Some(volume) = cluster.volume().filter(|v| v.started) {
         let what = format!("start volume {}", volume.name);
@@ -105,13 +107,16 @@ async fn run(config: Config) -> Result<(), Failure> {
     let gate = Gate {
         driver: Arc::clone(&driver),
         cluster: Arc::clone(&cluster),
+        trust: Arc::clone(&trust),
     };
+    let guard = trust.guard().map_err(|why| Failure::refused("serve", why))?;
     let (close, closed) = oneshot::channel::<()>();
     let shutdown = async {
         let _ = closed.await;
     };
     let mut server = tokio::spawn(mboxfs_rpc::serve(
         listeners,
+        guard,
         gate,
         Some(Cluster::routes(&cluster)),
         shutdown,
@@ -133,6 +138,13 @@ async fn run(config: Config) -> Result<(), Failure> {
     drop(close);
     let _ = timeout(FLUSH_WAIT, server).await;
     Ok(())
+}
+
+fn identity(config: &Config) -> Result<Arc<Trust>, Failure> {
+    Trust::open(&config.identity).map_err(|why| {
+        let hint = "name another file for the key of this host: --identity FILE".to_string();
+        Failure::refused("use the identity of this host", why).hint(hint)
+    })
 }
 
 async fn listen(address: SocketAddr) -> Result<Listeners, Failure> {

@@ -201,7 +201,7 @@ pub(crate) async fn dial_peers(driver: Arc<Driver>, life: u64, volume: VolumeCon
         return;
     };
     keep("peer", &address, || async {
-        let link = dial_peer(&address, DIAL_TIMEOUT).await?;
+        let link = dial_peer(&address, &driver.trust().to_pinned(), DIAL_TIMEOUT).await?;
         hear_peer(&driver, life, link).await;
         Ok(())
     })
@@ -219,7 +219,7 @@ pub(crate) async fn dial_beats(driver: Arc<Driver>, life: u64, volume: VolumeCon
             volume: volume.id,
             brick: volume.own,
         };
-        let link = dial_beat(&address, hello, DIAL_TIMEOUT).await?;
+        let link = dial_beat(&address, &driver.trust().to_pinned(), hello, DIAL_TIMEOUT).await?;
         hear_beats(&driver, life, link).await;
         Ok(())
     })
@@ -232,20 +232,28 @@ where
     F: Future<Output = Result<(), RpcError>>,
 {
     let mut backoff = BACKOFF_MIN;
-    let mut silent = false;
+    // Said once per outage and reason.
+    let mut said = None;
     loop {
         let began = Instant::now();
         match once().await {
             Ok(()) => {
-                silent = false;
+                said = None;
                 if began.elapsed() >= BACKOFF_MAX {
                     backoff = BACKOFF_MIN;
                 }
             }
-            Err(why) if silent => debug!("no {what} stream to {address}: {why}"),
+            Err(why) if said.as_ref() == Some(&why) => debug!("no {what} stream to {address}: {why}"),
             Err(why) => {
-                silent = true; // said once per outage
-                info!("no {what} stream to {address} yet: {why}");
+                match &why {
+                    RpcError::WrongKey { .. } | RpcError::Unwanted { .. } => {
+                        warn!(
+                            "no {what} stream to {address}: {why}; was it installed anew? mboxfs peer probe --fingerprint"
+                        );
+                    }
+                    _ => info!("no {what} stream to {address} yet: {why}"),
+                }
+                said = Some(why);
             }
         }
         sleep(backoff).await;

@@ -28,7 +28,7 @@ use mboxfs_types::{
     call::{Attach, ToBrick, ToMount},
     disk::Done,
     peer::{Beat, ToPeer},
-    quorum::{AskWitness, Quorum, WitnessTell},
+    quorum::{AskWitness, Quorum, WitnessAt, WitnessTell},
 };
 use std::{
     collections::VecDeque,
@@ -55,8 +55,7 @@ pub(crate) enum End {
 /// A question to the witness.
 pub(crate) struct Question {
     pub(crate) ticket: u64,
-    /// `host:port`.
-    pub(crate) address: String,
+    pub(crate) at: WitnessAt,
     pub(crate) ask: AskWitness,
 }
 
@@ -204,9 +203,9 @@ impl Running {
                     }
                 }
                 Output::Disk(op) => self.disk.submit(op),
-                Output::Witness { ticket, address, ask } => {
+                Output::Witness { ticket, at, ask } => {
                     // Its task lives as long as this life.
-                    let _ = self.asks.send(Question { ticket, address, ask });
+                    let _ = self.asks.send(Question { ticket, at, ask });
                 }
                 Output::Reload { keep } => self.end = Some(End::Reload { keep }),
                 Output::Stopped => self.end = Some(End::Stopped),

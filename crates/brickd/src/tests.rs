@@ -7,8 +7,9 @@ use crate::{
     fatal::Fatal,
     local::{Local, VolumeConfig},
     mounts, open, peers, telemetry,
+    trust::Trust,
 };
-use mboxfs_rpc::{Acceptor, BeatHello, Caller, Link, Listeners, dial_mount, serve};
+use mboxfs_rpc::{Acceptor, BeatHello, Caller, Credentials, Link, Listeners, dial_mount, serve};
 use mboxfs_types::{
     BrickId, Ino, Key, Name, SessionId, VolumeId,
     admin::Status,
@@ -130,16 +131,24 @@ async fn pair() -> [Node; 2] {
     let address = |l: &Listeners| l.address().to_string();
     let bricks = vec![middle.local_addr().unwrap().to_string(), address(&listeners[1])];
     let wire = Arc::new(Wire::new(middle, address(&listeners[0])));
+    let keys = tempfile::tempdir().unwrap();
+    let trusts = ["one", "two"].map(|name| Trust::open(&keys.path().join(name)).unwrap());
+    for (own, other) in [(0, 1), (1, 0)] {
+        trusts[own].pin(vec![trusts[other].fingerprint()], false);
+    }
+    let mut trusts = trusts.into_iter();
     let mut owns = [BrickId::A, BrickId::B].into_iter();
     let nodes = listeners.map(|listener| {
         let data = tempfile::tempdir().unwrap();
         open::directory(data.path()).unwrap();
         let (fatal, ended) = Fatal::channel();
-        let driver = Driver::new(data.path(), Quorum::default(), fatal);
+        let trust = trusts.next().unwrap();
+        let guard = trust.guard().unwrap();
+        let driver = Driver::new(data.path(), Quorum::default(), trust, fatal);
         let (close, closed) = oneshot::channel::<()>();
         let open = Open(Arc::clone(&driver));
         let listen = address(&listener);
-        tokio::spawn(serve(listener, open, None, async {
+        tokio::spawn(serve(listener, guard, open, None, async {
             let _ = closed.await;
         }));
         Node {
@@ -169,7 +178,9 @@ struct Mount {
 
 impl Mount {
     async fn dial(node: &Node, nonce: u64, volume: &str) -> Self {
-        let link = dial_mount(&node.listen, SOON).await.unwrap();
+        let link = dial_mount(&node.listen, &Credentials::File("/".into()), SOON)
+            .await
+            .unwrap();
         let attach = Attach {
             protocol: limits::PROTOCOL_VERSION,
             volume: volume.to_string(),
@@ -404,7 +415,8 @@ async fn a_directory_of_another_volume_is_refused() {
     a.driver.stop().unwrap();
     a.driver.quit().await;
     let (fatal, _) = Fatal::channel();
-    let second = Driver::new(a.data.path(), Quorum::default(), fatal);
+    let trust = Trust::open(&a.data.path().join(".mboxfs/identity.pem")).unwrap();
+    let second = Driver::new(a.data.path(), Quorum::default(), trust, fatal);
     let other = VolumeConfig {
         id: VolumeId([8; 16]),
         ..a.volume.clone()

@@ -2,15 +2,17 @@
 //!
 //! G-1  What is told is durable. After a failed write nothing is told any more: the process ends.
 //! G-2  Questions are answered one after the other.
+//! G-3  Any host may have a register made; that one answers the first host that asks in the name of each brick, and no other
+//!      (`brick::witness` T4). Its name is drawn by the bricks and goes over the wire only inside TLS.
 //!
 //! Not here: what a register is (`brick::witness`), its file (`store`), the wire (`rpc`).
 
-use crate::{Signals, config::Config, failure::Failure, fatal::Fatal, listen, say_ready};
+use crate::{Signals, config::Config, failure::Failure, fatal::Fatal, identity, listen, say_ready};
 use mboxfs_brick::witness::Witness;
 use mboxfs_rpc::{Registrar, serve_witness};
 use mboxfs_store::{RegisterFile, StoreError};
 use mboxfs_types::{
-    codec,
+    Fingerprint, codec,
     quorum::{AskWitness, WitnessTell, WitnessVerb},
 };
 use std::sync::{Arc, Mutex, PoisonError};
@@ -29,21 +31,24 @@ struct Keeper {
 }
 
 impl Registrar for Keeper {
-    async fn obey(&self, ask: AskWitness) -> Result<WitnessTell, String> {
+    async fn obey(&self, caller: Fingerprint, ask: AskWitness) -> Result<WitnessTell, String> {
         let me = self.clone();
         // An fsync can take long, and this is the thread that listens.
-        spawn_blocking(move || me.obey_now(&ask))
+        spawn_blocking(move || me.obey_now(caller, &ask))
             .await
             .map_err(|e| e.to_string())?
     }
 }
 
 impl Keeper {
-    fn obey_now(&self, ask: &AskWitness) -> Result<WitnessTell, String> {
+    fn obey_now(&self, caller: Fingerprint, ask: &AskWitness) -> Result<WitnessTell, String> {
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        if !kept.witness.admits(caller, ask) {
+            return Err("that brick is another host".to_owned());
+        }
         let mut next = kept.witness.clone();
         let (tell, changed) = next.obey(ask);
-        if changed {
+        if next.pin(caller, ask) || changed {
             let written = kept.file.write(&codec::encode(&next));
             if let Err(why) = written {
                 let why = why.to_string();
@@ -92,13 +97,15 @@ pub(crate) async fn run(config: Config) -> Result<(), Failure> {
     let witness: Witness = codec::decode(&content).map_err(|_| refused(StoreError::Registers))?;
     info!("witness {shown} keeps {} registers", witness.len());
     let mut signals = Signals::new().map_err(|why| Failure::refused("watch for signals", why))?;
+    let trust = identity(&config)?;
+    let guard = trust.guard().map_err(|why| Failure::refused("serve", why))?;
     let listeners = listen(config.listen).await?;
     let address = listeners.address();
     let (fatal, mut end) = Fatal::channel();
     let kept = Arc::new(Mutex::new(Kept { witness, file }));
     let keeper = Keeper { kept, fatal };
     let (close, closed) = oneshot::channel::<()>();
-    let mut server = tokio::spawn(serve_witness(listeners, keeper, async {
+    let mut server = tokio::spawn(serve_witness(listeners, guard, keeper, async {
         let _ = closed.await;
     }));
     say_ready(&format!("witness {shown}"), address);

@@ -124,7 +124,14 @@ async fn play(options: &Options, drill: &Drill, fault: Fault, mailer: &mut Maile
     sleep(CALM).await;
     mailer.broken_at = Instant::now();
     let (name, here) = (drill.volume.clone(), drill.here);
-    match admin::ask(&options.brickd, Ask::Drill { name, fault, here }, ANSWER).await {
+    match admin::ask(
+        &options.brickd,
+        &crate::credentials(),
+        Ask::Drill { name, fault, here },
+        ANSWER,
+    )
+    .await
+    {
         Ok(Tell::Refused { why, hint }) => return refused(why, hint),
         Ok(_) => {}
         Err(error) => return unreachable(&options.brickd, &error),
@@ -158,7 +165,7 @@ fn unreachable<T>(brickd: &str, error: &RpcError) -> Result<T, Refused> {
 }
 
 async fn status(brickd: &str) -> Result<HostState, Refused> {
-    match admin::ask(brickd, Ask::Status { deep: true }, ANSWER).await {
+    match admin::ask(brickd, &crate::credentials(), Ask::Status { deep: true }, ANSWER).await {
         Ok(Tell::Done(state)) => Ok(*state),
         Ok(Tell::Already(why)) => refused(why, ""),
         Ok(Tell::Refused { why, hint }) => refused(why, hint),

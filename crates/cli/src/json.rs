@@ -21,7 +21,7 @@ pub(crate) fn answer(command: &Command, state: &HostState) -> Result<String, Str
             let mut hosts = peers(state);
             hosts.push(json!({
                 "uuid": state.id.to_string(), "host": "localhost", "port": state.port, "names": [state.host],
-                "state": "Peer in Cluster", "connected": true,
+                "state": "Peer in Cluster", "connected": true, "fingerprint": state.fingerprint.to_string(),
             }));
             json!({ "hosts": hosts })
         }
@@ -49,7 +49,7 @@ fn peers(state: &HostState) -> Vec<Value> {
         let (standing, connected) = show::peer_state(state, p);
         json!({
             "uuid": p.id.to_string(), "host": p.host, "port": p.port, "names": p.names, "state": standing,
-            "connected": connected,
+            "connected": connected, "fingerprint": p.fingerprint.to_string(),
         })
     };
     state.peers.iter().map(peer).collect()
@@ -124,6 +124,8 @@ mod tests {
         let pool = value(&Command::Pool, &pooled());
         assert_eq!(pool["hosts"][0]["host"], "H2");
         assert_eq!(pool["hosts"][1]["host"], "localhost");
+        assert_eq!(pool["hosts"][0]["fingerprint"], "22".repeat(32));
+        assert_eq!(pool["hosts"][1]["fingerprint"], "11".repeat(32));
         let info = value(&Command::Info(None), &alone());
         assert_eq!(info["volumes"][0]["status"], "Started");
         assert_eq!(info["volumes"][0]["bricks"][1]["path"], "/glusterfs/vol0");

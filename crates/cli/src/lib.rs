@@ -14,7 +14,7 @@ mod samples;
 mod show;
 mod words;
 
-use mboxfs_rpc::{RpcError, admin};
+use mboxfs_rpc::{Credentials, RpcError, admin, identity_path};
 use mboxfs_types::admin::{HostState, Tell};
 use std::{
     fmt::Display,
@@ -118,6 +118,13 @@ fn run(options: &Options, command: &Command) -> u8 {
             REFUSED
         }
         Err(RpcError::Refused { why, .. }) => complain(command, why, "mboxfs --version, brickd --version", REFUSED),
+        Err(error @ RpcError::NotAllowed { .. }) => complain(command, error, "sudo mboxfs ...", REFUSED),
+        Err(error @ (RpcError::WrongKey { .. } | RpcError::Unwanted { .. } | RpcError::NoKey { .. })) => complain(
+            command,
+            error,
+            "ask as root, on a host of the cluster: mboxfs pool list",
+            REFUSED,
+        ),
         Err(error) => {
             let hint = format!("is brickd running at {}? systemctl status brickd", options.brickd);
             complain(command, error, &hint, UNREACHABLE)
@@ -131,14 +138,19 @@ fn show(options: &Options, command: &Command, state: &HostState) -> u8 {
         _ => show::answer(command, state),
     };
     match shown {
-        Ok(text) => say(
-            text,
-            if show::is_healthy(command, state) {
-                DONE
-            } else {
-                REFUSED
-            },
-        ),
+        Ok(text) => {
+            if let Some(line) = show::met(command, state) {
+                talk(line);
+            }
+            say(
+                text,
+                if show::is_healthy(command, state) {
+                    DONE
+                } else {
+                    REFUSED
+                },
+            )
+        }
         Err(why) => {
             let hint = match (why.ends_with("is not started"), &state.volume) {
                 (true, Some((volume, _))) => format!("mboxfs volume start {}", volume.name),
@@ -154,7 +166,12 @@ fn show(options: &Options, command: &Command, state: &HostState) -> u8 {
 fn ask(options: &Options, command: &Command) -> Result<Tell, RpcError> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|e| RpcError::Serve { why: e.to_string() })?;
-    runtime.block_on(admin::ask(&options.brickd, command.ask(), ANSWER))
+    runtime.block_on(admin::ask(&options.brickd, &credentials(), command.ask(), ANSWER))
+}
+
+/// Of this host, for a brickd on another one.
+fn credentials() -> Credentials {
+    Credentials::File(identity_path())
 }
 
 /// C3. None: there is nobody to ask.

@@ -1,7 +1,7 @@
 //! States as a brickd would tell them, for the tests of `show` and `json`.
 
 use mboxfs_types::{
-    BrickId, GenId, VolumeId,
+    BrickId, Fingerprint, GenId, VolumeId,
     admin::{BrickAt, BrickReport, HostId, HostState, PeerState, Phase, Status, Volume},
     call::{Space, View},
     quorum::Quorum,
@@ -44,6 +44,7 @@ pub(crate) fn report(brick: BrickId, status: Status) -> BrickReport {
 pub(crate) fn fresh() -> HostState {
     HostState {
         id: HostId([0x11; 16]),
+        fingerprint: Fingerprint([0x11; 32]),
         host: "H1".into(),
         port: 24009,
         pid: 100,
@@ -67,6 +68,7 @@ fn brick(host: &str) -> BrickAt {
 pub(crate) fn pooled() -> HostState {
     let peer = |id, host: &str, state| PeerState {
         id: HostId([id; 16]),
+        fingerprint: Fingerprint([id; 32]),
         host: host.into(),
         port: 24009,
         names: vec!["10.0.0.2".into()],
@@ -74,6 +76,7 @@ pub(crate) fn pooled() -> HostState {
     };
     let there = HostState {
         id: HostId([0x22; 16]),
+        fingerprint: Fingerprint([0x22; 32]),
         host: "H2".into(),
         pid: 200,
         peers: vec![peer(0x11, "H1", None)],

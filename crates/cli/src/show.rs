@@ -174,14 +174,32 @@ fn peers(state: &HostState) -> String {
     text
 }
 
+/// After a probe: whose key was taken without being compared.
+pub(crate) fn met(command: &Command, state: &HostState) -> Option<String> {
+    let Command::Probe {
+        host,
+        port,
+        fingerprint: None,
+    } = command
+    else {
+        return None;
+    };
+    let is_it = |p: &&PeerState| p.port == *port && (p.host == *host || p.names.contains(host));
+    let peer = state.peers.iter().find(is_it)?;
+    let key = peer.fingerprint;
+    Some(format!(
+        "{host} has the fingerprint {key}: there, mboxfs pool list shows it for localhost"
+    ))
+}
+
 fn pool(state: &HostState) -> String {
-    let peer = |p: &PeerState| (p.id, at(&p.host, p.port), peer_state(state, p).1);
+    let peer = |p: &PeerState| (p.id, at(&p.host, p.port), peer_state(state, p).1, p.fingerprint);
     let mut rows: Vec<_> = state.peers.iter().map(peer).collect();
-    rows.push((state.id, "localhost".into(), true));
+    rows.push((state.id, "localhost".into(), true, state.fingerprint));
     let width = rows.iter().map(|r| r.1.len()).max().unwrap_or_default();
-    let mut text = format!("UUID\t\t\t\t\t{:<width$}\tState", "Hostname");
-    for (id, host, up) in rows {
-        let _ = write!(text, "\n{id}\t{host:<width$}\t{} ", connected(up));
+    let mut text = format!("UUID\t\t\t\t\t{:<width$}\tState\tFingerprint", "Hostname");
+    for (id, host, up, key) in rows {
+        let _ = write!(text, "\n{id}\t{host:<width$}\t{} \t{key}", connected(up));
     }
     text
 }

@@ -5,6 +5,7 @@
 //! Not here: doing it, and gluster's tables (`show`).
 
 use mboxfs_types::{
+    Fingerprint,
     admin::{Ask, BrickSpec, Fault, Options as Set, VolumeVerb, is_brick_path, is_host, is_volume_name},
     limits,
     quorum::Policy,
@@ -13,7 +14,9 @@ use mboxfs_types::{
 pub(crate) const HELP: &str = "\
 usage: mboxfs [--brickd HOST:PORT] [--json] [--yes] [VERB ...]
 
-  peer probe HOST[:PORT]             take a host into the pool
+  peer probe HOST[:PORT] [--fingerprint F]
+                                     take a host into the pool; F: what `pool list` there shows for localhost. Without it the
+                                     key that it has at the first meeting is taken; anew: after it was installed anew
   peer detach HOST [force]           take it out; force: also if it does not answer
   peer status, pool list             who is in it, and who answers
   volume create NAME replica 2 transport tcp HOST1:/PATH HOST2:/PATH [force]
@@ -36,12 +39,13 @@ usage: mboxfs [--brickd HOST:PORT] [--json] [--yes] [VERB ...]
   demo                               two servers on this machine, one of them broken and mended
 
 Without a verb: a prompt (help, quit). --json: for scripts, with each status, info and list.
---yes: do not ask. --brickd: default 127.0.0.1:24009, or the variable MBOXFS_BRICKD.
+--yes: do not ask. --brickd: default 127.0.0.1:24009, or the variable MBOXFS_BRICKD; on another host of the cluster by the
+key of this one, in /var/lib/mboxfs/identity.pem or what the variable MBOXFS_IDENTITY names. For root only.
 Exit codes: 0 done, 1 refused or degraded, 2 wrong usage, 3 brickd not reachable, 130 interrupted.";
 
 /// Verbs, for \"did you mean\".
 const VERBS: &[(&str, &str)] = &[
-    ("peer probe", "HOST"),
+    ("peer probe", "HOST [--fingerprint F]"),
     ("peer status", ""),
     ("peer detach", "HOST [force]"),
     ("pool list", ""),
@@ -133,6 +137,7 @@ pub(crate) enum Command {
     Probe {
         host: String,
         port: u16,
+        fingerprint: Option<Fingerprint>,
     },
     Detach {
         host: String,
@@ -254,7 +259,7 @@ pub(crate) fn line(mut options: Options, all: &[String]) -> Result<(Options, Lin
             },
             _ => match word.strip_prefix("--brickd=") {
                 Some(text) => options.brickd = place(text)?,
-                None if verb.first() == Some(&"drill") && word.starts_with("--") => verb.push(word), // its own
+                None if matches!(verb.first(), Some(&("drill" | "peer"))) && word.starts_with("--") => verb.push(word), // its own
                 None if word.starts_with('-') => return wrong(format!("unknown flag '{word}'"), "mboxfs help"),
                 None => verb.push(word),
             },
@@ -275,10 +280,14 @@ pub(crate) fn line(mut options: Options, all: &[String]) -> Result<(Options, Lin
 fn command(words: &[&str]) -> Result<Command, Wrong> {
     let change = |name: &str, verb, force| volume_name(name).map(|name| Command::Change { name, verb, force });
     match words {
-        ["peer", "probe", host] => {
+        ["peer", "probe", host, expected @ ..] if matches!(expected, [] | ["--fingerprint", _]) => {
             let (host, port) = peer(host)?;
             let port = port.unwrap_or(limits::PORT);
-            Ok(Command::Probe { host, port })
+            Ok(Command::Probe {
+                host,
+                port,
+                fingerprint: expected.get(1).map(|text| fingerprint(text)).transpose()?,
+            })
         }
         ["peer", "detach", host, force @ ..] if matches!(force, [] | ["force"]) => {
             let (host, port) = peer(host)?;
@@ -452,6 +461,13 @@ fn create(name: &str, rest: &[&str]) -> Result<Command, Wrong> {
     })
 }
 
+fn fingerprint(text: &str) -> Result<Fingerprint, Wrong> {
+    text.parse().or_else(|()| {
+        let why = format!("'{text}' is no fingerprint: it has 64 hex digits");
+        wrong(why, "mboxfs pool list")
+    })
+}
+
 /// `HOST[:PORT]:/PATH`.
 fn brick(spec: &str) -> Result<BrickSpec, Wrong> {
     let parts = spec
@@ -471,7 +487,15 @@ impl Command {
     /// What brickd is asked.
     pub(crate) fn ask(&self) -> Ask {
         match self.clone() {
-            Self::Probe { host, port } => Ask::Probe { host, port },
+            Self::Probe {
+                host,
+                port,
+                fingerprint,
+            } => Ask::Probe {
+                host,
+                port,
+                fingerprint,
+            },
             Self::Detach { host, port, force } => Ask::Detach { host, port, force },
             Self::Create { name, bricks, force } => Ask::Create { name, bricks, force },
             Self::Change { name, verb, force } => Ask::Change { name, verb, force },

@@ -50,6 +50,7 @@ Options after -o:
   port=N             port of the bricks [24009]
   log-file=FILE      log there
   log-level=LEVEL    error, warn, info, debug, trace [info]
+  identity=FILE      the key of this host, made by its brickd [/var/lib/mboxfs/identity.pem]
   mount-timeout=S    give up after S seconds [30]
   ro, noexec         as of mount(8)
 

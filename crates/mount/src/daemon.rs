@@ -23,6 +23,7 @@ use mboxfs_client::{
     Client,
     input::{Config, Input},
 };
+use mboxfs_rpc::Credentials;
 use rustix::io::Errno;
 use std::{
     ffi::OsString,
@@ -148,7 +149,7 @@ fn start(
     let driver: &'static Driver = Box::leak(Box::new(driver));
     poke::start(driver, poked, dir.to_owned(), notes.try_clone()?)?;
     watch::start(driver)?;
-    stream::start(driver, wanted)?;
+    stream::start(driver, wanted, Credentials::File(args.options.identity.clone()))?;
     Ok(driver)
 }
 

@@ -5,6 +5,7 @@
 //! Not here: the rest of the command line (`args`), what the options do.
 
 use crate::args::Failure;
+use mboxfs_rpc::identity_path;
 use mboxfs_types::limits;
 use std::{path::PathBuf, time::Duration};
 
@@ -86,6 +87,8 @@ pub(crate) struct Options {
     /// A level of `tracing`, or `off`.
     pub(crate) log_level: &'static str,
     pub(crate) timeout: Duration,
+    /// The key of this host, for bricks on others.
+    pub(crate) identity: PathBuf,
 }
 
 impl Default for Options {
@@ -98,6 +101,7 @@ impl Default for Options {
             log_file: None,
             log_level: "info",
             timeout: TIMEOUT,
+            identity: identity_path(),
         }
     }
 }
@@ -124,6 +128,10 @@ pub(crate) fn parse<'a>(options: impl Iterator<Item = &'a str>, sloppy: bool) ->
                     .extend(v.split(':').filter(|h| !h.is_empty()).map(str::to_owned));
             }
             ("log-file", Some(v)) if !v.is_empty() => read.log_file = Some(PathBuf::from(v)),
+            ("identity", Some(v)) => {
+                let path = Some(PathBuf::from(v)).filter(|p| p.is_absolute());
+                read.identity = path.ok_or_else(|| bad(option, "an absolute path"))?;
+            }
             ("log-level", Some(v)) => {
                 read.log_level = level(v).ok_or_else(|| bad(option, "error, warn, info, debug or trace"))?;
             }

@@ -6,6 +6,7 @@
 //! Not here: which brick, when to try again (`client`); sending (`driver` puts frames into the queue itself).
 
 use crate::driver::{Driver, OnStream, Wanted};
+use mboxfs_rpc::Credentials;
 use mboxfs_types::call::{Attached, ToMount};
 use std::{
     io,
@@ -23,13 +24,13 @@ const DIAL: Duration = Duration::from_millis(1000);
 const TICK: Duration = Duration::from_millis(20);
 
 /// Starts the thread.
-pub(crate) fn start(driver: &'static Driver, wanted: watch::Receiver<Wanted>) -> io::Result<()> {
+pub(crate) fn start(driver: &'static Driver, wanted: watch::Receiver<Wanted>, as_whom: Credentials) -> io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     std::thread::Builder::new().name("brick".into()).spawn(move || {
         loop {
             let mut wanted = wanted.clone();
             wanted.mark_changed();
-            let work = || runtime.block_on(async { tokio::join!(streams(driver, wanted), ticks(driver)) });
+            let work = || runtime.block_on(async { tokio::join!(streams(driver, wanted, &as_whom), ticks(driver)) });
             if catch_unwind(AssertUnwindSafe(work)).is_err() {
                 tracing::error!("the thread of the stream panicked; it starts again"); // S2
             }
@@ -48,14 +49,14 @@ async fn ticks(driver: &'static Driver) {
     }
 }
 
-async fn streams(driver: &'static Driver, mut wanted: watch::Receiver<Wanted>) {
+async fn streams(driver: &'static Driver, mut wanted: watch::Receiver<Wanted>, as_whom: &Credentials) {
     loop {
         let now = wanted.borrow_and_update().clone();
         if let Some(address) = now.address {
             tokio::select! {
                 biased;
                 _ = wanted.changed() => continue, // S1
-                () = serve(driver, now.stream, &address) => {}
+                () = serve(driver, now.stream, &address, as_whom) => {}
             }
         }
         if wanted.changed().await.is_err() {
@@ -65,8 +66,8 @@ async fn streams(driver: &'static Driver, mut wanted: watch::Receiver<Wanted>) {
 }
 
 /// One stream, for as long as it lasts.
-async fn serve(driver: &Driver, stream: u64, address: &str) {
-    let mut recv = match mboxfs_rpc::dial_mount(address, DIAL).await {
+async fn serve(driver: &Driver, stream: u64, address: &str, as_whom: &Credentials) {
+    let mut recv = match mboxfs_rpc::dial_mount(address, as_whom, DIAL).await {
         Ok(link) => {
             if !driver.on_stream(stream, OnStream::Up(link.send)) {
                 return;

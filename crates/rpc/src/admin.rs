@@ -4,8 +4,9 @@
 //! invalid, is refused in words.
 //! Not here: what the verbs do and who may say them (`brickd::cluster`).
 
-use crate::{Caller, RpcError, convert::admin as convert, dial, error::refused, serve, wire};
+use crate::{Caller, Credentials, RpcError, convert::admin as convert, dial, error::refused, serve, wire};
 use mboxfs_types::{
+    Fingerprint,
     admin::{Ask, Tell},
     limits,
 };
@@ -63,24 +64,38 @@ const CONNECT: Duration = Duration::from_secs(5);
 
 /// Asks the brickd at `address` (`host:port`).
 ///
-/// Errors: unreachable, timed out, not an mboxfs port; `Refused` if its answer is invalid.
-pub async fn ask(address: &str, ask: Ask, timeout: Duration) -> Result<Tell, RpcError> {
+/// Errors: as [`RpcError`] says; `Refused` also if its answer is invalid.
+pub async fn ask(address: &str, as_whom: &Credentials, ask: Ask, timeout: Duration) -> Result<Tell, RpcError> {
+    let met = meet(address, as_whom, ask, timeout).await;
+    met.map(|(tell, _)| tell)
+}
+
+/// As [`ask`]; returns the key of the host that answered, too. None: it is this host, and answered on its socket.
+///
+/// Errors: as `ask`.
+pub async fn meet(
+    address: &str,
+    as_whom: &Credentials,
+    ask: Ask,
+    timeout: Duration,
+) -> Result<(Tell, Option<Fingerprint>), RpcError> {
     let late = |after| RpcError::TimedOut {
         address: address.to_owned(),
         after,
     };
     let asked = async {
-        let connected = tokio::time::timeout(CONNECT.min(timeout), dial::connect(address)).await;
-        let channel = connected.map_err(|_| late(CONNECT.min(timeout)))??;
+        let connected = tokio::time::timeout(CONNECT.min(timeout), dial::connect(address, as_whom)).await;
+        let (channel, key) = connected.map_err(|_| late(CONNECT.min(timeout)))??;
         let mut client = wire::admin_client::AdminClient::new(channel)
             .max_decoding_message_size(ADMIN_BYTES_MAX)
             .max_encoding_message_size(ADMIN_BYTES_MAX);
         let answer = client.ask(convert::ask_message(ask)).await;
         let message = answer.map_err(|status| refused(address, &status))?.into_inner();
-        convert::tell(message).map_err(|invalid| RpcError::Refused {
+        let tell = convert::tell(message).map_err(|invalid| RpcError::Refused {
             address: address.to_owned(),
             why: invalid.to_string(),
-        })
+        })?;
+        Ok((tell, key))
     };
     tokio::time::timeout(timeout, asked).await.map_err(|_| late(timeout))?
 }

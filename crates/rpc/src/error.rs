@@ -3,6 +3,7 @@
 //! Promises: one line each, fit for a log and for an operator.
 //! Not here: why a running one ended (`Receiver::why_ended`).
 
+use mboxfs_types::Fingerprint;
 use std::time::Duration;
 
 /// Why dialling or serving failed.
@@ -30,6 +31,34 @@ pub enum RpcError {
         /// As dialled.
         address: String,
         /// Its words.
+        why: String,
+    },
+    /// Its key is not the one that it should be.
+    #[error("{address}: it has an unknown key: {fingerprint}")]
+    WrongKey {
+        /// As dialled.
+        address: String,
+        /// Of the key that it has.
+        fingerprint: Fingerprint,
+    },
+    /// It does not admit our key.
+    #[error("{address}: it does not know the key of this host")]
+    Unwanted {
+        /// As dialled.
+        address: String,
+    },
+    /// It is root's brickd on this host, and this process is not root's.
+    #[error("{address}: only root may speak to it")]
+    NotAllowed {
+        /// As dialled.
+        address: String,
+    },
+    /// This host's key cannot be read.
+    #[error("{address}: by the key of this host only: {why}")]
+    NoKey {
+        /// As dialled.
+        address: String,
+        /// One line, with the path.
         why: String,
     },
     /// Something else listens there.
@@ -78,7 +107,10 @@ pub(crate) fn refused(address: &str, status: &tonic::Status) -> RpcError {
     let mut source = std::error::Error::source(status);
     let mut transport = false;
     while let Some(cause) = source {
-        if cause.is::<std::io::Error>() {
+        if let Some(io) = cause.downcast_ref::<std::io::Error>() {
+            if io.kind() == std::io::ErrorKind::PermissionDenied {
+                return RpcError::Unwanted { address }; // `io` says so
+            }
             return RpcError::Unreachable { address, why };
         }
         transport = true;

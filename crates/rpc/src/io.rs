@@ -1,6 +1,7 @@
 //! One connection, whatever it goes over.
 //!
-//! Promises: adds nothing.
+//! Promises: adds nothing, but says in words that the other end does not admit us: with TLS 1.3 a client learns that when it
+//! reads first.
 //! Not here: how it was opened (`dial`, `listen`).
 
 use std::io;
@@ -8,12 +9,15 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
+use tokio_rustls::TlsStream;
+
+use crate::tls::Fault;
 
 /// An open connection.
 #[derive(Debug)]
 pub(crate) enum Io {
-    /// To another host, or by its address to this one.
-    Tcp(TcpStream),
+    /// To another host, or by its address to this one. (Boxed: it is long.)
+    Tls(Box<TlsStream<TcpStream>>),
     /// On this host.
     Unix(UnixStream),
 }
@@ -21,7 +25,7 @@ pub(crate) enum Io {
 macro_rules! each {
     ($self:ident, $io:ident => $do:expr) => {
         match $self.get_mut() {
-            Self::Tcp($io) => $do,
+            Self::Tls($io) => $do,
             Self::Unix($io) => $do,
         }
     };
@@ -29,7 +33,10 @@ macro_rules! each {
 
 impl AsyncRead for Io {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        each!(self, io => Pin::new(io).poll_read(cx, buf))
+        each!(self, io => Pin::new(io).poll_read(cx, buf)).map_err(|error| match Fault::of(&error) {
+            unwanted @ Fault::Unwanted => io::Error::new(io::ErrorKind::PermissionDenied, unwanted.to_string()),
+            _ => error,
+        })
     }
 }
 
@@ -48,7 +55,7 @@ impl AsyncWrite for Io {
 
     fn is_write_vectored(&self) -> bool {
         match self {
-            Self::Tcp(io) => io.is_write_vectored(),
+            Self::Tls(io) => io.is_write_vectored(),
             Self::Unix(io) => io.is_write_vectored(),
         }
     }

@@ -9,6 +9,7 @@ pub mod admin;
 mod convert;
 mod dial;
 mod error;
+mod identity;
 mod io;
 mod link;
 mod listen;
@@ -16,15 +17,17 @@ mod serve;
 mod socket;
 #[cfg(test)]
 mod tests;
+mod tls;
 mod tune;
 mod wire;
 mod witness;
 
 pub use convert::Invalid;
-pub use dial::{dial_beat, dial_mount, dial_peer};
+pub use dial::{Credentials, dial_beat, dial_mount, dial_peer};
 pub use error::RpcError;
+pub use identity::{IDENTITY, Identity, identity_path};
 pub use link::{BeatHello, Closed, LINK_BYTES_MAX, LINK_FRAMES_MAX, Link, Receiver, Sender};
-pub use listen::{Caller, Listeners};
+pub use listen::{Caller, Door, Guard, Listeners};
 pub use serve::{Acceptor, serve};
 pub use socket::is_own_address;
 pub use tonic::service::Routes;

@@ -7,7 +7,7 @@
 use crate::convert::Frame;
 use crate::error::one_line;
 use crate::link::{self, BeatHello, Ends, Link, Replies};
-use crate::listen::{Caller, Incoming, Listeners};
+use crate::listen::{Caller, Guard, Incoming, Listeners};
 use crate::wire::fs_server::{Fs, FsServer};
 use crate::wire::peer_server::{Peer, PeerServer};
 use crate::{RpcError, tune, wire};
@@ -36,6 +36,7 @@ pub trait Acceptor: Clone + Send + Sync + 'static {
 /// Errors: `Serve` if the server stopped by itself.
 pub async fn serve<A: Acceptor>(
     listeners: Listeners,
+    guard: Guard,
     acceptor: A,
     admin: Option<Routes>,
     shutdown: impl Future<Output = ()> + Send + 'static,
@@ -52,12 +53,13 @@ pub async fn serve<A: Acceptor>(
         .max_decoding_message_size(limits::MESSAGE_BYTES_MAX)
         .max_encoding_message_size(limits::MESSAGE_BYTES_MAX);
     let all = admin.unwrap_or_default().add_service(fs).add_service(peer);
-    routes(listeners, all, shutdown, move || open.end_all()).await
+    routes(listeners, guard, all, shutdown, move || open.end_all()).await
 }
 
 /// Serves `routes` on `listeners` until `shutdown`; then does `end`, so that nothing that is open is waited for.
 pub(crate) async fn routes(
     listeners: Listeners,
+    guard: Guard,
     routes: Routes,
     shutdown: impl Future<Output = ()> + Send + 'static,
     end: impl FnOnce(),
@@ -70,7 +72,7 @@ pub(crate) async fn routes(
         .http2_keepalive_timeout(Some(tune::KEEP_ALIVE_TIMEOUT))
         .max_concurrent_streams(tune::STREAMS_MAX)
         .add_routes(routes)
-        .serve_with_incoming_shutdown(Incoming::new(listeners), async {
+        .serve_with_incoming_shutdown(Incoming::new(listeners, guard), async {
             let _ = stopped.await; // a dropped sender stops it just as well
         });
     tokio::pin!(server);

@@ -39,7 +39,7 @@ pub(crate) enum Met {
     /// Nobody, or somebody else: not spoken to.
     Nobody,
     /// Root's brickd, and this process is not of root.
-    Refused(String),
+    NotAllowed,
 }
 
 /// Goes to the socket of the brickd at `port`.
@@ -51,7 +51,7 @@ pub(crate) async fn connect(port: u16) -> Met {
         // U2. The credentials are those of the time of listen(2).
         Ok(user) if !is_trusted(user) => Met::Nobody,
         Ok(user) if geteuid().is_root() || geteuid().as_raw() == user.uid() => Met::Brickd(stream),
-        Ok(_) => Met::Refused("only root may speak to it".to_owned()),
+        Ok(_) => Met::NotAllowed,
         Err(_) => Met::Nobody,
     }
 }

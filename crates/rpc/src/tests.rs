@@ -9,12 +9,17 @@ use crate::*;
 use bytes::Bytes;
 use mboxfs_types::call::*;
 use mboxfs_types::peer::{Beat, Ping, Pong, ToPeer};
-use mboxfs_types::{BrickId, Errno, Ino, Key, Name, Nanos, SessionId, Timestamp, VolumeId, limits};
+use mboxfs_types::{BrickId, Errno, Fingerprint, Ino, Key, Name, Nanos, SessionId, Timestamp, VolumeId, limits};
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
+use tokio_stream::StreamExt;
+
+mod door;
 
 const SOON: Duration = Duration::from_secs(5);
 
@@ -51,8 +56,44 @@ struct Server {
     mounts: mpsc::UnboundedReceiver<MountLink>,
     peers: mpsc::UnboundedReceiver<PeerLink>,
     beats: mpsc::UnboundedReceiver<(BeatHello, BeatLink)>,
+    porter: Arc<Porter>,
     stop: Option<oneshot::Sender<()>>,
     done: tokio::task::JoinHandle<Result<(), RpcError>>,
+}
+
+/// Keys that come up in these tests: of the host, and of a stranger.
+fn identities() -> &'static [Identity; 2] {
+    static IDENTITIES: OnceLock<[Identity; 2]> = OnceLock::new();
+    IDENTITIES.get_or_init(|| [0; 2].map(|_| Identity::generate().unwrap()))
+}
+
+/// Admits the host's own key, and notes who else came.
+#[derive(Default)]
+struct Porter {
+    refused: Mutex<Vec<String>>,
+}
+
+impl Door for Porter {
+    fn admits(&self, key: &Fingerprint) -> bool {
+        *key == identities()[0].fingerprint()
+    }
+    fn refused(&self, _: IpAddr, why: &str) {
+        self.refused.lock().unwrap().push(why.to_owned());
+    }
+}
+
+fn guard(porter: &Arc<Porter>) -> Guard {
+    let door: Arc<dyn Door> = Arc::<Porter>::clone(porter);
+    Guard::new(&identities()[0], door).unwrap()
+}
+
+/// By TLS, with one of the keys, to the host.
+fn as_whom(at: usize) -> Credentials {
+    Credentials::Hosts(Arc::new(identities()[at].clone()), vec![identities()[0].fingerprint()])
+}
+
+fn host() -> Credentials {
+    as_whom(0)
 }
 
 async fn listeners() -> Listeners {
@@ -71,7 +112,8 @@ async fn start() -> Server {
         peers: peers_in,
         beats: beats_in,
     };
-    let done = tokio::spawn(serve(listener, taker, Some(Routes::default()), async {
+    let porter = Arc::<Porter>::default();
+    let done = tokio::spawn(serve(listener, guard(&porter), taker, Some(Routes::default()), async {
         let _ = stopped.await;
     }));
     Server {
@@ -79,13 +121,14 @@ async fn start() -> Server {
         mounts,
         peers,
         beats,
+        porter,
         stop: Some(stop),
         done,
     }
 }
 
 async fn mount_pair(server: &mut Server) -> (Link<ToBrick, ToMount>, MountLink) {
-    let near = dial_mount(&server.address, SOON).await.unwrap();
+    let near = dial_mount(&server.address, &host(), SOON).await.unwrap();
     let far = timeout(SOON, server.mounts.recv()).await.unwrap().unwrap();
     (near, far)
 }
@@ -164,7 +207,7 @@ async fn frames_arrive_in_order_both_ways() {
 #[tokio::test]
 async fn bricks_talk_and_beat() {
     let mut server = start().await;
-    let mut near = dial_peer(&server.address, SOON).await.unwrap();
+    let mut near = dial_peer(&server.address, &host(), SOON).await.unwrap();
     let mut far = timeout(SOON, server.peers.recv()).await.unwrap().unwrap();
     let relay = ToPeer::Relay {
         session: SessionId {
@@ -183,7 +226,7 @@ async fn bricks_talk_and_beat() {
         volume: VolumeId([9; 16]),
         brick: BrickId::B,
     };
-    let mut near = dial_beat(&server.address, hello, SOON).await.unwrap();
+    let mut near = dial_beat(&server.address, &host(), hello, SOON).await.unwrap();
     let (said, mut far) = timeout(SOON, server.beats.recv()).await.unwrap().unwrap();
     assert_eq!(said, hello);
     let ping = Beat::Ping(Ping {
@@ -315,8 +358,8 @@ async fn k2_an_invalid_frame_of_ones_own_is_not_sent_and_ends_the_link() {
 
 /// A client that sends whatever it likes; its stream stays open.
 async fn rogue(address: &str, message: wire::ToBrick) -> tonic::Streaming<wire::ToMount> {
-    let mut client = FsClient::new(dial::connect(address).await.unwrap());
-    let stream = tokio_stream::StreamExt::chain(tokio_stream::once(message), tokio_stream::pending());
+    let mut client = FsClient::new(dial::connect(address, &host()).await.unwrap().0);
+    let stream = tokio_stream::once(message).chain(tokio_stream::pending());
     client.session(stream).await.unwrap().into_inner()
 }
 
@@ -377,7 +420,7 @@ async fn a_server_that_stops_ends_its_links_and_returns() {
     assert_eq!(next(&mut near.recv).await, None);
     assert_eq!(timeout(SOON, &mut server.done).await.unwrap().unwrap(), Ok(()));
     println!("stopped within {:?}", began.elapsed());
-    let error = dial_mount(&server.address, SOON).await.unwrap_err();
+    let error = dial_mount(&server.address, &host(), SOON).await.unwrap_err();
     assert!(matches!(error, RpcError::Unreachable { .. }), "{error}");
 }
 
@@ -401,14 +444,14 @@ async fn dialling_tells_one_failure_from_another() {
     let unused = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let nobody = unused.local_addr().unwrap().to_string();
     drop(unused);
-    let error = dial_mount(&nobody, SOON).await.unwrap_err();
+    let error = dial_mount(&nobody, &host(), SOON).await.unwrap_err();
     assert!(matches!(error, RpcError::Unreachable { .. }), "{error}");
     println!("{error}");
-    let error = dial_mount("no port", SOON).await.unwrap_err();
+    let error = dial_mount("no port", &host(), SOON).await.unwrap_err();
     assert!(matches!(error, RpcError::Unreachable { .. }), "{error}");
 
     let silent = answers_with(b"").await;
-    let error = dial_peer(&silent, short).await.unwrap_err();
+    let error = dial_peer(&silent, &host(), short).await.unwrap_err();
     assert!(matches!(error, RpcError::TimedOut { .. }), "{error}");
     println!("{error}");
 
@@ -417,7 +460,9 @@ async fn dialling_tells_one_failure_from_another() {
         b"HTTP/1.1 400 Bad Request\r\n\r\n",
         b"SSH-2.0-x\r\n",
     ] {
-        let error = dial_mount(&answers_with(banner).await, SOON).await.unwrap_err();
+        let error = dial_mount(&answers_with(banner).await, &host(), SOON)
+            .await
+            .unwrap_err();
         println!("{error}");
         assert!(matches!(error, RpcError::NotMboxfs { .. }), "{error:?}");
         assert!(!error.to_string().contains('\n'));
@@ -429,7 +474,7 @@ async fn dialling_tells_one_failure_from_another() {
         volume: VolumeId([9; 16]),
         brick: BrickId::A,
     };
-    let error = dial_beat(&server.address, hello, SOON).await.unwrap_err();
+    let error = dial_beat(&server.address, &host(), hello, SOON).await.unwrap_err();
     assert!(
         matches!(&error, RpcError::Refused { why, .. } if why.contains("protocol")),
         "{error:?}"
@@ -442,13 +487,13 @@ async fn dialling_tells_one_failure_from_another() {
 async fn a_grpc_server_without_our_service_is_not_mboxfs() {
     let listener = listeners().await;
     let address = listener.address().to_string();
-    let incoming = listen::Incoming::new(listener);
+    let incoming = listen::Incoming::new(listener, guard(&Arc::default()));
     tokio::spawn(
         tonic::transport::Server::builder()
             .add_routes(Routes::default())
             .serve_with_incoming(incoming),
     );
-    let error = dial_mount(&address, SOON).await.unwrap_err();
+    let error = dial_mount(&address, &host(), SOON).await.unwrap_err();
     println!("{error}");
     assert!(matches!(error, RpcError::NotMboxfs { .. }), "{error:?}");
 }
@@ -473,7 +518,7 @@ async fn relay(to: String) -> (String, oneshot::Sender<()>) {
 async fn k2_a_dead_network_ends_an_idle_link_at_both_ends() {
     let mut server = start().await;
     let (address, freeze) = relay(server.address.clone()).await;
-    let mut near = dial_mount(&address, SOON).await.unwrap();
+    let mut near = dial_mount(&address, &host(), SOON).await.unwrap();
     let mut far = timeout(SOON, server.mounts.recv()).await.unwrap().unwrap();
     tokio::time::sleep(2 * (tune::KEEP_ALIVE + tune::KEEP_ALIVE_TIMEOUT)).await;
     assert_eq!(near.recv.why_ended(), None, "silence alone is no end");

@@ -14,9 +14,11 @@ pub(crate) const CONNECTION_WINDOW_BYTES: u32 = 16 << 20;
 pub(crate) const KEEP_ALIVE: Duration = Duration::from_millis(500);
 /// And must answer within this.
 pub(crate) const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_millis(1000);
-/// A connection must begin to speak HTTP/2, and a heartbeat stream say who it is, within this.
+/// A TLS handshake is done, a connection begins to speak HTTP/2, and a heartbeat stream says who it is, each within this.
 pub(crate) const HELLO_TIMEOUT: Duration = Duration::from_secs(5);
-/// Connections at a time; more are closed at once.
+/// TLS handshakes under way at a time; for one more the oldest is given up: one of ours is done in a few milliseconds.
+pub(crate) const HANDSHAKES_MAX: usize = 256;
+/// Connections at a time; more are closed at once. Only those who were let in count.
 pub(crate) const CONNECTIONS_MAX: usize = 512;
 /// Streams and calls of one connection at a time.
 pub(crate) const STREAMS_MAX: u32 = 64;

@@ -5,7 +5,7 @@
 //! Not here: words and tables (`cli`), who may ask and what is done (`brickd::cluster`).
 
 use crate::{
-    BrickId, SessionId, Timestamp, VolumeId,
+    BrickId, Fingerprint, SessionId, Timestamp, VolumeId,
     call::{Space, View},
     quorum::{Policy, Quorum, Waits},
 };
@@ -267,6 +267,8 @@ pub enum Ask {
         host: String,
         /// Its brickd's port.
         port: u16,
+        /// Its key must be this one. None: whichever it has at the first meeting, and the same one from then on.
+        fingerprint: Option<Fingerprint>,
     },
     /// Take it out again.
     Detach {
@@ -374,6 +376,8 @@ pub enum Tell {
 pub struct HostState {
     /// Who it is.
     pub id: HostId,
+    /// Of its key.
+    pub fingerprint: Fingerprint,
     /// What its host calls itself.
     pub host: String,
     /// Where it listens.
@@ -397,6 +401,8 @@ pub struct HostState {
 pub struct PeerState {
     /// Who it is.
     pub id: HostId,
+    /// Of the key by which it is known.
+    pub fingerprint: Fingerprint,
     /// The name by which it is dialled.
     pub host: String,
     /// Where it listens.

@@ -3,7 +3,7 @@
 //! Promises: each id is unique for the life of a volume, also across forks of its history.
 //! Not here: how ids are handed out (`brick`).
 
-use core::fmt;
+use core::{fmt, str::FromStr};
 use serde::{Deserialize, Serialize};
 
 /// Which of the two bricks of a volume: 0 or 1, fixed when the volume is created.
@@ -52,6 +52,32 @@ pub struct VolumeId(pub [u8; 16]);
 /// Identity of a brick directory: random, made once when the directory is formatted.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Serialize, Deserialize)]
 pub struct BrickUuid(pub [u8; 16]);
+
+/// SHA-256 of a host's public key (its SubjectPublicKeyInfo): by this hosts know one another. Shown as 64 hex digits.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Serialize, Deserialize)]
+pub struct Fingerprint(pub [u8; 32]);
+
+impl fmt::Display for Fingerprint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl FromStr for Fingerprint {
+    type Err = ();
+
+    /// Errors: it is not 64 hex digits.
+    fn from_str(text: &str) -> Result<Self, ()> {
+        let mut bytes = [0; 32];
+        if text.len() != 64 || !text.bytes().all(|b| b.is_ascii_hexdigit()) {
+            return Err(());
+        }
+        for (i, byte) in bytes.iter_mut().enumerate() {
+            *byte = u8::from_str_radix(&text[2 * i..2 * i + 2], 16).map_err(|_| ())?;
+        }
+        Ok(Self(bytes))
+    }
+}
 
 /// Inode number (gfid): `brick:1 | incarnation:31 | counter:32`; 1 is the root. Never reused (PROTOCOL.md section 1).
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
@@ -121,4 +147,20 @@ pub struct Tag {
     pub g: GenId,
     /// View inside the generation: counts the handshakes and restarts.
     pub v: u32,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloc::string::ToString;
+
+    #[test]
+    fn a_fingerprint_is_64_hex_digits() {
+        let shown = Fingerprint(core::array::from_fn(|i| i as u8 * 7)).to_string();
+        assert_eq!((shown.len(), &shown[..6]), (64, "00070e"));
+        assert_eq!(shown.parse::<Fingerprint>().map(|f| f.0[2]), Ok(14));
+        for bad in ["", &shown[1..], "+f".repeat(32).as_str(), "ä".repeat(32).as_str()] {
+            assert_eq!(bad.parse::<Fingerprint>(), Err(()), "{bad}");
+        }
+    }
 }

@@ -29,7 +29,7 @@ pub mod time;
 
 pub use attr::{Attr, Kind};
 pub use error::Errno;
-pub use ids::{BrickId, GenId, Ino, OpId, SessionId, Tag, VolumeId};
+pub use ids::{BrickId, Fingerprint, GenId, Ino, OpId, SessionId, Tag, VolumeId};
 pub use lock::{Dotlock, HeldLock, LockKind, Owner, Range};
 pub use name::{Group, Key, Name};
 pub use time::{Nanos, Timestamp};

@@ -7,7 +7,7 @@
 //!
 //! Not here: when a brick asks (`brick::quorum`), keeping registers (`brick::witness`, `store`), the wire (`rpc`).
 
-use crate::{BrickId, GenId, VolumeId, record::Members};
+use crate::{BrickId, Fingerprint, GenId, VolumeId, record::Members};
 use alloc::{format, string::String};
 use serde::{Deserialize, Serialize};
 
@@ -53,6 +53,8 @@ pub struct WitnessAt {
     /// Random, drawn when the register is made: one that was lost and made anew, or is another volume's, is not believed
     /// (PROTOCOL.md 6.7). 0: none was made yet.
     pub register: u64,
+    /// Of the witness's key, as it was when the register was made: nobody else is believed.
+    pub fingerprint: Fingerprint,
 }
 
 impl WitnessAt {

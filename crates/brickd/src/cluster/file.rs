@@ -7,7 +7,7 @@
 //! Not here: what it means (`cluster`).
 
 use mboxfs_types::{
-    BrickId, VolumeId,
+    BrickId, Fingerprint, VolumeId,
     admin::{BrickAt, HostId, PEERS_MAX, Phase, Volume, is_brick_path, is_host, is_volume_name},
 };
 use serde::{Deserialize, Serialize};
@@ -43,6 +43,8 @@ pub(super) struct Peer {
     /// The name by which it is dialled.
     pub(super) host: String,
     pub(super) port: u16,
+    /// Of its key: nobody else is it.
+    pub(super) fingerprint: Fingerprint,
     /// Other names, and the address it came from.
     pub(super) names: Vec<String>,
 }
@@ -69,6 +71,7 @@ struct SavedPeer {
     uuid: String,
     host: String,
     port: u16,
+    fingerprint: String,
     #[serde(default)]
     names: Vec<String>,
 }
@@ -99,6 +102,7 @@ impl From<&Config> for Saved {
             uuid: shown(p.id.0),
             host: p.host.clone(),
             port: p.port,
+            fingerprint: p.fingerprint.to_string(),
             names: p.names.clone(),
         };
         let volume = |(v, own): &(Volume, BrickId)| SavedVolume {
@@ -137,6 +141,10 @@ impl TryFrom<Saved> for Config {
                 id,
                 host: p.host,
                 port: p.port,
+                fingerprint: p
+                    .fingerprint
+                    .parse()
+                    .map_err(|()| format!("'{}' is no fingerprint", p.fingerprint))?,
                 names: p.names,
             })
         };
@@ -295,6 +303,7 @@ mod tests {
                 id: HostId([2; 16]),
                 host: "h2".into(),
                 port: 24009,
+                fingerprint: Fingerprint([5; 32]),
                 names: vec!["10.0.0.2".into()],
             }],
             volume: Some((volume, BrickId::B)),

@@ -1,86 +1,19 @@
-//! Hosts by name: which are here, and which addresses the peers have.
+//! Hosts by name: which are here, and which peer is meant. Names prove nothing: hosts are known by their keys (`trust`).
 //!
-//! H1  The resolver is never waited for on the thread that beats: a name server that is away must not look like a dead brick.
-//! H2  A resolver that is away makes no peer a stranger: what it said last holds.
-//!
+//! Promises: the resolver is never waited for on the thread that beats, and for `LOOK_UP` at most.
 //! Not here: who may say what (`cluster`).
 
 use super::{Cluster, Peer};
-use mboxfs_rpc::{Caller, is_own_address};
+use mboxfs_rpc::is_own_address;
 use std::{
-    collections::BTreeMap,
     net::{IpAddr, Ipv6Addr},
-    sync::{Arc, PoisonError},
     time::Duration,
 };
-use tokio::{net::lookup_host, runtime::Handle, time::timeout};
+use tokio::{net::lookup_host, time::timeout};
 
 /// The resolver gets this long.
 const LOOK_UP: Duration = Duration::from_millis(2000);
-/// Names of peers are looked up this often: hosts are renumbered seldom, but then brickd must not need a restart.
-const REFRESH: Duration = Duration::from_secs(10);
-/// And this often while one has no address yet.
-const RETRY: Duration = Duration::from_secs(1);
-
-/// Host to its addresses, as the resolver said last.
-pub(super) type Addresses = BTreeMap<String, Vec<IpAddr>>;
-
 impl Cluster {
-    /// May it speak: is it of this host, or at an address of a peer? Answered at once.
-    pub(crate) fn trusts(&self, caller: &Caller) -> bool {
-        match caller {
-            Caller::Host => true,
-            Caller::Address(address) => self.knows(address.ip()),
-        }
-    }
-
-    /// Is this an address of a peer?
-    pub(super) fn knows(&self, ip: IpAddr) -> bool {
-        let ip = ip.to_canonical();
-        let addresses = self.addresses.lock().unwrap_or_else(PoisonError::into_inner);
-        let config = self.config();
-        let is = |name: &String| {
-            let looked_up = addresses.get(name).is_some_and(|all| all.contains(&ip));
-            looked_up || name.parse::<IpAddr>().is_ok_and(|literal| literal.to_canonical() == ip)
-        };
-        config.peers.iter().any(|p| is(&p.host) || p.names.iter().any(is))
-    }
-
-    /// Keeps the addresses of the peers known for as long as the cluster is there.
-    pub(super) fn keep_looking(self: &Arc<Self>) {
-        let Ok(runtime) = Handle::try_current() else {
-            return; // nothing can be served without one either
-        };
-        let me = Arc::downgrade(self);
-        runtime.spawn(async move {
-            while let Some(cluster) = me.upgrade() {
-                let pause = if cluster.look_up_peers().await { REFRESH } else { RETRY };
-                drop(cluster);
-                tokio::time::sleep(pause).await;
-            }
-        });
-    }
-
-    /// H1, H2. False: a peer has no address yet.
-    pub(super) async fn look_up_peers(&self) -> bool {
-        let mut names: Vec<String> = Vec::new();
-        for peer in &self.config().peers {
-            names.push(peer.host.clone());
-            names.extend(peer.names.iter().cloned());
-        }
-        let mut found = Addresses::new();
-        for name in &names {
-            let now = addresses(name).await;
-            if !now.is_empty() {
-                found.insert(name.clone(), now);
-            }
-        }
-        let mut known = self.addresses.lock().unwrap_or_else(PoisonError::into_inner);
-        known.retain(|name, _| names.contains(name));
-        known.extend(found);
-        names.iter().all(|name| known.contains_key(name))
-    }
-
     /// Is this host meant?
     pub(super) async fn is_here(&self, host: &str) -> bool {
         let called = host.eq_ignore_ascii_case(&self.host) || self.config().names.iter().any(|n| n == host);

@@ -6,9 +6,9 @@
 
 use super::{ASK, Cluster, Outcome, names, refuse};
 use mboxfs_brick::quorum::Order;
-use mboxfs_rpc::{admin, ask_witness};
+use mboxfs_rpc::{RpcError, ask_witness};
 use mboxfs_types::{
-    BrickId, VolumeId,
+    BrickId, Fingerprint, VolumeId,
     admin::{Ask, BrickReport, Options, Phase, Status, Tell, Volume},
     quorum::{AskWitness, Policy, Quorum, WitnessAt, WitnessTell, WitnessVerb},
 };
@@ -75,7 +75,7 @@ impl Cluster {
             options,
             relayed: true,
         };
-        match admin::ask(&address, ask, ASK + WITNESS + IN_FORCE).await {
+        match self.ask(&address, ask, ASK + WITNESS + IN_FORCE).await {
             Ok(Tell::Done(_)) => Ok(None),
             Ok(Tell::Already(why)) => Ok(Some(why)),
             Ok(Tell::Refused { why, hint }) => refuse(why, hint),
@@ -100,7 +100,9 @@ impl Cluster {
             host: host.clone(),
             port: *port,
             register: 0,
+            fingerprint: Fingerprint::default(), // not met yet
         });
+        let met = options.witness.is_none();
         if options.witness.is_none() && policy == now.policy {
             return Ok(None);
         }
@@ -126,7 +128,7 @@ impl Cluster {
         if is_needed {
             at.register = Uuid::new_v4().as_u64_pair().0;
             let verb = WitnessVerb::Create { g: report.view.g };
-            make_register(&at, volume.id, own, verb).await?;
+            at.fingerprint = self.make_register(&at, met, volume.id, own, verb).await?;
         }
         let witness = Some(at);
         Ok(Some(Quorum { policy, witness }))
@@ -139,28 +141,35 @@ impl Cluster {
             Err(why) => refuse(why, format!("mboxfs volume status {name}")),
         }
     }
-}
 
-/// A new register each time that the policy is set: of an older one nobody knows whether its disk was restored meanwhile.
-async fn make_register(
-    at: &WitnessAt,
-    volume: VolumeId,
-    brick: BrickId,
-    verb: WitnessVerb,
-) -> Result<(), super::Refusal> {
-    let address = at.address();
-    let ask = AskWitness {
-        volume,
-        register: at.register,
-        brick,
-        verb,
-    };
-    match ask_witness(&address, ask, WITNESS).await {
-        Ok(WitnessTell::Register { done: true, .. }) => Ok(()),
-        Ok(_) => refuse(format!("the witness {address} has no room for one more volume"), ""),
-        Err(error) => refuse(
-            format!("the witness does not answer: {error}"),
-            format!("on {}: brickd --witness --data DIR", at.host),
-        ),
+    /// Returns the key of the witness: if it was `met` before it must be the one it had. A new register each time that the policy is set: of an older one nobody knows whether its disk was restored meanwhile.
+    async fn make_register(
+        &self,
+        at: &WitnessAt,
+        met: bool,
+        volume: VolumeId,
+        brick: BrickId,
+        verb: WitnessVerb,
+    ) -> Result<Fingerprint, super::Refusal> {
+        let address = at.address();
+        let ask = AskWitness {
+            volume,
+            register: at.register,
+            brick,
+            verb,
+        };
+        let as_whom = self.trust.to(met.then_some(at.fingerprint));
+        match ask_witness(&address, &as_whom, ask, WITNESS).await {
+            Ok((WitnessTell::Register { done: true, .. }, key)) => Ok(key),
+            Ok(_) => refuse(format!("the witness {address} has no room for one more volume"), ""),
+            Err(error @ RpcError::WrongKey { .. }) => {
+                let hint = format!("if it was installed anew: mboxfs volume set NAME witness {}", at.host);
+                refuse(format!("the witness is not the one it was: {error}"), hint)
+            }
+            Err(error) => refuse(
+                format!("the witness does not answer: {error}"),
+                format!("on {}: brickd --witness --data DIR", at.host),
+            ),
+        }
     }
 }

@@ -3,10 +3,13 @@
 //! Promises: U1 of `cluster`: the other host is told first; one that refuses leaves nothing here.
 //! Not here: who may say so (`cluster`), addresses (`names`).
 
-use super::{ASK, Cluster, Outcome, Peer, UNKNOWN_ADDRESS, names, refuse};
-use mboxfs_rpc::{Caller, admin};
-use mboxfs_types::admin::{Ask, HostId, PEERS_MAX, Tell};
-use std::net::{IpAddr, Ipv4Addr};
+use super::{ASK, Cluster, Outcome, Peer, STRANGER, names, refuse};
+use mboxfs_rpc::{Caller, RpcError, admin};
+use mboxfs_types::{
+    Fingerprint,
+    admin::{Ask, HostId, PEERS_MAX, Tell},
+};
+use std::net::IpAddr;
 
 /// gluster's words.
 const TAKEN: &str = "is either already part of another cluster or having volumes configured";
@@ -20,7 +23,8 @@ fn learn(names: &mut Vec<String>, name: &str) {
 }
 
 impl Cluster {
-    pub(super) async fn probe(&self, host: &str, port: u16) -> Outcome {
+    /// `expected`: its key must be this one, whatever it was before.
+    pub(super) async fn probe(&self, host: &str, port: u16, expected: Option<Fingerprint>) -> Outcome {
         if port == self.port && self.is_here(host).await {
             return Ok(Some("Probe on localhost not needed".to_owned()));
         }
@@ -31,56 +35,81 @@ impl Cluster {
                 "mboxfs pool list",
             );
         }
-        let already = known.is_some_and(|p| p.host == host || p.names.iter().any(|n| n == host));
+        let already = known
+            .as_ref()
+            .is_some_and(|p| p.host == host || p.names.iter().any(|n| n == host));
         let in_list = || Ok(Some(format!("Host {host} port {port} already in peer list")));
-        let id = match self.hello(host, port).await {
-            Ok(id) => id,
+        let key = expected.or(known.as_ref().map(|p| p.fingerprint));
+        let (id, fingerprint) = match self.hello(host, port, key).await {
+            Ok(met) => met,
             Err(refusal) if already && refusal.why == DEAD => return in_list(),
             Err(refusal) => return Err(refusal),
         };
-        self.change(|c| match c.peers.iter_mut().find(|p| p.id == id) {
-            Some(peer) if peer.host != host => learn(&mut peer.names, host),
-            Some(_) => {}
+        let is_new = known.as_ref().is_none_or(|p| p.fingerprint != fingerprint);
+        // The one that is known may come with another identity: then it was installed anew.
+        let former = known.map_or(id, |p| p.id);
+        self.change(|c| match c.peers.iter_mut().find(|p| p.id == id || p.id == former) {
+            Some(peer) => {
+                (peer.id, peer.fingerprint) = (id, fingerprint);
+                if peer.host != host {
+                    learn(&mut peer.names, host);
+                }
+            }
             None => c.peers.push(Peer {
                 id,
                 host: host.to_owned(),
                 port,
+                fingerprint,
                 names: Vec::new(),
             }),
         })
         .await?;
-        self.look_up_peers().await;
-        if already { in_list() } else { Ok(None) }
+        if already && !is_new { in_list() } else { Ok(None) }
     }
 
-    /// Who is there, and takes us into its pool.
-    async fn hello(&self, host: &str, port: u16) -> Result<HostId, super::Refusal> {
+    /// Who is there, with the key that is given if one is, and takes us into its pool.
+    async fn hello(
+        &self,
+        host: &str,
+        port: u16,
+        key: Option<Fingerprint>,
+    ) -> Result<(HostId, Fingerprint), super::Refusal> {
         let own = self.config().id;
         let hello = Ask::Hello {
             from: own,
             port: self.port,
             called: host.to_owned(),
         };
-        match admin::ask(&names::address(host, port), hello, ASK).await {
-            Ok(Tell::Done(state)) if state.id != own => Ok(state.id),
-            Ok(Tell::Done(_) | Tell::Already(_)) => refuse(
+        match admin::meet(&names::address(host, port), &self.trust.to(key), hello, ASK).await {
+            Ok((Tell::Done(state), Some(key))) if state.id != own => Ok((state.id, key)),
+            Ok((Tell::Done(_) | Tell::Already(_), _)) => refuse(
                 format!("{host} has the identity of this brickd: its brick directory is a copy"),
                 "start its brickd on an empty directory",
             ),
-            Ok(Tell::Refused { why, hint }) => refuse(format!("{host} {why}"), hint),
+            Ok((Tell::Refused { why, hint }, _)) => refuse(format!("{host} {why}"), hint),
+            Err(RpcError::WrongKey { fingerprint, .. }) => refuse(
+                format!(
+                    "{host} has the fingerprint {fingerprint}, not {}",
+                    key.unwrap_or_default()
+                ),
+                format!(
+                    "there: mboxfs pool list; if it was installed anew: mboxfs peer probe {host} --fingerprint {fingerprint}"
+                ),
+            ),
+            // It lets strangers in while it is nobody's.
+            Err(RpcError::Unwanted { .. }) => refuse(
+                format!("{host} {TAKEN}"),
+                "there: mboxfs peer status; if this host was installed anew: mboxfs peer probe --fingerprint",
+            ),
             Err(_) => refuse(DEAD, format!("is brickd running on {host}, and port {port} open?")),
         }
     }
 
     /// The other side of a probe.
-    pub(super) async fn on_hello(
-        &self,
-        caller: &Caller,
-        trusted: bool,
-        from: HostId,
-        port: u16,
-        called: &str,
-    ) -> Outcome {
+    pub(super) async fn on_hello(&self, caller: &Caller, from: HostId, port: u16, called: &str) -> Outcome {
+        let Caller::Key { fingerprint, address } = caller else {
+            return refuse("hosts say so by their keys only", "mboxfs peer probe");
+        };
         let (stranger, busy) = {
             let config = self.config();
             if from == config.id {
@@ -92,14 +121,10 @@ impl Cluster {
         if stranger && busy {
             return refuse(TAKEN, "there: mboxfs peer status");
         }
-        if !stranger && !trusted {
-            return refuse(UNKNOWN_ADDRESS, ""); // an identity is no secret
+        if !stranger && !self.trust.trusts(caller) {
+            return refuse(STRANGER, ""); // an identity is no secret
         }
-        let ip = match caller {
-            Caller::Host => IpAddr::from(Ipv4Addr::LOCALHOST),
-            Caller::Address(address) => address.ip().to_canonical(),
-        };
-        let ip = ip.to_string();
+        let (ip, fingerprint) = (address.ip().to_canonical().to_string(), *fingerprint);
         self.change(|c| {
             if called.parse::<IpAddr>().is_err() {
                 learn(&mut c.names, called);
@@ -111,12 +136,12 @@ impl Cluster {
                     id: from,
                     host: ip,
                     port,
+                    fingerprint,
                     names: Vec::new(),
                 }),
             }
         })
         .await?;
-        self.look_up_peers().await;
         Ok(None)
     }
 
@@ -131,7 +156,7 @@ impl Cluster {
             return refuse(format!("Peer {host} hosts one or more bricks."), hint);
         }
         let part = Ask::Part { from: self.config().id };
-        match admin::ask(&names::address(&peer.host, peer.port), part, ASK).await {
+        match self.ask(&names::address(&peer.host, peer.port), part, ASK).await {
             Ok(Tell::Refused { why, hint }) if !force => return refuse(format!("{host}: {why}"), hint),
             Err(_) if !force => {
                 let hint = format!("mboxfs peer detach {host} force");
@@ -140,7 +165,6 @@ impl Cluster {
             _ => {}
         }
         self.change(|c| c.peers.retain(|p| p.id != peer.id)).await?;
-        self.look_up_peers().await;
         Ok(None)
     }
 
@@ -150,7 +174,6 @@ impl Cluster {
             return refuse(format!("it has a brick of volume {}", volume.name), "");
         }
         self.change(|c| c.peers.retain(|p| p.id != from)).await?;
-        self.look_up_peers().await;
         Ok(None)
     }
 }

@@ -4,7 +4,6 @@
 //! Not here: tables (`cli`).
 
 use super::{Cluster, names};
-use mboxfs_rpc::admin;
 use mboxfs_types::admin::{Ask, HostState, PeerState, Tell};
 use std::time::Duration;
 
@@ -18,6 +17,7 @@ impl Cluster {
         for peer in config.peers {
             let mut shown = PeerState {
                 id: peer.id,
+                fingerprint: peer.fingerprint,
                 host: peer.host,
                 port: peer.port,
                 names: peer.names,
@@ -25,7 +25,7 @@ impl Cluster {
             };
             if deep {
                 let address = names::address(&shown.host, shown.port);
-                if let Ok(Tell::Done(state)) = admin::ask(&address, Ask::Status { deep: false }, PEER).await {
+                if let Ok(Tell::Done(state)) = self.ask(&address, Ask::Status { deep: false }, PEER).await {
                     // Another brickd may have taken the address over.
                     shown.state = Some(state).filter(|s| s.id == shown.id);
                 }
@@ -34,6 +34,7 @@ impl Cluster {
         }
         HostState {
             id: config.id,
+            fingerprint: self.trust.fingerprint(),
             host: self.host.clone(),
             port: self.port,
             pid: std::process::id(),

@@ -4,9 +4,9 @@
 
 use super::*;
 use mboxfs_brick::quorum::Order;
-use mboxfs_rpc::{Acceptor, BeatHello, Link, Listeners};
+use mboxfs_rpc::{Acceptor, BeatHello, Credentials, Identity, Link, Listeners};
 use mboxfs_types::{
-    BrickId, GenId,
+    BrickId, Fingerprint, GenId,
     admin::{BrickReport, BrickSpec, Fault, HostId, HostState, Options, Plan, Status, VolumeVerb},
     call::{Space, ToBrick, ToMount, View},
     peer::{Beat, ToPeer},
@@ -15,6 +15,8 @@ use mboxfs_types::{
 use std::fs;
 use tempfile::TempDir;
 use tokio::{sync::oneshot, task::JoinHandle};
+
+const IDENTITY: &str = ".mboxfs/identity.pem";
 
 #[derive(Default)]
 struct Fake {
@@ -103,6 +105,12 @@ impl Acceptor for Nobody {
     fn beat(&self, _: Caller, _: BeatHello, _: Link<Beat, Beat>) {}
 }
 
+fn fresh_dir() -> TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    fs::create_dir(dir.path().join(".mboxfs")).unwrap();
+    dir
+}
+
 struct Side {
     dir: TempDir,
     fake: Arc<Fake>,
@@ -114,9 +122,7 @@ struct Side {
 
 impl Side {
     async fn new() -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        fs::create_dir(dir.path().join(".mboxfs")).unwrap();
-        Self::on(dir, "127.0.0.1:0".parse().unwrap()).await
+        Self::on(fresh_dir(), "127.0.0.1:0".parse().unwrap()).await
     }
 
     async fn on(dir: TempDir, address: SocketAddr) -> Self {
@@ -124,12 +130,14 @@ impl Side {
         let address = listeners.address();
         let fake = Arc::new(Fake::default());
         let local: Arc<dyn Local> = Arc::<Fake>::clone(&fake);
-        let cluster = Cluster::open(dir.path(), address, local).unwrap();
+        let trust = Trust::open(&dir.path().join(IDENTITY)).unwrap();
+        let guard = trust.guard().unwrap();
+        let cluster = Cluster::open(dir.path(), address, local, trust).unwrap();
         let routes = Cluster::routes(&cluster);
         let (stop, stopped) = oneshot::channel();
         let server = tokio::spawn(async move {
             let stopped = async { drop(stopped.await) };
-            mboxfs_rpc::serve(listeners, Nobody, Some(routes), stopped)
+            mboxfs_rpc::serve(listeners, guard, Nobody, Some(routes), stopped)
                 .await
                 .unwrap();
         });
@@ -162,7 +170,11 @@ impl Side {
     }
 
     async fn tell(&self, ask: Ask) -> Tell {
-        admin::ask(&self.address.to_string(), ask, ASK * 4).await.unwrap()
+        // By the socket, as mboxfs does.
+        let as_whom = Credentials::File(self.dir.path().join(IDENTITY));
+        admin::ask(&self.address.to_string(), &as_whom, ask, ASK * 4)
+            .await
+            .unwrap()
     }
 
     async fn done(&self, ask: Ask) -> HostState {
@@ -188,6 +200,7 @@ fn probe(side: &Side) -> Ask {
     Ask::Probe {
         host: "127.0.0.1".into(),
         port: side.port(),
+        fingerprint: None,
     }
 }
 
@@ -267,7 +280,13 @@ async fn from_a_volume_to_strangers() {
         state.peers[0].state.as_ref().unwrap().report.as_ref().unwrap().brick,
         BrickId::B
     );
-    let reopened = Cluster::open(one.dir.path(), one.address, Arc::<Fake>::default()).unwrap();
+    let reopened = Cluster::open(
+        one.dir.path(),
+        one.address,
+        Arc::<Fake>::default(),
+        Arc::clone(&one.cluster.trust),
+    )
+    .unwrap();
     assert!(reopened.volume().unwrap().started, "U4");
 
     assert!(
@@ -460,6 +479,7 @@ async fn a_third_host_is_refused_on_both_ways() {
     let dead = Ask::Probe {
         host: "127.0.0.1".into(),
         port: 1,
+        fingerprint: None,
     };
     assert_eq!(
         three.refused(dead).await,
@@ -470,11 +490,10 @@ async fn a_third_host_is_refused_on_both_ways() {
 #[tokio::test]
 async fn u2_strangers_learn_and_change_nothing() {
     let (one, two) = (Side::new().await, Side::new().await);
-    assert!(
-        !one.cluster.trusts(&Caller::Address("127.0.0.1:4000".parse().unwrap())),
-        "anybody on this host"
-    );
-    let stranger: SocketAddr = "192.0.2.7:4000".parse().unwrap();
+    let stranger = Caller::Key {
+        fingerprint: Fingerprint([9; 32]),
+        address: "192.0.2.7:4000".parse().unwrap(),
+    };
     let hello = |from: HostId| Ask::Hello {
         from,
         port: 1,
@@ -494,31 +513,25 @@ async fn u2_strangers_learn_and_change_nothing() {
         ]
     };
     for ask in asks(&one) {
-        let tell = one.cluster.answer(Caller::Address(stranger), ask.clone()).await;
-        assert!(
-            matches!(&tell, Tell::Refused { why, .. } if why == UNKNOWN_ADDRESS),
-            "{ask:?}"
-        );
+        let tell = one.cluster.answer(stranger.clone(), ask.clone()).await;
+        assert!(matches!(&tell, Tell::Refused { why, .. } if why == STRANGER), "{ask:?}");
     }
     one.done(probe(&two)).await;
     let known = two.cluster.config().id;
     let own = one.cluster.config().id;
     for from in [HostId([9; 16]), known, own] {
-        let tell = one.cluster.answer(Caller::Address(stranger), hello(from)).await;
+        let tell = one.cluster.answer(stranger.clone(), hello(from)).await;
         assert!(matches!(tell, Tell::Refused { .. }), "an identity is no secret");
     }
     assert_eq!(one.cluster.config().peers.len(), 1);
-    // A first one is taken, and its address is known from then on.
+    // A first one is taken, and its key is known from then on.
     let three = Side::new().await;
-    assert!(!three.cluster.knows(stranger.ip()));
+    assert!(!three.cluster.trust.trusts(&stranger));
     assert!(matches!(
-        three
-            .cluster
-            .answer(Caller::Address(stranger), hello(HostId([9; 16])))
-            .await,
+        three.cluster.answer(stranger.clone(), hello(HostId([9; 16]))).await,
         Tell::Done(_)
     ));
-    assert!(three.cluster.knows(stranger.ip()) && three.cluster.config().names == ["h1"]);
+    assert!(three.cluster.trust.trusts(&stranger) && three.cluster.config().names == ["h1"]);
 }
 
 #[tokio::test]
@@ -609,4 +622,62 @@ async fn options_are_set_at_the_primary_whoever_is_asked() {
     assert_eq!(brick, "127.0.0.1 is a brick of this volume, it cannot be its witness");
     assert_eq!(policy(&one), Policy::Both, "what is refused changes nothing");
     assert!(one.is_idle() && two.is_idle());
+}
+
+#[tokio::test]
+async fn u2_hosts_are_known_by_their_keys() {
+    let (one, two) = pair().await;
+    let key = |side: &Side| side.cluster.trust.fingerprint();
+    assert_eq!(one.cluster.config().peers[0].fingerprint, key(&two));
+    assert_eq!(two.cluster.config().peers[0].fingerprint, key(&one));
+    let trusted = |side: &Side| Identity::load(&side.dir.path().join(IDENTITY)).unwrap().1;
+    assert_eq!((trusted(&one), trusted(&two)), (vec![key(&two)], vec![key(&one)]));
+
+    // Another one at the peer's address is not spoken to.
+    let (dir, address) = two.down().await;
+    let impostor = Side::on(fresh_dir(), address).await;
+    let why = one.refused(change(VolumeVerb::Start)).await;
+    assert!(
+        why.contains("it has an unknown key") && why.contains(&key(&impostor).to_string()),
+        "{why}"
+    );
+    let Tell::Refused { why, hint } = one.tell(probe(&impostor)).await else {
+        panic!()
+    };
+    assert!(why.contains("has the fingerprint"), "{why}");
+    assert!(hint.contains(&format!("--fingerprint {}", key(&impostor))), "{hint}");
+    assert_eq!(impostor.cluster.config().peers, [], "it was told nothing");
+    // And is told no by the peer itself.
+    let why = impostor.refused(probe(&one)).await;
+    assert!(why.ends_with("having volumes configured"), "{why}");
+    impostor.down().await;
+    // The peer with its own key is as good as before; an operator may name another one.
+    let two = Side::on(dir, address).await;
+    one.done(change(VolumeVerb::Start)).await;
+    assert!(two.fake.report().is_some());
+    two.down().await;
+    let anew = Side::on(fresh_dir(), address).await;
+    let mut named = probe(&anew);
+    if let Ask::Probe { fingerprint, .. } = &mut named {
+        *fingerprint = Some(key(&anew));
+    }
+    one.done(named).await;
+    assert_eq!(one.cluster.config().peers.len(), 1);
+    assert_eq!(one.cluster.config().peers[0].fingerprint, key(&anew));
+    assert!(one.done(Ask::Status { deep: true }).await.peers[0].state.is_some());
+}
+
+#[tokio::test]
+async fn a_probe_that_names_another_key_changes_nothing() {
+    let (one, two) = (Side::new().await, Side::new().await);
+    let mut named = probe(&two);
+    if let Ask::Probe { fingerprint, .. } = &mut named {
+        *fingerprint = Some(Fingerprint([1; 32]));
+    }
+    let why = one.refused(named).await;
+    assert!(why.contains("has the fingerprint"), "{why}");
+    assert_eq!(
+        (one.cluster.config().peers.len(), two.cluster.config().peers.len()),
+        (0, 0)
+    );
 }

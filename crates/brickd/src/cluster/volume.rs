@@ -7,7 +7,7 @@
 //! Not here: who may say so (`cluster`), running the brick (`driver`).
 
 use super::{ASK, Cluster, Outcome, Peer, Refusal, file::Config, names, refuse};
-use mboxfs_rpc::{RpcError, admin};
+use mboxfs_rpc::RpcError;
 use mboxfs_types::{
     BrickId, VolumeId,
     admin::{Ask, BrickAt, BrickReport, BrickSpec, Fault, HostId, Phase, Plan, Status, Tell, Volume, VolumeVerb},
@@ -194,7 +194,7 @@ impl Cluster {
             fault,
             here: true,
         };
-        match admin::ask(&names::address(host, *port), there, ASK).await {
+        match self.ask(&names::address(host, *port), there, ASK).await {
             Ok(Tell::Refused { why, hint }) => refuse(format!("on {host}: {why}"), hint),
             Ok(_) => Ok(None),
             Err(error) => refuse(error.to_string(), "mboxfs peer status"),
@@ -210,7 +210,7 @@ impl Cluster {
             id,
             plan: plan.clone(),
         };
-        match admin::ask(&address, prepare, ASK).await {
+        match self.ask(&address, prepare, ASK).await {
             // Words about a brick name its host: they stay as gluster's scripts know them.
             Ok(Tell::Refused { why, hint }) if why.contains(&peer.host) => return refuse(why, hint),
             Ok(Tell::Refused { why, hint }) => return refuse(format!("on {}: {why}", peer.host), hint),
@@ -223,7 +223,7 @@ impl Cluster {
                 );
             }
         }
-        if let Err(refusal) = commit(peer, &address, id).await {
+        if let Err(refusal) = self.commit(peer, &address, id).await {
             self.abort(&address, id, COMMIT).await;
             return Err(refusal);
         }
@@ -237,9 +237,27 @@ impl Cluster {
         }
     }
 
+    /// Tells the peer to do it, again if the answer is lost.
+    async fn commit(&self, peer: &Peer, address: &str, id: [u8; 16]) -> Result<(), Refusal> {
+        let mut last: Option<RpcError> = None;
+        for _ in 0..COMMITS {
+            match self.ask(address, Ask::Commit { id }, COMMIT).await {
+                Ok(Tell::Refused { why, hint }) => return refuse(format!("on {}: {why}", peer.host), hint),
+                Ok(_) => return Ok(()),
+                Err(error) => last = Some(error),
+            }
+            tokio::time::sleep(COMMIT_PAUSE).await;
+        }
+        let why = last.map_or_else(String::new, |e| e.to_string());
+        refuse(
+            format!("Host {} agreed and was lost: {why}", peer.host),
+            "mboxfs peer status; then give the command again",
+        )
+    }
+
     /// True: the peer has not done it, or has undone it.
     async fn abort(&self, address: &str, id: [u8; 16], within: Duration) -> bool {
-        matches!(admin::ask(address, Ask::Abort { id }, within).await, Ok(Tell::Done(_)))
+        matches!(self.ask(address, Ask::Abort { id }, within).await, Ok(Tell::Done(_)))
     }
 
     // ---- the peer's half
@@ -418,7 +436,6 @@ impl Cluster {
             .await?;
             return Err(why);
         }
-        self.look_up_peers().await;
         Ok(())
     }
 
@@ -463,22 +480,4 @@ fn not_started(volume: &Volume) -> Result<(), Refusal> {
     let name = &volume.name;
     let why = format!("Volume {name} has been started. Volume needs to be stopped before deletion.");
     refuse(why, format!("mboxfs volume stop {name}"))
-}
-
-/// Tells the peer to do it, again if the answer is lost.
-async fn commit(peer: &Peer, address: &str, id: [u8; 16]) -> Result<(), Refusal> {
-    let mut last: Option<RpcError> = None;
-    for _ in 0..COMMITS {
-        match admin::ask(address, Ask::Commit { id }, COMMIT).await {
-            Ok(Tell::Refused { why, hint }) => return refuse(format!("on {}: {why}", peer.host), hint),
-            Ok(_) => return Ok(()),
-            Err(error) => last = Some(error),
-        }
-        tokio::time::sleep(COMMIT_PAUSE).await;
-    }
-    let why = last.map_or_else(String::new, |e| e.to_string());
-    refuse(
-        format!("Host {} agreed and was lost: {why}", peer.host),
-        "mboxfs peer status; then give the command again",
-    )
 }

@@ -105,7 +105,8 @@ impl Stage {
         let server = &mut self.servers[at];
         let data = server.brick.display().to_string();
         let log = server.log("brickd");
-        let words = ["--data", &data, "--listen", &server.address];
+        let identity = server.identity().display().to_string();
+        let words = ["--data", &data, "--listen", &server.address, "--identity", &identity];
         server.brickd = Some(daemon(&self.programs.brickd, &words, &log)?);
         let hint = "set TMPDIR to a directory of yours on ext4";
         wait_for(&mut server.brickd, "brickd to serve", hint, || {
@@ -130,7 +131,9 @@ impl Stage {
     pub(super) async fn mount(&mut self, at: usize) -> Result<(), Failure> {
         let server = &mut self.servers[at];
         let dir = server.mail.display().to_string();
-        let (source, option) = (format!("127.0.0.1:/{VOLUME}"), format!("port={}", server.port));
+        let identity = server.identity();
+        let option = format!("port={},identity={}", server.port, identity.display());
+        let source = format!("127.0.0.1:/{VOLUME}");
         let words = [&*source, &*dir, "-f", "-o", &*option];
         server.mount = Some(daemon(&self.programs.mount, &words, &server.log("mount"))?);
         let mail = server.mail.clone();
@@ -205,9 +208,11 @@ impl Stage {
 
     async fn run(&mut self, program: &Path, words: &[&str]) -> Result<(i32, String), Failure> {
         let mut command = Command::new(program);
+        let asked = &self.servers[self.asked];
         command
             .args(words)
-            .env("MBOXFS_BRICKD", &self.servers[self.asked].address);
+            .env("MBOXFS_BRICKD", &asked.address)
+            .env("MBOXFS_IDENTITY", asked.identity());
         command
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -290,6 +295,10 @@ impl Drop for Stage {
 }
 
 impl Server {
+    fn identity(&self) -> PathBuf {
+        self.brick.with_file_name("identity.pem")
+    }
+
     fn log(&self, of: &str) -> PathBuf {
         self.brick.with_file_name(format!("{of}.log"))
     }
@@ -308,6 +317,7 @@ fn daemon(program: &Path, words: &[&str], log: &Path) -> Result<Child, Failure> 
     for name in [
         "MBOXFS_DATA",
         "MBOXFS_LISTEN",
+        "MBOXFS_IDENTITY",
         "MBOXFS_CONFIG",
         "MBOXFS_LOG_LEVEL",
         "NOTIFY_SOCKET",

@@ -16,7 +16,11 @@ fn both() -> HostState {
 fn what_is_done_is_said_as_gluster_says_it() {
     let state = fresh();
     let host = || String::from("H2");
-    let probe = Command::Probe { host: host(), port: 1 };
+    let probe = Command::Probe {
+        host: host(),
+        port: 1,
+        fingerprint: None,
+    };
     assert_eq!(shown(&probe, &state), "peer probe: success");
     let detach = Command::Detach {
         host: host(),
@@ -72,11 +76,14 @@ fn the_pool() {
         shown(&Command::PeerStatus, &forgotten),
         up.replace("in Cluster", "Rejected")
     );
+    let [one, two] = ["11", "22"].map(|byte| byte.repeat(32));
     assert_eq!(
         shown(&Command::Pool, &pooled()),
-        "UUID\t\t\t\t\tHostname \tState\n\
-         22222222-2222-2222-2222-222222222222\tH2       \tConnected \n\
-         11111111-1111-1111-1111-111111111111\tlocalhost\tConnected "
+        format!(
+            "UUID\t\t\t\t\tHostname \tState\tFingerprint\n\
+             22222222-2222-2222-2222-222222222222\tH2       \tConnected \t{two}\n\
+             11111111-1111-1111-1111-111111111111\tlocalhost\tConnected \t{one}"
+        )
     );
 }
 
@@ -257,6 +264,7 @@ fn witnessed() -> HostState {
             host: "H3".into(),
             port: 7,
             register: 1,
+            fingerprint: mboxfs_types::Fingerprint::default(),
         }),
     };
     state

@@ -42,10 +42,18 @@ fn the_seeds_words() {
         verb("peer probe H2"),
         Command::Probe {
             host: host(),
-            port: 24009
+            port: 24009,
+            fingerprint: None,
         }
     );
-    assert_eq!(verb("peer probe H2:7"), Command::Probe { host: host(), port: 7 });
+    assert_eq!(
+        verb(&format!("peer probe H2:7 --fingerprint {}", "0a".repeat(32))),
+        Command::Probe {
+            host: host(),
+            port: 7,
+            fingerprint: Some(mboxfs_types::Fingerprint([10; 32])),
+        }
+    );
     let detach = |force| Command::Detach {
         host: host(),
         port: None,
@@ -192,6 +200,11 @@ fn mistakes_are_named_with_a_way_out() {
             "letters, digits, '_', '-' and '.'",
         ),
         ("peer probe a/b", "'a/b' is no host", "mboxfs peer probe HOST"),
+        (
+            "peer probe a --fingerprint b",
+            "'b' is no fingerprint: it has 64 hex digits",
+            "mboxfs pool list",
+        ),
     ] {
         let wrong = parsed(text).unwrap_err();
         assert_eq!((wrong.why.as_str(), wrong.hint.as_str()), (why, hint), "{text}");

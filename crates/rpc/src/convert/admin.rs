@@ -76,9 +76,14 @@ pub(crate) fn ask_message(ask: Ask) -> w::AdminAsk {
     use w::admin_ask::Ask as Wire;
     let ask = match ask {
         Ask::Status { deep } => Wire::Status(w::AdminStatus { deep }),
-        Ask::Probe { host, port } => Wire::Probe(w::AdminProbe {
+        Ask::Probe {
+            host,
+            port,
+            fingerprint,
+        } => Wire::Probe(w::AdminProbe {
             host,
             port: port.into(),
+            fingerprint: fingerprint.map(base::fingerprint_bytes).unwrap_or_default(),
         }),
         Ask::Detach { host, port, force } => Wire::Detach(w::AdminDetach {
             host,
@@ -107,6 +112,7 @@ pub(crate) fn ask_message(ask: Ask) -> w::AdminAsk {
                 host,
                 port: port.into(),
                 register: 0,
+                fingerprint: Bytes::new(),
             }),
             relayed,
         }),
@@ -143,6 +149,10 @@ pub(crate) fn ask(message: w::AdminAsk) -> Result<Ask> {
         Wire::Probe(a) => Ask::Probe {
             host: host(a.host)?,
             port: port(a.port)?,
+            fingerprint: match a.fingerprint.len() {
+                0 => None,
+                _ => Some(base::fingerprint(&a.fingerprint)?),
+            },
         },
         Wire::Detach(a) => Ask::Detach {
             host: host(a.host)?,
@@ -313,6 +323,7 @@ impl From<Quorum> for w::AdminQuorum {
                 host: at.host,
                 port: at.port.into(),
                 register: at.register,
+                fingerprint: base::fingerprint_bytes(at.fingerprint),
             }),
         }
     }
@@ -326,6 +337,7 @@ impl TryFrom<w::AdminQuorum> for Quorum {
                 host: host(at.host)?,
                 port: port(at.port)?,
                 register: at.register,
+                fingerprint: base::fingerprint(&at.fingerprint)?,
             })
         };
         Ok(Self {
@@ -435,6 +447,7 @@ impl From<HostState> for w::AdminHost {
             own,
             report: from.report.map(Into::into),
             quorum: Some(from.quorum.into()),
+            fingerprint: base::fingerprint_bytes(from.fingerprint),
         }
     }
 }
@@ -449,6 +462,7 @@ impl TryFrom<w::AdminHost> for HostState {
         };
         Ok(Self {
             id: host_id(&from.id)?,
+            fingerprint: base::fingerprint(&from.fingerprint)?,
             host: host(from.host)?,
             port: port(from.port)?,
             pid: from.pid,
@@ -469,6 +483,7 @@ impl From<PeerState> for w::AdminPeer {
             port: from.port.into(),
             names: from.names,
             state: from.state.map(|state| (*state).into()),
+            fingerprint: base::fingerprint_bytes(from.fingerprint),
         }
     }
 }
@@ -479,6 +494,7 @@ impl TryFrom<w::AdminPeer> for PeerState {
         require(from.names.len() <= t::PEERS_MAX, "too many names of a peer")?;
         Ok(Self {
             id: host_id(&from.id)?,
+            fingerprint: base::fingerprint(&from.fingerprint)?,
             host: host(from.host)?,
             port: port(from.port)?,
             names: from.names.into_iter().map(host).collect::<Result<_>>()?,

@@ -30,6 +30,16 @@ pub(crate) fn id16_bytes(id: &[u8; 16]) -> Bytes {
     Bytes::copy_from_slice(id)
 }
 
+pub(crate) fn fingerprint(bytes: &[u8]) -> Result<t::Fingerprint, Invalid> {
+    bytes.try_into().map(t::Fingerprint).map_err(|_| Invalid {
+        what: "fingerprint is not 32 bytes",
+    })
+}
+
+pub(crate) fn fingerprint_bytes(fingerprint: t::Fingerprint) -> Bytes {
+    Bytes::copy_from_slice(&fingerprint.0)
+}
+
 pub(crate) fn errno_number(errno: t::Errno) -> i32 {
     errno.code().cast_signed()
 }

@@ -488,7 +488,8 @@ fn body() -> impl Strategy<Value = Body> {
                 witness: Some(WitnessAt {
                     host: "w".into(),
                     port,
-                    register
+                    register,
+                    fingerprint: Fingerprint([register as u8; 32]),
                 }),
             }
         }),

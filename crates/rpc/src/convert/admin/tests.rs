@@ -4,7 +4,7 @@
 
 use super::*;
 use mboxfs_types::call::{Space, View};
-use mboxfs_types::{BrickId, GenId, SessionId, Timestamp};
+use mboxfs_types::{BrickId, Fingerprint, GenId, SessionId, Timestamp};
 use proptest::prelude::*;
 use prost::Message;
 
@@ -75,6 +75,7 @@ fn report(status: Status) -> BrickReport {
 fn host_state(peers: Vec<PeerState>) -> HostState {
     HostState {
         id: HostId([1; 16]),
+        fingerprint: Fingerprint([0x11; 32]),
         host: "h1".into(),
         port: 24009,
         pid: 42,
@@ -88,6 +89,7 @@ fn host_state(peers: Vec<PeerState>) -> HostState {
                 host: "h3".into(),
                 port: 24009,
                 register: 77,
+                fingerprint: Fingerprint([0x33; 32]),
             }),
         },
     }
@@ -105,6 +107,12 @@ fn asks() -> Vec<Ask> {
         Ask::Probe {
             host: "h2".into(),
             port: 24009,
+            fingerprint: None,
+        },
+        Ask::Probe {
+            host: "h2".into(),
+            port: 24009,
+            fingerprint: Some(Fingerprint([9; 32])),
         },
         Ask::Detach {
             host: "h2".into(),
@@ -168,6 +176,7 @@ fn asks() -> Vec<Ask> {
 fn tells() -> Vec<Tell> {
     let peer = |state| PeerState {
         id: HostId([2; 16]),
+        fingerprint: Fingerprint([0x22; 32]),
         host: "h2".into(),
         port: 7,
         names: vec!["10.0.0.2".into()],
@@ -222,6 +231,7 @@ fn v1_nonsense_is_refused_by_name() {
     let probe = |host: &str, port| Ask::Probe {
         host: host.into(),
         port,
+        fingerprint: None,
     };
     assert_eq!(refused(probe("a b", 1)), "not a host name");
     assert_eq!(refused(probe("--force", 1)), "not a host name");
