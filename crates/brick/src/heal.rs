@@ -20,6 +20,7 @@ use crate::{
     brick::Brick,
     output::{Event, Output},
     query::Asker,
+    state::State,
 };
 use alloc::{
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -393,7 +394,7 @@ impl Brick {
         };
         if !wish
             .expect
-            .is_none_or(|(ino, version)| self.version_of(ino) == Some(version))
+            .is_none_or(|(ino, version)| version_of(&self.state, ino) == Some(version))
         {
             self.arbiter.executed(&keys);
             return self.next_object(out); // somebody was faster
@@ -469,14 +470,6 @@ impl Brick {
 
     // ---- content
 
-    fn version_of(&self, ino: Ino) -> Option<u64> {
-        self.state
-            .inode(ino)
-            .ok()
-            .filter(|i| i.orphan.is_none())
-            .map(|i| i.version)
-    }
-
     /// Z3: asks for the lock of a file.
     fn hold(&mut self, ino: Ino, then: Option<Indexes>, out: &mut Vec<Output>) {
         self.release(out);
@@ -505,7 +498,7 @@ impl Brick {
             return self.arbiter.executed(&keys);
         }
         heal.held = Some((ino, keys));
-        match (then, self.version_of(ino)) {
+        match (then, version_of(&self.state, ino)) {
             (Some(indexes), Some(version)) if indexes.both.version == version => {
                 heal.step = Step::Indexes(indexes);
                 self.gather_indexes(out);
@@ -630,11 +623,17 @@ impl Brick {
             gather::Wants::Commit(op) => {
                 let Some((held, keys)) = heal.held.take() else { return };
                 let (into, version) = gather.expect();
-                debug_assert!(held == into && self.version_of(into) == Some(version), "Z3");
+                debug_assert!(held == into && version_of(&self.state, into) == Some(version), "Z3");
                 self.number_wish(ino, Wish::making(op, None, gather.version(), None), keys, out);
             }
         }
     }
+}
+
+/// None: it has no name here.
+fn version_of(state: &State, ino: Ino) -> Option<u64> {
+    let inode = state.inode(ino).ok().filter(|i| i.orphan.is_none());
+    inode.map(|i| i.version)
 }
 
 const _: () = assert!(limits::EXTENT_BYTES_MAX <= ANSWER_BYTES_MAX);
