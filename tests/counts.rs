@@ -15,7 +15,7 @@ mod common {
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
 use std::io::{Seek, SeekFrom, Write};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use common::host::Lab;
 use common::need::{Need, have};
@@ -102,13 +102,14 @@ fn pair(lab: &Lab) -> Pair {
     pair
 }
 
-/// MAIL.md 2.4 counts 15 with attributes and names kept for ever, and the close of the dotlock told. The spool is asked about
-/// twice, since a change of names in it makes the kernel forget it.
-const REQUESTS: [(&str, u64); 9] = [
+/// MAIL.md 2.4 counts 15 with attributes and names kept for ever; the three looks at the mailbox's name are ours (names are
+/// never kept, `client::told`). The attributes are the spool's: a change of names in it makes the kernel forget them.
+const REQUESTS: [(&str, u64); 10] = [
     ("create", 1),
     ("flush", 1),
     ("forget", 1),
     ("fsync", 1),
+    ("getattr", 2),
     ("open", 1),
     ("release", 2),
     ("setlk", 1),
@@ -116,24 +117,9 @@ const REQUESTS: [(&str, u64); 9] = [
     ("write", 1),
 ];
 
-/// Names and attributes that are asked for: of the dotlock before it is made, of the spool twice, of the mailbox once.
-const LOOKS: u64 = 4;
-/// Of a kernel that keeps no names (`client::told` T4): also the mailbox twice more, the dotlock before it goes, and when it
-/// was made.
-const LOOKS_OF_OLD: u64 = 8;
-
-/// What is kept is kept for 450 ms at most (`client::told` T1), then asked for again: names and attributes of two inodes.
-fn looks_again(time: Duration) -> u64 {
-    let kept = Duration::from_millis(400);
-    4 * u64::try_from(time.as_millis() / kept.as_millis()).expect("no test takes that long")
-}
-
-/// Can the kernel forget all names (FUSE_NOTIFY_INC_EPOCH, Linux 6.16)?
-fn keeps_names() -> bool {
-    let release = fs::read_to_string("/proc/sys/kernel/osrelease").expect("/proc is there");
-    let mut numbers = release.split(['.', '-']).map_while(|word| word.parse::<u32>().ok());
-    (numbers.next(), numbers.next()) >= (Some(6), Some(16))
-}
+/// Names that are looked up: three times the mailbox, the dotlock before it is made, and before it goes unless that is
+/// at once.
+const LOOKUPS: std::ops::RangeInclusive<u64> = 4..=5;
 
 /// The `n` deliveries of `deliver` cost, each: these round trips at most, one flush of each log; requests of the mount.
 fn cost(pair: &Pair, node: &Node, n: u64, deliver: impl Fn()) -> (u64, BTreeMap<String, u64>) {
@@ -166,19 +152,13 @@ fn a_delivery_where_the_mailbox_was_used_last() {
     let pair = pair(&lab);
     for node in [&pair.one, &pair.two] {
         deliver(node, "bob"); // brings the lease here
-        let begun = Instant::now();
         let (trips, mut asked) = cost(&pair, node, N, || deliver(node, "bob"));
         let host = node.host.name();
         assert_eq!(trips, N, "round trips for {N} deliveries on {host}");
-        let looks: u64 = ["lookup", "getattr"]
-            .iter()
-            .filter_map(|kind| asked.remove(*kind))
-            .sum();
-        let least = N * if keeps_names() { LOOKS } else { LOOKS_OF_OLD };
-        let most = least + looks_again(begun.elapsed());
+        let lookups = asked.remove("lookup").expect("names are looked up");
         assert!(
-            (least..=most).contains(&looks),
-            "{looks} looks for {N} deliveries on {host}"
+            (N * LOOKUPS.start()..=N * LOOKUPS.end()).contains(&lookups),
+            "{lookups} lookups for {N} deliveries on {host}"
         );
         let wanted = REQUESTS.map(|(kind, n)| (kind.to_owned(), n * N));
         assert_eq!(asked, BTreeMap::from(wanted), "requests for {N} deliveries on {host}");

@@ -248,7 +248,12 @@ fn run_within(pair: &Pair, node: &Node, script: &str, words: &[&str], deadline: 
 fn state(pair: &Pair) -> String {
     let of = |node: &Node| {
         let say = |words| String::from_utf8_lossy(&node.cli(words).stdout).into_owned();
-        format!("{}:\n{}{}", node.host.name(), say("volume status gVol0"), say("heal status"))
+        format!(
+            "{}:\n{}{}",
+            node.host.name(),
+            say("volume status gVol0"),
+            say("heal status")
+        )
     };
     both(pair).map(of).concat()
 }

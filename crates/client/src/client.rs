@@ -81,8 +81,6 @@ pub struct Client {
     pub(crate) cache: Cache,
     /// Attributes that the kernel may keep (`told`).
     pub(crate) told: BTreeMap<Ino, Attr>,
-    /// Names that it may keep.
-    pub(crate) told_names: crate::told::Names,
     pub(crate) changed: Vec<Ino>,
     pub(crate) keep: Keep,
     pub(crate) shutdown: bool,
@@ -125,7 +123,6 @@ impl Client {
             recalls: Vec::new(),
             cache: Cache::default(),
             told: BTreeMap::new(),
-            told_names: crate::told::Names::default(),
             changed: Vec::new(),
             keep: Keep::default(),
             shutdown: false,

@@ -84,7 +84,6 @@ impl Client {
 
     fn remove_dot(&mut self, id: CallId, group: &Group) {
         if let Some(dot) = self.own_dots.remove(group) {
-            self.name_changed(group);
             self.keep_dot(group, id);
             self.changed(dot.ino); // nlink, if it was made by link(2)
         }
@@ -154,7 +153,7 @@ impl Client {
         if let Some(lost) = self.lost_dots.get(&(group.clone(), p.caller.pid)) {
             let attr = attr_of(lost); // O4
             self.dot_groups.insert(attr.ino, group);
-            return Some(Ok(self.entry(attr, Nanos(0))));
+            return Some(Ok(self.entry(attr)));
         }
         let Some(dot) = self.want_name(id, p, &group, Mode::W, Intent::Excl, out)?.dot else {
             return Some(Err(Errno::ENOENT));
@@ -170,7 +169,7 @@ impl Client {
         } else {
             self.dot_groups.insert(dot.ino, group);
         }
-        Some(Ok(self.entry(attr, Nanos(0))))
+        Some(Ok(self.entry(attr)))
     }
 
     #[allow(clippy::too_many_arguments)]
@@ -194,9 +193,11 @@ impl Client {
                 None => return Some(Err(errno)),
             },
         };
+        let ttl = self.tell_dot();
+        if let Some(lease) = self.names.get_mut(&group) {
+            lease.dot_told = self.clock.mono;
+        }
         let fh = self.new_handle(id, dot.ino, Kind::Dot(group));
-        // Its attributes change by calls of this mount only.
-        let ttl = self.tell_name(dir, name, dot.ino);
         Some(Ok(Answer::Created {
             attr: attr_of(&dot),
             fh,
@@ -251,7 +252,6 @@ impl Client {
         if state.dot.is_none() {
             return Some(Err(Errno::ENOENT));
         }
-        self.name_removed(dir, name);
         self.remove_dot(id, &group);
         Some(Ok(Answer::Empty))
     }
@@ -268,7 +268,6 @@ impl Client {
         let group = Group::of(from.0, from.1);
         if let Some(reply) = p.reply.take() {
             return Some(reply.map(|attrs| {
-                self.name_moved(from.0, from.1);
                 self.remove_dot(id, &group);
                 self.name_is(to.0, to.1, attrs.first().map(|a| a.ino));
                 Answer::Empty

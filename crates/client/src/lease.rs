@@ -47,6 +47,8 @@ pub(crate) struct NameLease {
     pub(crate) held: Held,
     pub(crate) entry: Option<Ino>,
     pub(crate) dot: Option<Dotlock>,
+    /// When the kernel made one.
+    pub(crate) dot_told: Nanos,
     pub(crate) touched: Nanos,
 }
 
@@ -197,16 +199,17 @@ impl Client {
                         }
                     }
                     let entry = state.and_then(|s| s.entry);
+                    let dot_told = self.names.get(group).map_or(Nanos(0), |l| l.dot_told);
                     self.names.insert(
                         group.clone(),
                         NameLease {
                             held,
                             entry,
                             dot,
+                            dot_told,
                             touched: now,
                         },
                     );
-                    self.name_changed(group);
                 }
                 Key::Inode(ino) => {
                     let mut locks: Vec<HeldLock> = grant
@@ -273,7 +276,6 @@ impl Client {
     pub(crate) fn drop_unneeded(&mut self) {
         let dots = &self.own_dots;
         self.names.retain(|group, _| dots.contains_key(group));
-        self.names_changed();
         let mut dropped: Vec<Ino> = Vec::new();
         for (ino, node) in &mut self.nodes {
             let needed = node.staging.is_some() || node.committing.is_some() || self.own_locks.contains_key(ino);
@@ -307,7 +309,6 @@ impl Client {
         self.link.shed_at = now + if more { SHED_AGAIN } else { SHED_EVERY };
         for group in names {
             if let Some(lease) = self.names.remove(&group) {
-                self.name_changed(&group);
                 let verdict = Verdict::Give {
                     keep: None,
                     locks: Vec::new(),

@@ -362,7 +362,6 @@ impl Client {
                 self.changed.push(*ino);
             }
         }
-        self.names_changed();
         self.link.confirmed = true;
         self.link.lost_since = None;
         self.link.next_ping = self.clock.mono + limits::BEAT;
@@ -547,7 +546,6 @@ impl Client {
             self.lost_dots.pop_first();
         }
         self.names.clear();
-        self.names_changed();
         self.requests.clear();
         self.wishes.clear();
         self.queries.clear();

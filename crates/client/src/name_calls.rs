@@ -31,17 +31,11 @@ impl Client {
             return Some(Err(Errno::ENOENT));
         };
         let attr = self.want_inode(id, p, ino, Mode::R, Intent::Read, out)?;
-        Some(Ok(self.named(dir, name, attr)))
+        Some(Ok(self.entry(attr)))
     }
 
-    /// The kernel learns what a name is.
-    fn named(&mut self, dir: Ino, name: &Name, attr: Attr) -> Answer {
-        let entry_ttl = self.tell_name(dir, name, attr.ino);
-        self.entry(attr, entry_ttl)
-    }
-
-    /// The kernel learns an inode, and may keep its name for so long.
-    pub(crate) fn entry(&mut self, attr: Attr, entry_ttl: Nanos) -> Answer {
+    /// The kernel learns an inode.
+    pub(crate) fn entry(&mut self, attr: Attr) -> Answer {
         let (attr, attr_ttl) = if self.dot_groups.contains_key(&attr.ino) {
             (attr, Nanos(0))
         } else {
@@ -51,7 +45,7 @@ impl Client {
         self.node(attr.ino).lookups += 1;
         Answer::Entry {
             attr,
-            entry_ttl,
+            entry_ttl: Nanos(0),
             attr_ttl,
         }
     }
@@ -71,7 +65,7 @@ impl Client {
             Some(Ok(_)) => Some(Err(Errno::ESTALE)),
             None => {
                 let attr = self.want_inode(id, p, Ino(p.block), Mode::R, Intent::Read, out)?;
-                Some(Ok(self.entry(attr, Nanos(0))))
+                Some(Ok(self.entry(attr)))
             }
         }
     }
@@ -90,11 +84,9 @@ impl Client {
 
     /// Under an own lease: `name` is `ino` now.
     pub(crate) fn name_is(&mut self, dir: Ino, name: &Name, ino: Option<Ino>) {
-        let group = Group::of(dir, name);
-        if let Some(lease) = self.names.get_mut(&group) {
+        if let Some(lease) = self.names.get_mut(&Group::of(dir, name)) {
             lease.entry = ino;
         }
-        self.name_changed(&group);
     }
 
     /// Sends `op` for this call, or gives the reply that came.
@@ -162,13 +154,12 @@ impl Client {
             Err(errno) => return Some(Err(errno)),
         };
         if removes {
-            self.name_removed(dir, &name);
             self.name_is(dir, &name, None);
             return Some(Ok(Answer::Empty));
         }
         let made = attrs.first().copied();
         self.name_is(dir, &name, made.map(|a| a.ino));
-        Some(made.map_or(Err(Errno::ESTALE), |attr| Ok(self.named(dir, &name, attr))))
+        Some(made.map_or(Err(Errno::ESTALE), |attr| Ok(self.entry(attr))))
     }
 
     pub(crate) fn mknod(
@@ -185,7 +176,7 @@ impl Client {
             return Some(done.map(|answer| match answer {
                 Answer::Created { attr, fh, .. } => {
                     self.close_handle(fh);
-                    self.entry(attr, Nanos(0))
+                    self.entry(attr)
                 }
                 other => other,
             }));
@@ -202,7 +193,7 @@ impl Client {
         Some(match self.ask_brick(id, p, op, out)?.and_then(|a| Self::subject(&a)) {
             Ok(attr) => {
                 self.name_is(dir, name, Some(attr.ino));
-                Ok(self.named(dir, name, attr))
+                Ok(self.entry(attr))
             }
             Err(errno) => Err(errno),
         })
@@ -313,7 +304,7 @@ impl Client {
             {
                 Ok(attr) => {
                     self.name_is(dir, name, Some(ino));
-                    Ok(self.named(dir, name, attr))
+                    Ok(self.entry(attr))
                 }
                 Err(errno) => Err(errno),
             },
@@ -335,7 +326,6 @@ impl Client {
                 out,
             )? {
                 Ok(_) => {
-                    self.name_removed(dir, name);
                     self.name_is(dir, name, None);
                     Ok(Answer::Empty)
                 }
@@ -369,7 +359,6 @@ impl Client {
         };
         Some(match self.ask_brick(id, p, op, out)? {
             Ok(attrs) => {
-                self.name_moved(from.0, from.1);
                 // One attribute alone: both names were of the same file and stay (rename(2)).
                 if attrs.len() > 1 {
                     self.name_is(from.0, from.1, None);

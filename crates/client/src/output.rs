@@ -35,8 +35,6 @@ pub enum Output {
         /// Which.
         ino: Ino,
     },
-    /// The kernel must forget all names. Carried out before what follows.
-    ForgetNames,
     /// Raise IN_MODIFY for those who watch this file: a truncate to its own size through the mount, from a thread of its
     /// own. The brain ignores it when it comes back as a call.
     Poke {

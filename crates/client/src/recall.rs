@@ -98,6 +98,7 @@ impl Client {
         match asked.recall.intent {
             Intent::Read if own => Now::Once(None),
             Intent::Read if lease.held.used == Mode::R => Now::Give(Some(Mode::R)), // Y5
+            _ if own && self.clock.mono < lease.dot_told + limits::DOTLOCK_KEPT => Now::Later, // T4 of `told`
             Intent::Excl if own && self.clock.mono < asked.since + limits::LOCK_WAIT => Now::Later,
             Intent::Excl if own => Now::Once(None),
             _ => Now::Give(None),
@@ -172,7 +173,6 @@ impl Client {
             Some(mode) => lease.held.mode = mode,
             None => {
                 self.names.remove(group);
-                self.name_changed(group);
             }
         }
         let verdict = Verdict::Give {

@@ -8,7 +8,7 @@ use crate::{
 use alloc::{format, string::ToString, vec, vec::Vec};
 use bytes::Bytes;
 use mboxfs_types::{
-    Attr, BrickId, Errno, HeldLock, Ino, Key, Kind, LockKind, Name, Nanos, Owner, Range, SessionId, Timestamp,
+    Attr, BrickId, Errno, Group, HeldLock, Ino, Key, Kind, LockKind, Name, Nanos, Owner, Range, SessionId, Timestamp,
     call::{
         Attached, Found, Grant, Granted, Intent, Lease, LeaseRequest, Mode, NameState, Query, Recall, Reclaimed, Reply,
         Request, SetAttr, ToBrick, ToMount, Verdict, View,
@@ -17,7 +17,6 @@ use mboxfs_types::{
     limits,
 };
 
-mod names;
 mod overdue;
 mod takeover;
 
@@ -431,7 +430,10 @@ fn with_dotlock() -> (Mount, Name, Call) {
     };
     let (id, out) = mount.call_by(process(100, 50), create);
     let out = mount.grant_name(&out);
-    assert!(matches!(done(&out, id), Some(Ok(Answer::Created { .. }))), "{out:?}");
+    match done(&out, id) {
+        Some(Ok(Answer::Created { attr_ttl, .. })) => assert_eq!(attr_ttl, limits::DOTLOCK_TTL, "T4"),
+        other => panic!("create: {other:?}"),
+    }
     let lookup = Call::Lookup {
         dir: Ino::ROOT,
         name: name.clone(),
@@ -445,6 +447,22 @@ fn process(pid: u32, ppid: u32) -> Caller {
         ppid,
         ..Caller::default()
     }
+}
+
+/// The other node removes it as stale, or whoever is root there by mistake.
+#[test]
+fn a_dotlock_that_the_kernel_knows_does_not_leave() {
+    let (mut mount, name, _) = with_dotlock();
+    let recall = Recall {
+        id: 9,
+        key: Key::Name(Group::of(Ino::ROOT, &name)),
+        seq: 1,
+        intent: Intent::Unlock,
+    };
+    let out = mount.says(ToMount::Recall(recall));
+    assert_eq!(answered(&out), None, "T4: the kernel may answer for it still");
+    assert_eq!(answered(&mount.wait(Nanos(limits::DOTLOCK_KEPT.0 - 1))), None);
+    assert!(matches!(answered(&mount.wait(Nanos(1))), Some(Verdict::Give { .. })));
 }
 
 /// The kernel looks a name up before it makes it, and then answers EEXIST by itself: the wait has to be in the lookup.

@@ -89,8 +89,7 @@ pub(crate) fn serve(args: &Args) -> Result<ExitCode, Failure> {
     tell_signals(news.clone()).map_err(|e| format!("its signals: {e}"))?;
     let session = handover::session(Ops::new(driver), &fuse, acl, &memory.notes)
         .map_err(|e| format!("the kernel's handshake: {e}"))?;
-    let told = fuse.try_clone().map_err(|e| format!("the kernel's stream: {e}"))?;
-    driver.mounted(session.notifier(), told);
+    driver.mounted(session.notifier());
     if life > 0 {
         match handover::ask_again(&fuse) {
             Ok(()) => {}

@@ -8,7 +8,7 @@
 //!
 //! Not here: decoding calls (`ops`), the stream itself (`stream`).
 
-use crate::{handover, journal::Journal, process, reply::Reply};
+use crate::{journal::Journal, process, reply::Reply};
 use fuser::{INodeNo, Notifier};
 use mboxfs_client::{
     Client,
@@ -26,7 +26,7 @@ use std::{
     any::Any,
     collections::BTreeMap,
     ffi::OsStr,
-    os::{fd::OwnedFd, unix::ffi::OsStrExt},
+    os::unix::ffi::OsStrExt,
     panic::{AssertUnwindSafe, catch_unwind},
     path::PathBuf,
     sync::{
@@ -101,8 +101,6 @@ pub(crate) struct Driver {
     old_pokers: Vec<(u32, u64)>,
     /// Speaks to the kernel; there from the moment of mounting.
     notifier: OnceLock<Notifier>,
-    /// The kernel's stream, if the kernel can be told there to forget names.
-    fuse: OnceLock<OwnedFd>,
 }
 
 pub(crate) fn clock() -> Clock {
@@ -151,7 +149,6 @@ impl Driver {
                 poker: AtomicU32::new(0),
                 old_pokers,
                 notifier: OnceLock::new(),
-                fuse: OnceLock::new(),
             },
             wishes,
         )
@@ -193,12 +190,8 @@ impl Driver {
         self.lock().client.watched()
     }
 
-    pub(crate) fn mounted(&self, notifier: Notifier, fuse: OwnedFd) {
+    pub(crate) fn mounted(&self, notifier: Notifier) {
         let _ = self.notifier.set(notifier); // once only
-        if handover::forget_names(&fuse).is_ok() {
-            let _ = self.fuse.set(fuse);
-            self.lock().client.kernel_forgets_names();
-        }
     }
 
     pub(crate) fn poker_is(&self, pid: u32) {
@@ -365,7 +358,6 @@ impl Driver {
             Output::Connect { address } => self.want(inner, Some(address)),
             Output::Disconnect => self.want(inner, None),
             Output::Invalidate { ino } => self.invalidate(ino),
-            Output::ForgetNames => self.forget_names(),
             Output::Poke { path } => {
                 let path: PathBuf = path.iter().map(|n| OsStr::from_bytes(n.as_bytes())).collect();
                 // No room: see `poke`.
@@ -384,14 +376,6 @@ impl Driver {
         let Some(notifier) = self.notifier.get() else { return };
         if let Err(e) = notifier.inval_inode(INodeNo(ino.0), -1, 0) {
             tracing::warn!("the kernel does not forget what it knows of inode {}: {e}", ino.0);
-        }
-    }
-
-    /// Takes no lock in the kernel either (`handover::forget_names`).
-    fn forget_names(&self) {
-        let Some(fuse) = self.fuse.get() else { return };
-        if let Err(e) = handover::forget_names(fuse) {
-            tracing::warn!("the kernel does not forget the names that it knows: {e}");
         }
     }
 

@@ -30,7 +30,6 @@ use std::{
 
 /// `fuse_notify_code` (Linux, `include/uapi/linux/fuse.h`).
 const FUSE_NOTIFY_RESEND: u32 = 7;
-const FUSE_NOTIFY_INC_EPOCH: u32 = 8;
 /// Bit of `fuse_in_header.unique`: asked again.
 const FUSE_UNIQUE_RESEND: u64 = 1 << 63;
 /// The kernel wants room for the largest request, whichever it hands out.
@@ -217,21 +216,10 @@ fn own_stdin() -> OwnedFd {
 
 /// H2. Errors: EINVAL from a kernel that cannot.
 pub(crate) fn ask_again(fuse: &OwnedFd) -> Result<(), Errno> {
-    notify(fuse, FUSE_NOTIFY_RESEND)
-}
-
-/// All names that the kernel keeps are void, and so is what was asked before and is answered later. It compares numbers when
-/// a name is used next: no lock is taken. Errors: EINVAL from a kernel that cannot (before Linux 6.16).
-pub(crate) fn forget_names(fuse: &OwnedFd) -> Result<(), Errno> {
-    notify(fuse, FUSE_NOTIFY_INC_EPOCH)
-}
-
-/// Neither is offered by the FUSE library.
-fn notify(fuse: &OwnedFd, code: u32) -> Result<(), Errno> {
     // struct fuse_out_header: length, code in place of an error, 0 for a notification.
     let mut message = [0; 16];
     message[..4].copy_from_slice(&16u32.to_ne_bytes());
-    message[4..8].copy_from_slice(&code.to_ne_bytes());
+    message[4..8].copy_from_slice(&FUSE_NOTIFY_RESEND.to_ne_bytes());
     rustix::io::write(fuse, &message).map(|_| ())
 }
 

@@ -1,48 +1,29 @@
-//! The kernel's cache of attributes and names, as far as fs/fuse keeps what it is told.
+//! The kernel's cache of attributes, as far as fs/fuse keeps what it is told.
 //!
 //! Promises: an answer that was asked for before the kernel was told to forget is not kept (`attr_version`); what the
-//! kernel's own calls change it forgets. A name lives in the epoch in which it was asked for. Not here: content (never
-//! cached: FOPEN_DIRECT_IO).
+//! kernel's own calls change it forgets. Not here: names (never kept), content (never cached: FOPEN_DIRECT_IO).
 
 use mboxfs_client::{
     Client,
-    input::{Call, CallId, Clock, Config},
+    input::{Call, CallId},
     output::Answer,
 };
-use mboxfs_types::{Attr, Errno, Ino, Name, Nanos};
+use mboxfs_types::{Attr, Errno, Ino, Nanos};
 use std::collections::BTreeMap;
-
-/// A mount on a kernel like this one.
-pub(crate) fn client(config: Config) -> Client {
-    let mut client = Client::new(config, Clock::default());
-    client.kernel_forgets_names();
-    client
-}
 
 /// Of one mount.
 #[derive(Default)]
 pub(crate) struct Kernel {
-    /// Each call under way, with the version and the epoch when it was asked.
-    asked: BTreeMap<CallId, (Call, u64, u64)>,
+    /// Each call under way, and the version when it was asked.
+    asked: BTreeMap<CallId, (Call, u64)>,
     kept: BTreeMap<Ino, (Attr, Nanos)>,
     forgot: BTreeMap<Ino, u64>,
     version: u64,
-    names: BTreeMap<(Ino, Name), (Ino, Nanos)>,
-    epoch: u64,
 }
 
 impl Kernel {
     pub(crate) fn ask(&mut self, id: CallId, call: &Call) {
-        self.asked.insert(id, (call.clone(), self.version, self.epoch));
-    }
-
-    pub(crate) fn forget_names(&mut self) {
-        self.epoch += 1;
-        self.names.clear();
-    }
-
-    fn learn(&mut self, dir: Ino, name: &Name, ino: Ino, until: Nanos) {
-        self.names.insert((dir, name.clone()), (ino, until));
+        self.asked.insert(id, (call.clone(), self.version));
     }
 
     pub(crate) fn forget(&mut self, ino: Ino) {
@@ -52,21 +33,9 @@ impl Kernel {
     }
 
     pub(crate) fn answered(&mut self, now: Nanos, id: CallId, result: &Result<Answer, Errno>) {
-        let Some((call, version, epoch)) = self.asked.remove(&id) else {
+        let Some((call, version)) = self.asked.remove(&id) else {
             return;
         };
-        match (&call, result) {
-            (Call::Lookup { dir, name }, Ok(Answer::Entry { attr, entry_ttl, .. })) if epoch == self.epoch => {
-                self.learn(*dir, name, attr.ino, now + *entry_ttl);
-            }
-            (Call::Create { dir, name, .. }, Ok(Answer::Created { attr, entry_ttl, .. })) if epoch == self.epoch => {
-                self.learn(*dir, name, attr.ino, now + *entry_ttl);
-            }
-            (Call::Lookup { dir, name } | Call::Unlink { dir, name } | Call::Create { dir, name, .. }, _) => {
-                self.names.remove(&(*dir, name.clone()));
-            }
-            _ => {}
-        }
         match (&call, result) {
             (
                 _,
@@ -103,20 +72,9 @@ impl Kernel {
                 "L3, T2: the kernel keeps {ino} until {until:?}, it is {now:?}"
             );
         }
-        for ((dir, name), (ino, until)) in self.names.iter().filter(|(_, (_, until))| *until > now) {
-            assert_eq!(
-                client.names_now(*dir, name),
-                Some(*ino),
-                "L3, T4: the kernel keeps {name} until {until:?}, it is {now:?}"
-            );
-        }
     }
 
-    /// Attributes and names that it would answer by itself.
-    pub(crate) fn kept_count(&self, now: Nanos) -> [usize; 2] {
-        [
-            self.kept.values().filter(|(_, until)| *until > now).count(),
-            self.names.values().filter(|(_, until)| *until > now).count(),
-        ]
+    pub(crate) fn kept_count(&self, now: Nanos) -> usize {
+        self.kept.values().filter(|(_, until)| *until > now).count()
     }
 }

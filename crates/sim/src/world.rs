@@ -7,7 +7,7 @@
 pub use crate::rng::Rng;
 use crate::{
     disk::Disk,
-    kernel::{self, Kernel},
+    kernel::Kernel,
     mailer::{Delivery, Next},
     witness::{Third, Word},
 };
@@ -134,8 +134,8 @@ pub struct World {
     /// Words to this brick are lost.
     pub(crate) silent: [bool; 2],
     mailers: Vec<Mailer>,
-    /// Attributes and names of the kernels that were found to be true: a check that never looked at any would be none.
-    pub kept: [usize; 2],
+    /// Attributes of the kernels that were found to be true: a check that never looked at any would be none.
+    pub kept: usize,
     /// Number of the peer stream, if it is up.
     link: Option<u64>,
     links: u64,
@@ -166,7 +166,7 @@ impl World {
             may_expire: false,
             silent: [false; 2],
             mailers: Vec::new(),
-            kept: [0; 2],
+            kept: 0,
             link: None,
             links: 0,
             cut: false,
@@ -214,7 +214,7 @@ impl World {
                 local: vec![format!("h{i}")],
             };
             world.mounts.push(Mount {
-                client: kernel::client(config),
+                client: Client::new(config, Clock::default()),
                 conn: None,
                 conns: 0,
                 kernel: Kernel::default(),
@@ -497,7 +497,6 @@ impl World {
                     );
                 }
                 Output::Invalidate { ino } => self.mounts[m].kernel.forget(ino),
-                Output::ForgetNames => self.mounts[m].kernel.forget_names(),
                 Output::Disconnect => self.close(m),
                 Output::Send(frame) => {
                     if let Some((conn, brick)) = self.mounts[m].conn {
@@ -620,8 +619,7 @@ impl World {
             self.happen(event);
             for mount in &self.mounts {
                 mount.kernel.check(Nanos(self.now), &mount.client);
-                let kept = mount.kernel.kept_count(Nanos(self.now));
-                self.kept = [0, 1].map(|i| self.kept[i] + kept[i]);
+                self.kept += mount.kernel.kept_count(Nanos(self.now));
             }
         }
         self.now = end;

@@ -68,6 +68,11 @@ pub const ATTR_TTL: Nanos = Nanos::from_millis(500);
 /// ... and forgets them this long before the right to serve ends: an answer needs time to reach it.
 pub const ATTR_MARGIN: Nanos = Nanos::from_millis(50);
 
+/// The kernel keeps a dotlock that it has just made for this long, and need not ask for its attributes to open it ...
+pub const DOTLOCK_TTL: Nanos = Nanos::from_millis(1);
+/// ... which can last, since it counts in jiffies, of 10 ms at most, up to this.
+pub const DOTLOCK_KEPT: Nanos = Nanos::from_millis(25);
+
 /// A mount that holds more leases gives those back that were not used for a second; it never refuses to hold one.
 pub const LEASES_MAX: usize = 20_000;
 
