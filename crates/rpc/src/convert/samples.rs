@@ -336,7 +336,6 @@ fn answer() -> impl Strategy<Value = Answer> {
 
 fn query() -> impl Strategy<Value = Query> {
     let read = (ino(), 0..u64::MAX / 2, 0..=limits::EXTENT_BYTES_MAX as u32);
-    let of = prop_oneof![Just(Of::Now), Just(Of::Fork), (1..u64::MAX).prop_map(Of::Version)];
     prop_oneof![
         read.prop_map(|(ino, offset, len)| Query::Read { ino, offset, len }),
         (ino(), option::of(name())).prop_map(|(dir, after)| Query::ReadDir { dir, after }),
@@ -561,6 +560,7 @@ fn hello() -> impl Strategy<Value = Hello> {
 
 fn ask() -> impl Strategy<Value = Ask> {
     let read = (ino(), 0..u64::MAX / 2, 0..=limits::EXTENT_BYTES_MAX as u32);
+    let of = prop_oneof![Just(Of::Now), Just(Of::Fork), (1..u64::MAX).prop_map(Of::Version)];
     prop_oneof![
         Just(Ask::Changes),
         (ino(), of).prop_map(|(ino, of)| Ask::Index { ino, of }),
