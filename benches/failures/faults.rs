@@ -75,6 +75,17 @@ impl Fault {
     }
 }
 
+/// The name of a brick process; the kernel keeps 15 letters.
+const GLUSTER_BRICK: &str = "glusterfsd\n";
+
+/// To the processes of that name on that host, each by its pid.
+fn signal_to(host: &Host, name: &str, signal: Signal) {
+    let is_it = |pid: &i32| fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|c| c == name);
+    for pid in host.pids().into_iter().filter(is_it) {
+        let _ = kill_process(Pid::from_raw(pid).expect("a pid"), signal);
+    }
+}
+
 pub(crate) enum System {
     Mboxfs(Pair, Lab),
     Gluster(Gluster),
@@ -112,19 +123,11 @@ impl System {
     }
 
     fn signal(&self, signal: Signal) {
-        self.signal_on(self.hosts()[0], signal);
-    }
-
-    fn signal_on(&self, host: &Host, signal: Signal) {
         let name = match self {
             Self::Mboxfs(..) => "brickd\n",
-            // The kernel keeps 15 letters.
-            Self::Gluster(_) => "glusterfsd\n",
+            Self::Gluster(_) => GLUSTER_BRICK,
         };
-        let is_it = |pid: &i32| fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|c| c == name);
-        for pid in host.pids().into_iter().filter(is_it) {
-            let _ = kill_process(Pid::from_raw(pid).expect("a pid"), signal);
-        }
+        signal_to(self.hosts()[0], name, signal);
     }
 
     fn link(&self, state: &str) {
@@ -166,7 +169,7 @@ impl System {
                 }
                 Self::Gluster(gluster) => {
                     for host in gluster.hosts() {
-                        self.signal_on(host, Signal::KILL);
+                        signal_to(host, GLUSTER_BRICK, Signal::KILL);
                     }
                     gluster.start_bricks();
                 }
@@ -182,7 +185,7 @@ impl System {
                 }
                 Self::Gluster(gluster) => {
                     for host in gluster.hosts() {
-                        self.signal_on(host, Signal::TERM);
+                        signal_to(host, GLUSTER_BRICK, Signal::TERM);
                         gluster.start_bricks();
                         gluster.wait_healed();
                     }
