@@ -196,7 +196,7 @@ mod tests {
 
     #[test]
     fn what_means_something() {
-        let o = read("ro,noexec,port=99,backup-volfile-servers=h2:h3,backupvolfile-server=h4,log-file=/l,log-level=WARNING,mount-timeout=5")
+        let o = read("ro,noexec,port=99,backup-volfile-servers=h2:h3,backupvolfile-server=h4,log-file=/l,log-level=WARNING,mount-timeout=5,identity=/k")
             .unwrap();
         let expected = Options {
             port: 99,
@@ -206,6 +206,7 @@ mod tests {
             log_file: Some("/l".into()),
             log_level: "warn",
             timeout: Duration::from_secs(5),
+            identity: "/k".into(),
         };
         assert_eq!(o, expected);
     }
@@ -221,6 +222,7 @@ mod tests {
             ("log-level=loud", "trace"),
             ("mount-timeout=0", "seconds"),
             ("log-file=", "known are"),
+            ("identity=key", "absolute"),
             ("attribute-timeout=0", "GlusterFS"),
             ("remount", "umount"),
         ] {

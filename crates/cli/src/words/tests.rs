@@ -51,7 +51,7 @@ fn the_seeds_words() {
         Command::Probe {
             host: host(),
             port: 7,
-            fingerprint: Some(mboxfs_types::Fingerprint([10; 32])),
+            fingerprint: Some(Fingerprint([10; 32])),
         }
     );
     let detach = |force| Command::Detach {
