@@ -317,3 +317,47 @@ for name in sorted(glob.glob(sys.argv[1] + "/m*")):
     if sorted(found) != sorted(sys.argv[2].split()):
         sys.exit(f"{name}: {found}")
 "#;
+
+/// The link breaks in the middle of a merge; what had come over by then is expunged, and its mailbox changes on the other
+/// side before the merge goes on: it does not return.
+#[test]
+fn an_interrupted_merge_brings_nothing_back() {
+    const BOXES: usize = 1000;
+    const BATCH_MAX: Duration = Duration::from_secs(240);
+    if !have("an_interrupted_merge_brings_nothing_back", NEEDS) {
+        return;
+    }
+    let lab = Lab::new();
+    let pair = Pair::start(&lab);
+    let (one, two) = (&pair.one, &pair.two);
+    let last = BOXES.to_string();
+    let batch = |node, text| run_within(&pair, node, DELIVER_MANY, &["0", &last, "60", text], BATCH_MAX);
+    batch(one, "old");
+    lab.cut_link();
+    std::thread::scope(|scope| {
+        scope.spawn(|| batch(one, "one"));
+        scope.spawn(|| batch(two, "two"));
+    });
+    // Who has more to lose goes on: the first one.
+    deliver(one, "m0999", &["more"; 3]);
+    deliver(two, "made-there", &["a", "b"]);
+    lab.restore_link();
+    wait_for("the first mailbox is merged", Duration::from_secs(40), || {
+        texts(&read(one, "m0000")).contains(&"two")
+    });
+    lab.cut_link();
+    let after = read(two, "m0000");
+    assert_eq!(texts(&after), ["old", "two"], "the merge is not over");
+    let kept: String = ["old", "one"].map(message).concat();
+    rewrite(one, "m0000", &kept);
+    deliver(two, "m0000", &["later"]);
+    lab.restore_link();
+    pair.wait_whole();
+    for node in both(&pair) {
+        let on = node.host.name();
+        assert_eq!(texts(&read(node, "m0000")), ["later", "old", "one"], "{on}");
+        assert_eq!(texts(&read(node, "m0001")), ["old", "one", "two"], "{on}");
+        assert_eq!(texts(&read(node, "made-there")), ["a", "b"], "{on}");
+    }
+    bricks_are_equal(&pair);
+}
