@@ -16,8 +16,8 @@ use crate::{
 };
 use alloc::vec::Vec;
 use mboxfs_types::{
-    Attr, Dotlock, Group, HeldLock, Ino, Key, Nanos,
-    call::{Answer, Grant, Intent, LeaseRequest, Mode, NameState, ToBrick, Verdict},
+    Attr, Dotlock, Group, HeldLock, Ino, Key, Nanos, SessionId,
+    call::{Answer, Grant, Intent, LeaseRequest, Mode, NameState, ToBrick, Verdict, View},
     limits,
 };
 
@@ -81,6 +81,12 @@ impl Node {
 impl Client {
     pub(crate) fn may_serve(&self) -> bool {
         self.link.confirmed && self.clock.mono < self.link.serve_until
+    }
+
+    /// The session and the view in which this mount may answer by itself now. For checkers.
+    #[must_use]
+    pub fn serves(&self) -> Option<(SessionId, View)> {
+        self.may_serve().then(|| (self.session, self.link.view()))
     }
 
     pub(crate) fn node(&mut self, ino: Ino) -> &mut Node {

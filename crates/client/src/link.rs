@@ -94,6 +94,10 @@ impl Link {
         self
     }
 
+    pub(crate) const fn view(&self) -> View {
+        self.view
+    }
+
     pub(crate) fn attachment(&self) -> (u64, bool, &[String]) {
         (self.attach_no, self.fresh, &self.bricks)
     }

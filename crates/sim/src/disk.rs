@@ -1,170 +1,305 @@
-//! A disk that forgets what was not made durable: log, superblock, snapshots and files of one brick.
+//! The disk of a brick: the real log, superblock and snapshots (`store`) on a medium that forgets, files as an image, and the
+//! queues that the daemon's threads work off.
 //!
-//! Promises: a crash keeps exactly what `Done` was said for; files come back as of the last checkpoint, replay does the rest.
-//! Not here: torn or rotten sectors, latency (the world delays the answers).
+//! Promises
+//! K1  Appends that wait share one flush; a record is durable only when it was answered (types D3).
+//! K2  A killed process loses its queues; what it was writing may be there, in part or whole. A power cut loses what was not
+//!     synced, sector by sector.
+//! K3  What a brick finds when it starts is what `store::recover` finds.
+//!
+//! Not here: when things are done (`world::disks`).
 
+use crate::{image::Image, rng::Rng};
 use bytes::Bytes;
-use mboxfs_mbox::index::Index;
+use mboxfs_store::{
+    Checkpointer, Log, LossyMedium, Options, StoreError, SuperblockWriter, Touched, format_medium, recover,
+};
 use mboxfs_types::{
-    Errno, Ino,
+    BrickId, VolumeId,
     call::Space,
-    disk::{AtFork, DiskOp, Done, Effect, Look, Seen, Superblock},
+    disk::{DiskOp, Done, Superblock},
+    ids::BrickUuid,
+    limits,
     record::Record,
 };
-use std::collections::BTreeMap;
+use std::collections::VecDeque;
+
+const READ_LOG_BYTES: usize = 2 << 10;
+
+/// Which of the daemon's threads.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Thread {
+    /// Log and superblock.
+    Log,
+    /// Files.
+    Files,
+    /// Checkpoints.
+    Checkpoint,
+}
+
+impl Thread {
+    pub const ALL: [Self; 3] = [Self::Log, Self::Files, Self::Checkpoint];
+}
+
+struct Parts {
+    log: Log<LossyMedium>,
+    superblock: SuperblockWriter<LossyMedium>,
+    checkpointer: Checkpointer<LossyMedium>,
+}
+
+/// What a brick starts with.
+pub struct Found {
+    pub superblock: Superblock,
+    pub snapshot: Bytes,
+    pub records: Vec<Record>,
+    pub log_start: u64,
+}
 
 /// One brick's disk.
-#[derive(Clone, Debug, Default)]
 pub struct Disk {
-    pub superblock: Option<Superblock>,
-    pub log: Vec<Record>,
-    pub(crate) snapshots: BTreeMap<u64, Bytes>,
-    pub files: BTreeMap<Ino, Vec<u8>>,
-    /// Bytes that were overwritten after a fork: by fork and file.
-    pub(crate) kept: BTreeMap<(u64, Ino), BTreeMap<u64, u8>>,
-    /// Device flushes of the log.
+    medium: LossyMedium,
+    options: Options,
+    parts: Option<Parts>,
+    pub image: Image,
+    /// As it is on the medium.
+    pub superblock: Superblock,
+    /// The log has its records, durably, up to here.
+    pub durable: u64,
+    queues: [VecDeque<DiskOp>; 3],
+    /// Marks of the checkpoints that wait.
+    marks: VecDeque<usize>,
+    /// Operations in the batch that each thread works on.
+    batch: [usize; 3],
+    /// Room for mail, in bytes.
+    pub room: u64,
     pub flushes: u64,
+    failing: bool,
 }
 
 impl Disk {
-    /// Carries out `op`; what it answers, if anything, is durable when the world delivers it.
-    pub fn apply(&mut self, op: DiskOp) -> Option<Done> {
-        match op {
-            DiskOp::Append(record) => {
-                let n = record.tag.n;
-                self.log.retain(|r| r.tag.n < n);
-                self.log.push(record);
-                self.flushes += 1;
-                Some(Done::Appended { n })
-            }
-            DiskOp::Superblock(sb) => {
-                self.superblock = Some(sb);
-                Some(Done::Superblock)
-            }
-            DiskOp::Apply(effects) => {
-                for effect in effects {
-                    self.effect(effect);
-                }
-                None
-            }
-            DiskOp::Look { ticket, look } => Some(Done::Answer {
-                ticket,
-                result: self.look(&look),
-            }),
-            DiskOp::Checkpoint { n, snapshot } => {
-                self.snapshots.insert(n, snapshot);
-                Some(Done::Checkpoint { n })
+    /// An empty brick of the volume.
+    ///
+    /// # Panics
+    /// If it cannot be made.
+    #[must_use]
+    pub fn format(brick: BrickId, segment_bytes: u64) -> Self {
+        let medium = LossyMedium::new();
+        let options = Options {
+            segment_bytes,
+            ..Options::default()
+        };
+        format_medium(&medium, BrickUuid([brick.index() + 1; 16]), &options).expect("an empty medium can be formatted");
+        let mut found = recover(&medium, &options).expect("what was formatted can be opened");
+        found.superblock.volume = Some(VolumeId([7; 16]));
+        found.superblock.brick = brick;
+        found.superblock_writer.write(&found.superblock).expect("it can be claimed");
+        Self {
+            medium,
+            options,
+            parts: None,
+            image: Image::default(),
+            superblock: found.superblock,
+            durable: 0,
+            queues: Default::default(),
+            marks: VecDeque::new(),
+            batch: [0; 3],
+            room: 1 << 40,
+            flushes: 0,
+            failing: false,
+        }
+    }
+
+    /// K3.
+    ///
+    /// # Errors
+    /// As the store's.
+    pub fn open(&mut self) -> Result<Found, StoreError> {
+        let found = recover(&self.medium, &self.options)?;
+        self.superblock = found.superblock.clone();
+        self.durable = found.log.last();
+        let log_start = found.log.start();
+        self.parts = Some(Parts {
+            log: found.log,
+            superblock: found.superblock_writer,
+            checkpointer: found.checkpointer,
+        });
+        Ok(Found {
+            superblock: found.superblock,
+            snapshot: found.snapshot,
+            records: found.records,
+            log_start,
+        })
+    }
+
+    /// Takes an operation in. The thread that was idle and has to begin, if any.
+    pub fn submit(&mut self, op: DiskOp) -> Option<Thread> {
+        let thread = match op {
+            DiskOp::Append(_) | DiskOp::Superblock(_) | DiskOp::ReadLog { .. } | DiskOp::Trim { .. } => Thread::Log,
+            DiskOp::Apply(_) | DiskOp::Look { .. } | DiskOp::Checkpoint { .. } => Thread::Files,
+        };
+        self.put(thread, op)
+    }
+
+    fn put(&mut self, thread: Thread, op: DiskOp) -> Option<Thread> {
+        self.queues[thread as usize].push_back(op);
+        (self.batch[thread as usize] == 0).then_some(thread)
+    }
+
+    /// The thread takes what it does next (K1). False: there is nothing. Second: is it a flush?
+    pub fn begin(&mut self, thread: Thread) -> (bool, bool) {
+        let queue = &self.queues[thread as usize];
+        let appends = queue.iter().take_while(|op| matches!(op, DiskOp::Append(_))).count();
+        self.batch[thread as usize] = appends.max(1).min(queue.len());
+        let flush = !matches!(
+            queue.front(),
+            Some(DiskOp::Apply(_) | DiskOp::Look { .. } | DiskOp::ReadLog { .. } | DiskOp::Trim { .. })
+        );
+        (!queue.is_empty(), flush)
+    }
+
+    /// It is through: what it says, and a thread that has to begin.
+    ///
+    /// # Errors
+    /// The device failed: the daemon ends.
+    pub fn finish(&mut self, thread: Thread) -> Result<(Vec<Done>, Option<Thread>), String> {
+        let count = std::mem::take(&mut self.batch[thread as usize]);
+        let ops: Vec<DiskOp> = self.queues[thread as usize].drain(..count).collect();
+        if matches!(ops.first(), Some(DiskOp::Append(_))) {
+            return Ok((vec![self.append(ops)?], None));
+        }
+        let Some(op) = ops.into_iter().next() else {
+            return Ok((Vec::new(), None));
+        };
+        self.work(thread, op)
+    }
+
+    fn append(&mut self, ops: Vec<DiskOp>) -> Result<Done, String> {
+        let records: Vec<Record> = ops
+            .into_iter()
+            .filter_map(|op| if let DiskOp::Append(record) = op { Some(record) } else { None })
+            .collect();
+        let log = &mut self.parts.as_mut().ok_or("the brick is not open")?.log;
+        let n = log.append(&records).map_err(|e| e.to_string())?;
+        self.flushes += 1;
+        self.durable = n;
+        Ok(Done::Appended { n })
+    }
+
+    fn work(&mut self, thread: Thread, op: DiskOp) -> Result<(Vec<Done>, Option<Thread>), String> {
+        let parts = self.parts.as_mut().ok_or("the brick is not open")?;
+        let done = match op {
+            DiskOp::Append(_) => Vec::new(),
+            DiskOp::Superblock(superblock) => {
+                parts.superblock.write(&superblock).map_err(|e| e.to_string())?;
+                self.superblock = superblock;
+                vec![Done::Superblock]
             }
             DiskOp::ReadLog { from } => {
-                let records = self.log.iter().filter(|r| r.tag.n >= from).take(3).cloned().collect();
-                Some(Done::Log { from, records })
+                let records = parts.log.read(from, READ_LOG_BYTES).map_err(|e| e.to_string())?;
+                vec![Done::Log { from, records }]
             }
             DiskOp::Trim { below } => {
-                self.log.retain(|r| r.tag.n >= below);
-                None
+                parts.log.trim(below).map_err(|e| e.to_string())?;
+                Vec::new()
             }
-        }
+            DiskOp::Apply(effects) => {
+                self.image.apply(effects);
+                Vec::new()
+            }
+            DiskOp::Look { ticket, look } => {
+                let result = self.image.look(&look);
+                vec![Done::Answer { ticket, result }]
+            }
+            DiskOp::Checkpoint { .. } if thread == Thread::Files => {
+                self.marks.push_back(self.image.mark());
+                return Ok((Vec::new(), self.put(Thread::Checkpoint, op)));
+            }
+            DiskOp::Checkpoint { n, snapshot } => {
+                let mark = self.marks.pop_front().unwrap_or(0);
+                self.image.checkpointed(mark);
+                parts
+                    .checkpointer
+                    .checkpoint(Touched::default(), n, &snapshot)
+                    .map_err(|e| e.to_string())?;
+                vec![Done::Checkpoint { n }]
+            }
+        };
+        Ok((done, None))
     }
 
-    fn effect(&mut self, effect: Effect) {
-        match effect {
-            Effect::Make { ino, .. } => {
-                self.files.entry(ino).or_default();
+    /// SIGKILL (K2): what was under way got to the page cache, or did not.
+    pub fn kill(&mut self, rng: &mut Rng) {
+        for thread in Thread::ALL {
+            if self.batch[thread as usize] > 0 && rng.chance(50) {
+                self.medium.fail_sync_after(rng.below(2));
+                let _ = self.finish(thread);
+                self.repair();
             }
-            Effect::Write {
-                ino,
-                cut,
-                extents,
-                size,
-                ..
-            } => {
-                let file = self.files.entry(ino).or_default();
-                file.truncate(usize::try_from(cut).unwrap_or(usize::MAX));
-                for e in extents {
-                    let (from, to) = (e.offset as usize, e.offset as usize + e.data.len());
-                    if file.len() < to {
-                        file.resize(to, 0);
-                    }
-                    file[from..to].copy_from_slice(&e.data);
-                }
-                file.resize(size as usize, 0);
-            }
-            Effect::Free { ino } => {
-                self.files.remove(&ino);
-            }
-            Effect::Keep { fork, ino, ranges } => {
-                let file = self.files.get(&ino).cloned().unwrap_or_default();
-                let kept = self.kept.entry((fork, ino)).or_default();
-                for (from, to) in ranges {
-                    for at in from..to.min(file.len() as u64) {
-                        kept.entry(at).or_insert(file[at as usize]);
-                    }
-                }
-            }
-            Effect::Revert { fork, ino } => {
-                let file = self.files.entry(ino).or_default();
-                for (at, byte) in self.kept.get(&(fork, ino)).into_iter().flatten() {
-                    let at = *at as usize;
-                    if file.len() <= at {
-                        file.resize(at + 1, 0);
-                    }
-                    file[at] = *byte;
-                }
-            }
-            Effect::Forget { below } => self.kept.retain(|(fork, _), _| *fork >= below),
-            _ => {}
+            self.batch[thread as usize] = 0;
+            self.queues[thread as usize].clear();
         }
+        self.marks.clear();
+        self.parts = None;
     }
 
-    fn look(&self, look: &Look) -> Result<Seen, Errno> {
-        match look {
-            Look::Read { ino, offset, len } => {
-                let file = self.files.get(ino).ok_or(Errno::ESTALE)?;
-                let from = (*offset as usize).min(file.len());
-                let to = (from + *len as usize).min(file.len());
-                Ok(Seen::Data(Bytes::copy_from_slice(&file[from..to])))
+    /// The life ends in order: everything that was given is done.
+    ///
+    /// # Errors
+    /// The device failed.
+    pub fn halt(&mut self) -> Result<(), String> {
+        for thread in [Thread::Log, Thread::Files, Thread::Checkpoint] {
+            while self.begin(thread).0 {
+                self.finish(thread)?;
             }
-            Look::Index { ino, base } => {
-                let mut file = self.files.get(ino).cloned().unwrap_or_default();
-                if let Some(AtFork { fork, size }) = base {
-                    file.resize(*size as usize, 0);
-                    for (at, byte) in self.kept.get(&(*fork, *ino)).into_iter().flatten() {
-                        file[*at as usize] = *byte;
-                    }
-                }
-                let index = Index::read(file.as_slice()).map_err(|_| Errno::ESTALE)?;
-                Ok(Seen::Data(index.encode().into()))
-            }
-            Look::GetXattr { .. } => Err(Errno::ENODATA),
-            Look::ListXattr { .. } => Ok(Seen::Names(Vec::new())),
+            self.batch[thread as usize] = 0;
         }
+        Ok(())
     }
 
-    /// Newest snapshot at or below `at_most`, and the log after it.
+    /// After [`Self::halt`]: the log above `keep` is dropped.
+    ///
+    /// # Errors
+    /// The device failed.
+    pub fn drop_above(&mut self, keep: u64) -> Result<(), String> {
+        let parts = self.parts.as_mut().ok_or("the brick is not open")?;
+        parts.log.drop_above(keep).map_err(|e| e.to_string())?;
+        self.durable = self.durable.min(keep);
+        self.parts = None;
+        Ok(())
+    }
+
+    /// The power goes (K2). Sectors and pages that were not synced are there, or not; `none`: not one of them is.
+    pub fn power_off(&mut self, rng: &mut Rng) {
+        self.kill(rng);
+        let percent = [0, 50, 100][rng.below(3) as usize];
+        self.medium.crash(|| rng.chance(percent));
+        self.image.crash(rng);
+    }
+
+    /// The next sync after so many good ones fails.
+    pub fn fail_sync(&mut self, after: u64) {
+        self.failing = true;
+        self.medium.fail_sync_after(after);
+    }
+
+    /// A sync was made to fail, or will.
     #[must_use]
-    pub fn recover(&self, at_most: u64) -> (Bytes, Vec<Record>, u64) {
-        let snapshot = self
-            .snapshots
-            .range(..=at_most)
-            .next_back()
-            .map(|(_, s)| s.clone())
-            .unwrap_or_default();
-        let start = self.log.first().map_or(1, |r| r.tag.n);
-        (snapshot, self.log.clone(), start)
+    pub const fn is_failing(&self) -> bool {
+        self.failing
     }
 
-    /// Drops the log above `keep`.
-    pub fn drop_above(&mut self, keep: u64) {
-        self.log.retain(|r| r.tag.n <= keep);
-        self.snapshots.retain(|n, _| *n <= keep);
+    /// It works again.
+    pub fn repair(&mut self) {
+        self.failing = false;
+        self.medium.repair();
     }
 
-    /// Room enough.
+    /// Room as the daemon tells it.
     #[must_use]
-    pub const fn space() -> Space {
+    pub fn space(&self) -> Space {
         Space {
             total: 1 << 40,
-            free: 1 << 39,
+            free: self.room.saturating_sub(self.image.bytes()).saturating_sub(limits::RESERVE_BYTES),
             inodes: 1 << 20,
             inodes_free: 1 << 20,
         }

@@ -1,0 +1,36 @@
+//! I24, law L9: programs get what POSIX says of a local filesystem, ESTALE, or ENOSPC; nothing else.
+
+use super::{Fact, Watch};
+use crate::world::World;
+use mboxfs_client::input::Call;
+use mboxfs_types::Errno;
+
+pub(super) struct Errors;
+
+impl Watch for Errors {
+    fn names(&self) -> (&'static str, &'static str) {
+        ("I24", "L9")
+    }
+
+    fn see(&mut self, world: &World, fact: &Fact<'_>) -> Result<(), String> {
+        let Fact::Answers { mount, call, result: Err(errno), pid } = fact else {
+            return Ok(());
+        };
+        let fine = match errno {
+            Errno::ESTALE => true,
+            // Of an unlock, too: it would else acknowledge what is not there.
+            Errno::ENOSPC => matches!(
+                call,
+                Call::Write { .. } | Call::Create { .. } | Call::Fsync { .. } | Call::Flush { .. } | Call::Link { .. }
+                    | Call::SetLock { kind: None, .. }
+            ),
+            Errno::ENOENT => matches!(call, Call::Lookup { .. } | Call::Unlink { .. } | Call::Link { .. }),
+            Errno::EEXIST => matches!(call, Call::Create { .. } | Call::Link { .. }),
+            Errno::EAGAIN => matches!(call, Call::SetLock { wait: false, kind: Some(_), .. }),
+            Errno::EINTR => matches!(call, Call::SetLock { .. } | Call::Create { .. } | Call::Link { .. }),
+            _ => false,
+        };
+        let _ = world;
+        if fine { Ok(()) } else { Err(format!("{errno:?} for {} of {pid} at mount {mount}", call.word())) }
+    }
+}

@@ -1,0 +1,168 @@
+//! Plans as text: a line for each action, `1200 cut from=0 to=1 ms=500`, its time in ms first.
+//!
+//! Promises: what is printed can be read again. Lines that begin with `#` say something to people; the first ones may set up
+//! the world: `policy witness`, `seed 7`.
+//! Not here: expectations of a scenario (`scenario`).
+
+use crate::plan::{Action, Job, Plan, Policy, Settings};
+use std::{collections::BTreeMap, fmt, str::FromStr};
+
+impl fmt::Display for Action {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Run { at, mailbox, job } => {
+                write!(f, "run at={at} mailbox={mailbox} ")?;
+                match job {
+                    Job::Postfix { lines, writes } => write!(f, "postfix=1 lines={lines} writes={writes}"),
+                    Job::Dovecot { every, how } => write!(f, "dovecot=1 every={every} how={how}"),
+                    Job::Mutt { lines } => write!(f, "mutt=1 lines={lines}"),
+                    Job::Unlocked { lines } => write!(f, "unlocked=1 lines={lines}"),
+                    Job::Reader => write!(f, "reader=1"),
+                }
+            }
+            Self::KillOne { at, nth } => write!(f, "kill-program at={at} nth={nth}"),
+            Self::Crash { brick, ms } => write!(f, "crash brick={brick} ms={ms}"),
+            Self::Stop { brick, ms } => write!(f, "stop brick={brick} ms={ms}"),
+            Self::Power { host, ms } => write!(f, "power-off host={host} ms={ms}"),
+            Self::Cut { from, to, ms, refuses } => {
+                write!(f, "cut from={from} to={to} ms={ms} refuses={}", u8::from(*refuses))
+            }
+            Self::Break { kind } => write!(f, "break kind={kind}"),
+            Self::SlowNet { kind, more, ms } => write!(f, "slow-net kind={kind} more={more} ms={ms}"),
+            Self::Freeze { brick, ms } => write!(f, "freeze brick={brick} ms={ms}"),
+            Self::FreezeMount { at, ms } => write!(f, "freeze-mount at={at} ms={ms}"),
+            Self::Stall { brick, ms } => write!(f, "stall brick={brick} ms={ms}"),
+            Self::SlowDisk { brick, more, ms } => write!(f, "slow-disk brick={brick} more={more} ms={ms}"),
+            Self::FailSync { brick, after } => write!(f, "fail-sync brick={brick} after={after}"),
+            Self::Full { brick, room } => write!(f, "full brick={brick} room={room}"),
+            Self::Room { brick } => write!(f, "room brick={brick}"),
+            Self::Clock { host, secs } => write!(f, "clock host={host} secs={secs}"),
+            Self::KillDaemon { at } => write!(f, "kill-daemon at={at}"),
+            Self::Remount { at } => write!(f, "remount at={at}"),
+            Self::WitnessDown { ms } => write!(f, "witness-down ms={ms}"),
+            Self::WitnessCut { brick, asks, tells, ms } => {
+                write!(f, "witness-cut brick={brick} asks={} tells={} ms={ms}", u8::from(*asks), u8::from(*tells))
+            }
+            Self::WitnessSlow { ms } => write!(f, "witness-slow ms={ms}"),
+        }
+    }
+}
+
+/// `key=value` words.
+pub(crate) struct Words<'a>(BTreeMap<&'a str, &'a str>);
+
+impl<'a> Words<'a> {
+    pub(crate) fn of(words: impl Iterator<Item = &'a str>) -> Result<Self, String> {
+        let pairs = words.map(|w| w.split_once('=').ok_or_else(|| format!("{w:?} is no key=value")));
+        pairs.collect::<Result<_, _>>().map(Self)
+    }
+
+    pub(crate) fn get<T: FromStr>(&self, key: &str) -> Result<T, String> {
+        let text = self.0.get(key).ok_or_else(|| format!("{key}= is missing"))?;
+        text.parse().map_err(|_| format!("{key}={text} is no number that fits"))
+    }
+
+    fn or<T: FromStr>(&self, key: &str, default: T) -> Result<T, String> {
+        if self.0.contains_key(key) { self.get(key) } else { Ok(default) }
+    }
+
+    fn side(&self, key: &str) -> Result<usize, String> {
+        let side: usize = self.get(key)?;
+        (side < 2).then_some(side).ok_or_else(|| format!("{key}={side}: there are servers 0 and 1"))
+    }
+
+    fn flag(&self, key: &str) -> Result<bool, String> {
+        self.or(key, 0_u8).map(|n| n != 0)
+    }
+
+    fn job(&self) -> Result<Job, String> {
+        let lines = self.or("lines", 1)?;
+        let names = ["postfix", "dovecot", "mutt", "unlocked", "reader"];
+        let name = names.iter().find(|n| self.0.contains_key(*n)).ok_or("which program?")?;
+        Ok(match *name {
+            "postfix" => Job::Postfix { lines, writes: self.or("writes", 1)? },
+            "dovecot" => Job::Dovecot { every: self.or("every", 2)?, how: self.or("how", 3)? },
+            "mutt" => Job::Mutt { lines },
+            "unlocked" => Job::Unlocked { lines },
+            _ => Job::Reader,
+        })
+    }
+}
+
+impl FromStr for Action {
+    type Err = String;
+
+    fn from_str(line: &str) -> Result<Self, String> {
+        let mut words = line.split_whitespace();
+        let verb = words.next().ok_or("an empty line")?;
+        let w = Words::of(words)?;
+        let ms = || w.get("ms");
+        Ok(match verb {
+            "run" => Self::Run { at: w.side("at")?, mailbox: w.get("mailbox")?, job: w.job()? },
+            "kill-program" => Self::KillOne { at: w.side("at")?, nth: w.or("nth", 0)? },
+            "crash" => Self::Crash { brick: w.side("brick")?, ms: ms()? },
+            "stop" => Self::Stop { brick: w.side("brick")?, ms: ms()? },
+            "power-off" => Self::Power { host: w.side("host")?, ms: ms()? },
+            "cut" => Self::Cut { from: w.side("from")?, to: w.side("to")?, ms: ms()?, refuses: w.flag("refuses")? },
+            "break" => Self::Break { kind: w.get("kind")? },
+            "slow-net" => Self::SlowNet { kind: w.get("kind")?, more: w.get("more")?, ms: ms()? },
+            "freeze" => Self::Freeze { brick: w.side("brick")?, ms: ms()? },
+            "freeze-mount" => Self::FreezeMount { at: w.side("at")?, ms: ms()? },
+            "stall" => Self::Stall { brick: w.side("brick")?, ms: ms()? },
+            "slow-disk" => Self::SlowDisk { brick: w.side("brick")?, more: w.get("more")?, ms: ms()? },
+            "fail-sync" => Self::FailSync { brick: w.side("brick")?, after: w.get("after")? },
+            "full" => Self::Full { brick: w.side("brick")?, room: w.get("room")? },
+            "room" => Self::Room { brick: w.side("brick")? },
+            "clock" => Self::Clock { host: w.side("host")?, secs: w.get("secs")? },
+            "kill-daemon" => Self::KillDaemon { at: w.side("at")? },
+            "remount" => Self::Remount { at: w.side("at")? },
+            "witness-down" => Self::WitnessDown { ms: ms()? },
+            "witness-cut" => {
+                let (asks, tells) = (w.flag("asks")?, w.flag("tells")?);
+                Self::WitnessCut { brick: w.side("brick")?, asks, tells, ms: ms()? }
+            }
+            "witness-slow" => Self::WitnessSlow { ms: ms()? },
+            _ => return Err(format!("{verb:?} is nothing that can be done")),
+        })
+    }
+}
+
+impl fmt::Display for Plan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "# {:?}", self.settings)?;
+        self.actions.iter().try_for_each(|(ms, action)| writeln!(f, "{ms} {action}"))
+    }
+}
+
+/// The lines that set a world up; what is none of them is left to the caller.
+pub(crate) fn set_up(settings: &mut Settings, line: &str) -> Result<bool, String> {
+    match line.split_once(' ') {
+        Some(("policy", word)) => {
+            settings.policy = Policy::from_word(word.trim()).ok_or_else(|| format!("{word:?} is no policy"))?;
+        }
+        Some(("seed", number)) => settings.seed = number.trim().parse().map_err(|_| "no seed".to_string())?,
+        _ => return Ok(false),
+    }
+    Ok(true)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_action_that_is_printed_can_be_read() {
+        for seed in 1..300 {
+            for (_, action) in Plan::of(seed).actions {
+                assert_eq!(action.to_string().parse(), Ok(action.clone()), "{action}");
+            }
+        }
+    }
+
+    #[test]
+    fn nonsense_is_refused() {
+        for line in ["", "jump", "crash brick=2 ms=1", "crash brick=0", "cut from=0 to=1 ms=x", "run at=0 mailbox=a"] {
+            assert!(line.parse::<Action>().is_err(), "{line}");
+        }
+    }
+}
