@@ -44,6 +44,7 @@ pub(crate) enum Event {
     /// A dial of a mount came to nothing.
     Refused { mount: usize, dial: u64 },
     DialPeer,
+    LookAtStreams,
     /// Somebody looks whether the peer's port is open.
     LookAtPort { brick: usize, life: u64 },
     Disk { brick: usize, life: u64, thread: Thread },
@@ -134,6 +135,7 @@ impl World {
             world.at(i as u64, Event::Tick { host: i });
         }
         world.at(0, Event::DialPeer);
+        world.at(net::LOOK, Event::LookAtStreams);
         world
     }
 
@@ -215,6 +217,7 @@ impl World {
             Event::Dial { mount, dial, address } => self.on_dial(mount, dial, &address),
             Event::Refused { mount, dial } => self.on_refused(mount, dial),
             Event::DialPeer => self.on_dial_peer(),
+            Event::LookAtStreams => self.look_at_streams(),
             Event::LookAtPort { brick, life } => self.look_at_port(brick, life),
             Event::Disk { brick, life, thread } => self.on_disk(brick, life, thread),
             Event::Resume { process } => self.resume(process),

@@ -79,7 +79,7 @@ impl Plan {
             disk_us: if rng.chance(20) { (1_000, 12_000) } else { (80, 900) },
             drift: [0, 1].map(|_| if rng.chance(25) { rng.below(80_000).cast_signed() - 40_000 } else { 0 }),
             checkpoint_bytes: [2 << 10, 16 << 10, 32 << 20][rng.below(3) as usize],
-            segment_bytes: [16 << 10, 64 << 10][rng.below(2) as usize],
+            segment_bytes: [64 << 10, 128 << 10][rng.below(2) as usize],
         };
         let span = 1_500 + rng.below(SPAN - 1_500);
         let mut draw = Draw { rng, span, actions: Vec::new() };
@@ -108,7 +108,7 @@ impl Draw {
         for _ in 0..count {
             let time = if burst && self.rng.chance(60) { first + self.rng.below(300) } else { self.time() };
             let mailbox = format!("user{}", self.rng.below(boxes));
-            let lines = if self.rng.chance(5) { 200 } else { 1 + self.rng.below(6) as u32 };
+            let lines = if self.rng.chance(5) { 60 } else { 1 + self.rng.below(6) as u32 };
             let nth = self.rng.below(40 + weights.iter().sum::<u64>());
             let [dovecot, mutt, unlocked, reader] = weights;
             let job = if nth < dovecot {

@@ -53,6 +53,8 @@ pub struct Host {
     /// The disk: answers after so many ns more, until then.
     pub(crate) slow: (u64, u64),
     pub(crate) stalled_until: u64,
+    /// It is started again so many ms after it has stopped.
+    pub(crate) again_after: Option<u64>,
     /// What a checker has seen of it last.
     pub last_status: Option<Status>,
 }
@@ -79,6 +81,7 @@ impl Host {
             next_space: 0,
             slow: (0, 0),
             stalled_until: 0,
+            again_after: None,
             last_status: None,
         }
     }
@@ -255,7 +258,7 @@ impl World {
                 Output::Disk(op) => self.submit(i, op),
                 Output::Witness { ticket, ask, .. } => self.ask_third(i, ticket, ask),
                 Output::Reload { keep } => return self.reload(i, keep),
-                Output::Stopped => return self.end_life(i),
+                Output::Stopped => return self.stopped(i),
                 Output::Event(event) => self.on_event(i, &event),
             }
         }
@@ -277,11 +280,18 @@ impl World {
         self.journal.event(self.now, format_args!("brick{i} drops what is above {keep}"));
         let disk = &mut self.hosts[i].disk;
         if let Err(why) = disk.halt().and_then(|()| disk.drop_above(keep)) {
-            return self.fails(Broken::new("K3", "L1", why));
+            return self.disk_failed(i, why);
         }
         self.hosts[i].drop_above(keep);
         self.end_life(i);
         self.after(2 * MS, Event::Start { brick: i });
+    }
+
+    fn stopped(&mut self, i: usize) {
+        self.end_life(i);
+        if let Some(ms) = self.hosts[i].again_after.take() {
+            self.after(ms * MS, Event::Start { brick: i });
+        }
     }
 
     /// The process is gone, in order.
@@ -306,6 +316,11 @@ impl World {
         for conn in peers.into_iter().flatten() {
             self.send(conn, Self::peer_way(i), Word::End);
         }
+    }
+
+    pub(crate) fn has_stream(&self, i: usize, conn: u64) -> bool {
+        let host = &self.hosts[i];
+        host.peer == Some(conn) || host.beats == Some(conn) || host.mounts.contains(&conn)
     }
 
     // ---- the peer: Brick2 dials

@@ -58,7 +58,7 @@ impl World {
         }
     }
 
-    fn disk_failed(&mut self, i: usize, why: String) {
+    pub(crate) fn disk_failed(&mut self, i: usize, why: String) {
         self.journal.event(self.now, format_args!("brick{i} disk fails: {why}"));
         self.feed(i, Input::Failed { why });
         self.kill(i);

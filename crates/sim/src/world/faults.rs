@@ -28,8 +28,8 @@ impl World {
                 self.after(ms * MS, Event::Start { brick: *brick });
             }
             Action::Stop { brick, ms } => {
+                self.hosts[*brick].again_after = Some(*ms);
                 self.stop(*brick);
-                self.after(ms * MS, Event::Start { brick: *brick });
             }
             Action::Power { host, ms } => {
                 self.power_off(*host);

@@ -246,7 +246,7 @@ impl World {
 
     /// The daemon is killed; the supervisor starts the next one.
     pub(crate) fn kill_daemon(&mut self, m: usize) {
-        if self.mounts[m].client.take().is_some() {
+        if self.hosts[m].power && self.mounts[m].client.take().is_some() {
             self.mounts[m].late.clear();
             self.mounts[m].stopped_until = 0;
             self.mounts[m].answered.clear();

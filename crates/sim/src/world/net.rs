@@ -16,6 +16,9 @@ use mboxfs_types::{
 };
 use std::collections::{BTreeMap, VecDeque};
 
+/// A stream that is not answered ends after so long (`rpc::tune`), looked at so often.
+const SILENT: u64 = 1500 * MS;
+pub(crate) const LOOK: u64 = 250 * MS;
 /// A blocked word is sent again after so long.
 const RESEND: u64 = 30 * MS;
 
@@ -54,6 +57,8 @@ struct Conn {
     /// Servers: who dialled, who accepted.
     ends: [usize; 2],
     ways: [Way; 2],
+    /// Since when nobody answers at one of its ends.
+    silent: Option<u64>,
 }
 
 /// See above.
@@ -104,6 +109,7 @@ impl World {
             kind,
             ends: [from, to],
             ways: Default::default(),
+            silent: None,
         };
         self.net.conns.insert(self.net.next, conn);
         self.net.next
@@ -184,6 +190,50 @@ impl World {
         } else if !known {
             // A reset: nobody has this stream there.
             self.send(conn, 1 - way, Word::End);
+        }
+    }
+
+    /// Both ends ask each other whether they are there; one that gets no answer ends the stream for itself.
+    pub(crate) fn look_at_streams(&mut self) {
+        self.after(LOOK, Event::LookAtStreams);
+        let conns: Vec<(u64, Kind, [usize; 2])> = self.net.conns.iter().map(|(n, c)| (*n, c.kind, c.ends)).collect();
+        for (conn, kind, ends) in conns {
+            let there = [self.has(ends[0], kind, conn, 0), self.has(ends[1], kind, conn, 1)];
+            let fine = there == [true; 2] && self.both_ways(ends[0], ends[1]);
+            let now = self.now;
+            let c = self.net.conns.get_mut(&conn).expect("listed");
+            let since = *c.silent.get_or_insert(now);
+            if fine {
+                c.silent = None;
+            } else if now >= since + SILENT {
+                self.net.conns.remove(&conn);
+                for way in [0, 1] {
+                    let to = ends[usize::from(1 - way)];
+                    if self.hosts[to].power {
+                        self.tell_end(kind, conn, way, to);
+                    }
+                }
+            }
+        }
+    }
+
+    /// A process that runs has this stream at this end.
+    fn has(&self, host: usize, kind: Kind, conn: u64, end: usize) -> bool {
+        let brick = || self.hosts[host].brick.is_some() && self.now >= self.hosts[host].stopped_until;
+        match kind {
+            Kind::Mount(m) if end == 0 => {
+                self.mounts[m].conn == Some(conn) && self.mounts[m].client.is_some() && self.now >= self.mounts[m].stopped_until
+            }
+            _ => brick() && self.has_stream(host, conn),
+        }
+    }
+
+    fn tell_end(&mut self, kind: Kind, conn: u64, way: u8, to: usize) {
+        match kind {
+            Kind::Peer => drop(self.on_peer_word(to, conn, Word::End)),
+            Kind::Beat => drop(self.on_beat_word(to, conn, Word::End)),
+            Kind::Mount(_) if way == 0 => drop(self.on_mount_end(to, conn)),
+            Kind::Mount(mount) => drop(self.on_brick_word(mount, conn, Word::End)),
         }
     }
 
