@@ -24,6 +24,7 @@ use mboxfs_types::{
     call::{Attach, Attached, Lease, Reclaim, Reclaimed, ToBrick, ToMount, View},
     limits,
     peer::ToPeer,
+    planted::Bug,
     record::Body,
 };
 
@@ -277,7 +278,9 @@ impl Brick {
         self.mounts.attach_nos.remove(&session);
         self.mounts.awaited.remove(&session);
         self.mounts.reclaimed.remove(&session);
-        self.arbiter.remove(session);
+        if !Bug::LocksOutlive.here() {
+            self.arbiter.remove(session);
+        }
         self.relayed.retain(|(s, _), _| *s != session);
         if let Some(conn) = self.mounts.conns.remove(&session) {
             self.mounts.locals.remove(&conn);
@@ -338,7 +341,11 @@ impl Brick {
             }
             return;
         }
-        self.mounts.awaited = self.coming_sessions();
+        self.mounts.awaited = if Bug::GraceSkipped.here() {
+            BTreeSet::new()
+        } else {
+            self.coming_sessions()
+        };
         self.mounts.grace_until = self.clock.mono + limits::GRACE;
         for attach in here {
             self.on_session_attach(&attach, Place::Here, out);

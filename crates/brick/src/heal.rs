@@ -38,6 +38,7 @@ use mboxfs_types::{
     heal::{Ask, Change, Of},
     limits,
     peer::ToPeer,
+    planted::Bug,
     record::Body,
 };
 
@@ -205,7 +206,11 @@ impl Brick {
                 };
                 heal.total = list.len();
                 heal.freed = decide::freed(&list);
-                heal.todo = decide::in_order(list);
+                heal.todo = if Bug::OneSideWins.here() {
+                    VecDeque::new()
+                } else {
+                    decide::in_order(list)
+                };
                 self.next_object(out);
             }
             Step::Indexes(i) => {

@@ -23,6 +23,7 @@ use mboxfs_types::{
     GenId, Nanos,
     call::View,
     limits,
+    planted::Bug,
     quorum::{AskWitness, Policy, Quorum, Register, Settled, Waits, WitnessAt, WitnessTell, WitnessVerb},
     record::{Body, Members},
 };
@@ -207,6 +208,7 @@ impl Brick {
                 let v = self.view.v + 1;
                 self.go_on(View { g: self.view.g, v }, "it was alone before", out);
             }
+            (Authority::Witness(_), _) if Bug::WitnessUnasked.here() => self.go_solo("no peer", out),
             (Authority::Witness(_), _) => self.ask_alone(out),
             (Authority::Nobody, _) if self.unsettled() => self.wait_for(Waits::Unsettled, out),
             (Authority::Nobody, Members::Only(_)) => self.go_solo("it was alone before", out),

@@ -28,6 +28,7 @@ use mboxfs_types::{
     heal::Ask,
     limits,
     peer::{Hello, ToPeer},
+    planted::Bug,
     record::{Body, Members, Record},
 };
 
@@ -291,6 +292,9 @@ impl Brick {
 
     /// When this brick may go on alone, or ask for it, if its peer is gone now.
     fn alone_at(&self) -> Nanos {
+        if Bug::PromiseIgnored.here() {
+            return self.clock.mono;
+        }
         let late = self.is_witnessed() && self.sb.primary != self.me;
         let delay = if late { limits::BACKUP_DELAY } else { Nanos(0) };
         self.peer.promise_until.max(self.clock.mono) + delay
@@ -498,7 +502,11 @@ impl Brick {
             out.push(crate::give_up::forget_forks());
             self.catch_fork();
         }
-        self.sb.members = Members::Only(self.me);
+        self.sb.members = if Bug::SoloUnrecorded.here() {
+            Members::Both
+        } else {
+            Members::Only(self.me)
+        };
         self.sb.primary = self.me;
         self.write_superblock(out);
         if self.peer.up {

@@ -23,6 +23,7 @@ use mboxfs_types::{
     Attr, Dotlock, Errno, Group, Ino, Kind as InodeKind, Name, Nanos,
     call::{Intent, Mode, Op, SetAttr},
     limits,
+    planted::Bug,
 };
 
 pub(crate) fn attr_of(dot: &Dotlock) -> Attr {
@@ -390,7 +391,7 @@ impl Client {
 
     /// O2.
     pub(crate) fn reap_dotlocks(&mut self, out: &mut Vec<Output>) {
-        if !self.link.confirmed {
+        if !self.link.confirmed || Bug::DotlockNotReaped.here() {
             return; // claimed for the next view already, whose answer would bring it back
         }
         let now = self.clock.mono;

@@ -23,6 +23,7 @@ use mboxfs_types::{
     call::{Extent, Found, Intent, Mode, Op, Query, SetAttr},
     kept::Kept,
     limits,
+    planted::Bug,
 };
 
 /// What the bytes on their way to a read are for: a lease may come or go meanwhile, and bytes asked for in one way are
@@ -280,7 +281,11 @@ impl Client {
         }
         let now = self.clock.real;
         let staging = self.staging(ino);
-        let offset = if append { staging.size } else { offset }; // W1
+        let offset = if append && !Bug::OffsetBelieved.here() {
+            staging.size
+        } else {
+            offset
+        }; // W1
         staging.write(offset, data);
         staging.mtime = staging.mtime.max(now);
         staging.writers.insert(fh);
@@ -334,7 +339,9 @@ impl Client {
             }
             return Some(result.map(|()| Answer::Empty));
         }
-        self.wait_commit(p, ino, out)?;
+        if !Bug::FsyncLies.here() {
+            self.wait_commit(p, ino, out)?;
+        }
         Some(Ok(Answer::Empty)) // W2
     }
 
@@ -370,8 +377,8 @@ impl Client {
                 .get(&ino)
                 .and_then(|n| n.staging.as_ref())
                 .is_some_and(|s| s.writers.contains(&fh));
-        if mine && exclusive && p.caller.ppid == KILLED && self.nodes.get(&ino).is_some_and(|n| n.committing.is_none())
-        {
+        let killed = p.caller.ppid == KILLED && !Bug::KilledCommits.here();
+        if mine && exclusive && killed && self.nodes.get(&ino).is_some_and(|n| n.committing.is_none()) {
             // Killed in the middle of its lock session: the session never existed (L6, PROTOCOL 0.6).
             self.drop_staging(ino);
             Self::event(Event::SessionDropped { ino }, out);

@@ -26,6 +26,7 @@ use mboxfs_types::{
     },
     kept::Kept,
     limits,
+    planted::Bug,
 };
 
 /// Between two tries to reach a brick.
@@ -191,6 +192,9 @@ impl Client {
     }
 
     fn unconfirm(&mut self) {
+        if Bug::LeaseKept.here() {
+            return;
+        }
         self.link.confirmed = false;
         self.link.serve_until = Nanos(0);
         self.link.lost_since = self.link.lost_since.or(Some(self.clock.mono));

@@ -17,6 +17,7 @@ use mboxfs_types::{
     Errno, Group, Ino, Key, LockKind, Nanos,
     call::{Answer, Intent, Mode, Recall, ToBrick, Verdict},
     limits,
+    planted::Bug,
 };
 
 /// A recall that has no answer yet.
@@ -141,7 +142,7 @@ impl Client {
                 range,
                 kind,
                 wait,
-            } if locks::conflict(own, owner, range, kind).is_some() => {
+            } if !Bug::LockGivenAway.here() && locks::conflict(own, owner, range, kind).is_some() => {
                 if wait || self.clock.mono < asked.since + limits::LOCK_WAIT {
                     Now::Later
                 } else {
@@ -199,7 +200,9 @@ impl Client {
             None => {
                 node.held = None;
                 node.attr = None;
-                self.cache.clear(ino);
+                if !Bug::CacheKept.here() {
+                    self.cache.clear(ino);
+                }
                 self.changed(ino);
             }
         }

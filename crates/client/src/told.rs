@@ -14,7 +14,7 @@
 
 use crate::{client::Client, output::Output};
 use alloc::vec::Vec;
-use mboxfs_types::{Attr, Ino, Nanos, limits};
+use mboxfs_types::{Attr, Ino, Nanos, limits, planted::Bug};
 
 impl Client {
     /// How long the kernel may keep `attr`, as shown, of an inode that it knows (T1).
@@ -55,6 +55,9 @@ impl Client {
 
     /// T2: ahead of all that this step says.
     pub(crate) fn untell(&mut self, out: &mut Vec<Output>) {
+        if Bug::KernelNotTold.here() {
+            self.changed.clear();
+        }
         let mut stale = Vec::new();
         for ino in core::mem::take(&mut self.changed) {
             if let Some(told) = self.told.get(&ino)

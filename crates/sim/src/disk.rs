@@ -92,7 +92,10 @@ impl Disk {
         let mut found = recover(&medium, &options).expect("what was formatted can be opened");
         found.superblock.volume = Some(VolumeId([7; 16]));
         found.superblock.brick = brick;
-        found.superblock_writer.write(&found.superblock).expect("it can be claimed");
+        found
+            .superblock_writer
+            .write(&found.superblock)
+            .expect("it can be claimed");
         Self {
             medium,
             options,
@@ -176,7 +179,13 @@ impl Disk {
     fn append(&mut self, ops: Vec<DiskOp>) -> Result<Done, String> {
         let records: Vec<Record> = ops
             .into_iter()
-            .filter_map(|op| if let DiskOp::Append(record) = op { Some(record) } else { None })
+            .filter_map(|op| {
+                if let DiskOp::Append(record) = op {
+                    Some(record)
+                } else {
+                    None
+                }
+            })
             .collect();
         let log = &mut self.parts.as_mut().ok_or("the brick is not open")?.log;
         let n = log.append(&records).map_err(|e| e.to_string())?;
@@ -299,7 +308,10 @@ impl Disk {
     pub fn space(&self) -> Space {
         Space {
             total: 1 << 40,
-            free: self.room.saturating_sub(self.image.bytes()).saturating_sub(limits::RESERVE_BYTES),
+            free: self
+                .room
+                .saturating_sub(self.image.bytes())
+                .saturating_sub(limits::RESERVE_BYTES),
             inodes: 1 << 20,
             inodes_free: 1 << 20,
         }

@@ -38,7 +38,16 @@ pub struct Tree {
 impl Tree {
     fn apply(&mut self, effect: &Effect, kept: &Kept) {
         match effect {
-            Effect::Make { ino, kind, mode, uid, gid, target, dir, name } => {
+            Effect::Make {
+                ino,
+                kind,
+                mode,
+                uid,
+                gid,
+                target,
+                dir,
+                name,
+            } => {
                 if *kind != Kind::Dir {
                     let file = self.files.entry(*ino).or_default();
                     file.mode = *mode;
@@ -61,7 +70,14 @@ impl Tree {
                 self.names.insert((*dir, name.clone()), *ino);
             }
             Effect::RemoveDir { ino } => self.names.retain(|_, named| named != ino),
-            Effect::Write { ino, cut, extents, size, mtime, .. } => {
+            Effect::Write {
+                ino,
+                cut,
+                extents,
+                size,
+                mtime,
+                ..
+            } => {
                 if let Some(file) = self.files.get_mut(ino) {
                     file.data.truncate(usize::try_from(*cut).unwrap_or(usize::MAX));
                     extents.iter().for_each(|e| put(&mut file.data, e));
@@ -69,7 +85,14 @@ impl Tree {
                     file.mtime = *mtime;
                 }
             }
-            Effect::SetAttr { ino, mode, uid, gid, mtime, .. } => {
+            Effect::SetAttr {
+                ino,
+                mode,
+                uid,
+                gid,
+                mtime,
+                ..
+            } => {
                 if let Some(file) = self.files.get_mut(ino) {
                     file.mode = *mode;
                     file.owner = (*uid, *gid);
@@ -175,7 +198,15 @@ impl Image {
         for (i, effect) in since.iter().enumerate() {
             if i < prefix && !matches!(effect, Effect::Write { .. }) {
                 left.apply(effect, &self.kept);
-            } else if let Effect::Write { ino, cut, extents, size, mtime, .. } = effect {
+            } else if let Effect::Write {
+                ino,
+                cut,
+                extents,
+                size,
+                mtime,
+                ..
+            } = effect
+            {
                 let Some(file) = left.files.get_mut(ino) else { continue };
                 if i < prefix {
                     file.data.truncate(usize::try_from(*cut).unwrap_or(usize::MAX));

@@ -56,15 +56,31 @@ impl fmt::Display for Broken {
 #[derive(Debug)]
 pub enum Fact<'a> {
     /// A brick says something; it has not left yet.
-    Says { brick: usize, output: &'a Output },
+    Says {
+        brick: usize,
+        output: &'a Output,
+    },
     /// A brick has taken a step.
-    Step { brick: usize },
+    Step {
+        brick: usize,
+    },
     /// A disk has done something.
-    Written { brick: usize },
+    Written {
+        brick: usize,
+    },
     /// The kernel of a mount asks.
-    Asks { mount: usize, caller: Caller, call: &'a Call },
+    Asks {
+        mount: usize,
+        caller: Caller,
+        call: &'a Call,
+    },
     /// It is answered. `pid` 0: nobody waits for it.
-    Answers { mount: usize, pid: u32, call: &'a Call, result: &'a Result<Answer, Errno> },
+    Answers {
+        mount: usize,
+        pid: u32,
+        call: &'a Call,
+        result: &'a Result<Answer, Errno>,
+    },
     Tick,
 }
 

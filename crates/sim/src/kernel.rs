@@ -30,12 +30,16 @@ impl Kernel {
     #[must_use]
     pub(crate) fn under_way(&self) -> Vec<(CallId, Caller, Call)> {
         let asked = self.asked.iter();
-        asked.map(|(id, (caller, call, _))| (*id, *caller, call.clone())).collect()
+        asked
+            .map(|(id, (caller, call, _))| (*id, *caller, call.clone()))
+            .collect()
     }
 
     /// A look of the world's own has no answer yet.
     pub(crate) fn asks_for_nobody(&self) -> bool {
-        self.asked.values().any(|(caller, call, _)| caller.pid == 0 && matches!(call, Call::Lookup { .. }))
+        self.asked
+            .values()
+            .any(|(caller, call, _)| caller.pid == 0 && matches!(call, Call::Lookup { .. }))
     }
 
     pub(crate) fn forget(&mut self, ino: Ino) {
@@ -48,7 +52,15 @@ impl Kernel {
     pub(crate) fn answered(&mut self, now: Nanos, id: CallId, result: &Result<Answer, Errno>) -> Option<Call> {
         let (_, call, version) = self.asked.remove(&id)?;
         match (&call, result) {
-            (_, Ok(Answer::Attr { attr, ttl } | Answer::Entry { attr, attr_ttl: ttl, .. })) => {
+            (
+                _,
+                Ok(
+                    Answer::Attr { attr, ttl }
+                    | Answer::Entry {
+                        attr, attr_ttl: ttl, ..
+                    },
+                ),
+            ) => {
                 let forgot = self.forgot.get(&attr.ino).is_some_and(|v| *v > version);
                 if !forgot {
                     self.kept.insert(attr.ino, (*attr, now + *ttl));
@@ -73,7 +85,9 @@ impl Kernel {
             let true_one = client.answers(*ino);
             let key = |a: &Attr| (a.size, a.mtime, a.ctime, a.nlink, a.mode);
             if true_one.as_ref().map(key) != Some(key(attr)) {
-                return Err(format!("the kernel keeps {attr:?} until {until:?}, the mount says {true_one:?}"));
+                return Err(format!(
+                    "the kernel keeps {attr:?} until {until:?}, the mount says {true_one:?}"
+                ));
             }
             count += 1;
         }

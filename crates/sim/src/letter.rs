@@ -15,7 +15,9 @@ const ADDED: [&str; 5] = ["Status:", "X-Status:", "X-UID:", "X-IMAPbase:", "X-Ke
 pub fn write(id: Id, lines: u32) -> Vec<u8> {
     let mut text = format!("{FROM}Subject: m{id:06} x{lines}\n\n");
     for line in 0..lines {
-        text.push_str(&format!("m{id:06} {line:05} what was written to somebody by somebody\n"));
+        text.push_str(&format!(
+            "m{id:06} {line:05} what was written to somebody by somebody\n"
+        ));
     }
     text.push('\n');
     text.into_bytes()

@@ -6,7 +6,7 @@ use mboxfs_sim::{
     journal::Show,
     plan::{Plan, Policy},
     run::run,
-    shrink::shrink,
+    shrink::tell,
 };
 use std::{
     ops::Range,
@@ -34,7 +34,15 @@ struct Args {
 }
 
 fn parse(mut words: impl Iterator<Item = String>) -> Result<Args, String> {
-    let mut args = Args { seeds: 0..0, policy: None, keep: None, show: Show::Nothing, twice: false, brief: false, jobs: 1 };
+    let mut args = Args {
+        seeds: 0..0,
+        policy: None,
+        keep: None,
+        show: Show::Nothing,
+        twice: false,
+        brief: false,
+        jobs: 1,
+    };
     let number = |text: &str| text.parse::<u64>().map_err(|_| format!("{text:?} is no number"));
     while let Some(word) = words.next() {
         let mut value = || words.next().ok_or_else(|| format!("{word} needs a value"));
@@ -51,7 +59,10 @@ fn parse(mut words: impl Iterator<Item = String>) -> Result<Args, String> {
             "--policy" => args.policy = Some(Policy::from_word(&value()?).ok_or("no such policy")?),
             "--keep" => {
                 let text = value()?;
-                let all = text.split(',').filter(|t| !t.is_empty()).map(|t| number(t).map(|n| n as usize));
+                let all = text
+                    .split(',')
+                    .filter(|t| !t.is_empty())
+                    .map(|t| number(t).map(|n| n as usize));
                 args.keep = Some(all.collect::<Result<_, _>>()?);
             }
             "--events" => args.show = Show::Events,
@@ -70,20 +81,20 @@ fn parse(mut words: impl Iterator<Item = String>) -> Result<Args, String> {
 
 impl Args {
     fn plan(&self, seed: u64) -> Plan {
-        let plan = self.policy.map_or_else(|| Plan::of(seed), |policy| Plan::under(seed, policy));
+        let plan = self
+            .policy
+            .map_or_else(|| Plan::of(seed), |policy| Plan::under(seed, policy));
         self.keep.as_ref().map_or(plan.clone(), |keep| plan.only(keep))
-    }
-
-    fn command(&self, seed: u64, keep: &[usize]) -> String {
-        let policy = self.policy.map_or(String::new(), |p| format!(" --policy {}", p.word()));
-        let keep: Vec<String> = keep.iter().map(ToString::to_string).collect();
-        format!("cargo run -p mboxfs-sim -- --seed {seed}{policy} --keep {} --events", keep.join(","))
     }
 
     /// False: it broke.
     fn one(&self, seed: u64) -> bool {
         let plan = self.plan(seed);
-        let show = if self.twice && self.show == Show::Nothing { Show::Sum } else { self.show };
+        let show = if self.twice && self.show == Show::Nothing {
+            Show::Sum
+        } else {
+            self.show
+        };
         let outcome = run(&plan, show);
         if self.twice && run(&plan, show).sum != outcome.sum {
             println!("seed {seed}: two runs differ");
@@ -92,14 +103,10 @@ impl Args {
         let Some(broken) = outcome.broken else {
             return true;
         };
-        println!("seed {seed}: {broken}");
-        if self.keep.is_none() && !self.brief {
-            let keep = shrink(&plan, (0..plan.actions.len()).collect(), broken.invariant);
-            print!("{}", plan.only(&keep));
-            if let Some(b) = run(&plan.only(&keep), Show::Nothing).broken {
-                println!("# {b}");
-            }
-            println!("again: {}", self.command(seed, &keep));
+        if self.keep.is_some() || self.brief {
+            println!("seed {seed}: {broken}");
+        } else {
+            println!("{}", tell(&plan, self.policy, &broken));
         }
         false
     }

@@ -146,6 +146,9 @@ impl Oracle {
     #[must_use]
     pub fn missing(&self, due: &[Id], read: &[Id], mount: usize) -> Vec<Id> {
         let still = |id: &Id| self.letters.get(id).is_some_and(|l| self.is_due(l, mount));
-        due.iter().filter(|id| !read.contains(id) && still(id)).copied().collect()
+        due.iter()
+            .filter(|id| !read.contains(id) && still(id))
+            .copied()
+            .collect()
     }
 }

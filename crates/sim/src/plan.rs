@@ -47,57 +47,131 @@ impl Settings {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Job {
     /// A delivery: lines of the message, write(2) calls.
-    Postfix { lines: u32, writes: u32 },
+    Postfix {
+        lines: u32,
+        writes: u32,
+    },
     /// Messages whose number `every` divides are removed; `how`: see `Dovecot::new`.
-    Dovecot { every: u32, how: u32 },
-    Mutt { lines: u32 },
-    Unlocked { lines: u32 },
+    Dovecot {
+        every: u32,
+        how: u32,
+    },
+    Mutt {
+        lines: u32,
+    },
+    Unlocked {
+        lines: u32,
+    },
     Reader,
 }
 
 /// Something that is done. `at`: at which mount; `ms`: for how long.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Action {
-    Run { at: usize, mailbox: String, job: Job },
+    Run {
+        at: usize,
+        mailbox: String,
+        job: Job,
+    },
     /// SIGKILL of one of the programs that run.
-    KillOne { at: usize, nth: u64 },
+    KillOne {
+        at: usize,
+        nth: u64,
+    },
     /// SIGKILL of a brick's daemon.
-    Crash { brick: usize, ms: u64 },
+    Crash {
+        brick: usize,
+        ms: u64,
+    },
     /// SIGTERM.
-    Stop { brick: usize, ms: u64 },
+    Stop {
+        brick: usize,
+        ms: u64,
+    },
     /// A server loses power.
-    Power { host: usize, ms: u64 },
+    Power {
+        host: usize,
+        ms: u64,
+    },
     /// Nothing gets from one server to the other; `refuses`: who dials is told so.
-    Cut { from: usize, to: usize, ms: u64, refuses: bool },
+    Cut {
+        from: usize,
+        to: usize,
+        ms: u64,
+        refuses: bool,
+    },
     /// A stream breaks: 0 peer, 1 beats, 2 and 3 that of a mount.
-    Break { kind: u64 },
+    Break {
+        kind: u64,
+    },
     /// Streams of a kind (0 peer, 1 beats, 2 mounts) take up to `more` ms longer.
-    SlowNet { kind: u64, more: u64, ms: u64 },
+    SlowNet {
+        kind: u64,
+        more: u64,
+        ms: u64,
+    },
     /// SIGSTOP of a brick's daemon.
-    Freeze { brick: usize, ms: u64 },
+    Freeze {
+        brick: usize,
+        ms: u64,
+    },
     /// SIGSTOP of a mount's daemon.
-    FreezeMount { at: usize, ms: u64 },
+    FreezeMount {
+        at: usize,
+        ms: u64,
+    },
     /// A disk stands still.
-    Stall { brick: usize, ms: u64 },
+    Stall {
+        brick: usize,
+        ms: u64,
+    },
     /// Its flushes take up to `more` ms longer.
-    SlowDisk { brick: usize, more: u64, ms: u64 },
+    SlowDisk {
+        brick: usize,
+        more: u64,
+        ms: u64,
+    },
     /// A flush fails after so many good ones.
-    FailSync { brick: usize, after: u64 },
+    FailSync {
+        brick: usize,
+        after: u64,
+    },
     /// So many bytes are left for mail.
-    Full { brick: usize, room: u64 },
+    Full {
+        brick: usize,
+        room: u64,
+    },
     /// There is room again.
-    Room { brick: usize },
+    Room {
+        brick: usize,
+    },
     /// Somebody sets a server's wall clock.
-    Clock { host: usize, secs: i64 },
+    Clock {
+        host: usize,
+        secs: i64,
+    },
     /// A mount's daemon is killed, and succeeded.
-    KillDaemon { at: usize },
+    KillDaemon {
+        at: usize,
+    },
     /// A mount and all its programs end; it is mounted anew.
-    Remount { at: usize },
-    WitnessDown { ms: u64 },
+    Remount {
+        at: usize,
+    },
+    WitnessDown {
+        ms: u64,
+    },
     /// Its wires to and from a brick.
-    WitnessCut { brick: usize, asks: bool, tells: bool, ms: u64 },
+    WitnessCut {
+        brick: usize,
+        asks: bool,
+        tells: bool,
+        ms: u64,
+    },
     /// Longest way to it, in ms.
-    WitnessSlow { ms: u64 },
+    WitnessSlow {
+        ms: u64,
+    },
 }
 
 /// A world and what happens to it.

@@ -150,6 +150,16 @@ impl World {
         Err(Broken::new("I32", "L13", why))
     }
 
+    /// As [`Self::rest`] and [`Self::audit`].
+    ///
+    /// # Panics
+    /// With what broke.
+    pub fn settle(&mut self, ms: u64) {
+        if let Err(broken) = self.rest(ms).and_then(|_| self.audit()) {
+            panic!("seed {}: {broken}", self.settings.seed);
+        }
+    }
+
     /// What must be true at rest.
     ///
     /// # Errors

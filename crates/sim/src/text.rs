@@ -41,7 +41,12 @@ impl fmt::Display for Action {
             Self::Remount { at } => write!(f, "remount at={at}"),
             Self::WitnessDown { ms } => write!(f, "witness-down ms={ms}"),
             Self::WitnessCut { brick, asks, tells, ms } => {
-                write!(f, "witness-cut brick={brick} asks={} tells={} ms={ms}", u8::from(*asks), u8::from(*tells))
+                write!(
+                    f,
+                    "witness-cut brick={brick} asks={} tells={} ms={ms}",
+                    u8::from(*asks),
+                    u8::from(*tells)
+                )
             }
             Self::WitnessSlow { ms } => write!(f, "witness-slow ms={ms}"),
         }
@@ -63,12 +68,18 @@ impl<'a> Words<'a> {
     }
 
     fn or<T: FromStr>(&self, key: &str, default: T) -> Result<T, String> {
-        if self.0.contains_key(key) { self.get(key) } else { Ok(default) }
+        if self.0.contains_key(key) {
+            self.get(key)
+        } else {
+            Ok(default)
+        }
     }
 
     fn side(&self, key: &str) -> Result<usize, String> {
         let side: usize = self.get(key)?;
-        (side < 2).then_some(side).ok_or_else(|| format!("{key}={side}: there are servers 0 and 1"))
+        (side < 2)
+            .then_some(side)
+            .ok_or_else(|| format!("{key}={side}: there are servers 0 and 1"))
     }
 
     fn flag(&self, key: &str) -> Result<bool, String> {
@@ -80,8 +91,14 @@ impl<'a> Words<'a> {
         let names = ["postfix", "dovecot", "mutt", "unlocked", "reader"];
         let name = names.iter().find(|n| self.0.contains_key(*n)).ok_or("which program?")?;
         Ok(match *name {
-            "postfix" => Job::Postfix { lines, writes: self.or("writes", 1)? },
-            "dovecot" => Job::Dovecot { every: self.or("every", 2)?, how: self.or("how", 3)? },
+            "postfix" => Job::Postfix {
+                lines,
+                writes: self.or("writes", 1)?,
+            },
+            "dovecot" => Job::Dovecot {
+                every: self.or("every", 2)?,
+                how: self.or("how", 3)?,
+            },
             "mutt" => Job::Mutt { lines },
             "unlocked" => Job::Unlocked { lines },
             _ => Job::Reader,
@@ -98,28 +115,82 @@ impl FromStr for Action {
         let w = Words::of(words)?;
         let ms = || w.get("ms");
         Ok(match verb {
-            "run" => Self::Run { at: w.side("at")?, mailbox: w.get("mailbox")?, job: w.job()? },
-            "kill-program" => Self::KillOne { at: w.side("at")?, nth: w.or("nth", 0)? },
-            "crash" => Self::Crash { brick: w.side("brick")?, ms: ms()? },
-            "stop" => Self::Stop { brick: w.side("brick")?, ms: ms()? },
-            "power-off" => Self::Power { host: w.side("host")?, ms: ms()? },
-            "cut" => Self::Cut { from: w.side("from")?, to: w.side("to")?, ms: ms()?, refuses: w.flag("refuses")? },
+            "run" => Self::Run {
+                at: w.side("at")?,
+                mailbox: w.get("mailbox")?,
+                job: w.job()?,
+            },
+            "kill-program" => Self::KillOne {
+                at: w.side("at")?,
+                nth: w.or("nth", 0)?,
+            },
+            "crash" => Self::Crash {
+                brick: w.side("brick")?,
+                ms: ms()?,
+            },
+            "stop" => Self::Stop {
+                brick: w.side("brick")?,
+                ms: ms()?,
+            },
+            "power-off" => Self::Power {
+                host: w.side("host")?,
+                ms: ms()?,
+            },
+            "cut" => Self::Cut {
+                from: w.side("from")?,
+                to: w.side("to")?,
+                ms: ms()?,
+                refuses: w.flag("refuses")?,
+            },
             "break" => Self::Break { kind: w.get("kind")? },
-            "slow-net" => Self::SlowNet { kind: w.get("kind")?, more: w.get("more")?, ms: ms()? },
-            "freeze" => Self::Freeze { brick: w.side("brick")?, ms: ms()? },
-            "freeze-mount" => Self::FreezeMount { at: w.side("at")?, ms: ms()? },
-            "stall" => Self::Stall { brick: w.side("brick")?, ms: ms()? },
-            "slow-disk" => Self::SlowDisk { brick: w.side("brick")?, more: w.get("more")?, ms: ms()? },
-            "fail-sync" => Self::FailSync { brick: w.side("brick")?, after: w.get("after")? },
-            "full" => Self::Full { brick: w.side("brick")?, room: w.get("room")? },
-            "room" => Self::Room { brick: w.side("brick")? },
-            "clock" => Self::Clock { host: w.side("host")?, secs: w.get("secs")? },
+            "slow-net" => Self::SlowNet {
+                kind: w.get("kind")?,
+                more: w.get("more")?,
+                ms: ms()?,
+            },
+            "freeze" => Self::Freeze {
+                brick: w.side("brick")?,
+                ms: ms()?,
+            },
+            "freeze-mount" => Self::FreezeMount {
+                at: w.side("at")?,
+                ms: ms()?,
+            },
+            "stall" => Self::Stall {
+                brick: w.side("brick")?,
+                ms: ms()?,
+            },
+            "slow-disk" => Self::SlowDisk {
+                brick: w.side("brick")?,
+                more: w.get("more")?,
+                ms: ms()?,
+            },
+            "fail-sync" => Self::FailSync {
+                brick: w.side("brick")?,
+                after: w.get("after")?,
+            },
+            "full" => Self::Full {
+                brick: w.side("brick")?,
+                room: w.get("room")?,
+            },
+            "room" => Self::Room {
+                brick: w.side("brick")?,
+            },
+            "clock" => Self::Clock {
+                host: w.side("host")?,
+                secs: w.get("secs")?,
+            },
             "kill-daemon" => Self::KillDaemon { at: w.side("at")? },
             "remount" => Self::Remount { at: w.side("at")? },
             "witness-down" => Self::WitnessDown { ms: ms()? },
             "witness-cut" => {
                 let (asks, tells) = (w.flag("asks")?, w.flag("tells")?);
-                Self::WitnessCut { brick: w.side("brick")?, asks, tells, ms: ms()? }
+                Self::WitnessCut {
+                    brick: w.side("brick")?,
+                    asks,
+                    tells,
+                    ms: ms()?,
+                }
             }
             "witness-slow" => Self::WitnessSlow { ms: ms()? },
             _ => return Err(format!("{verb:?} is nothing that can be done")),
@@ -130,7 +201,9 @@ impl FromStr for Action {
 impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "# {:?}", self.settings)?;
-        self.actions.iter().try_for_each(|(ms, action)| writeln!(f, "{ms} {action}"))
+        self.actions
+            .iter()
+            .try_for_each(|(ms, action)| writeln!(f, "{ms} {action}"))
     }
 }
 
@@ -161,7 +234,14 @@ mod tests {
 
     #[test]
     fn nonsense_is_refused() {
-        for line in ["", "jump", "crash brick=2 ms=1", "crash brick=0", "cut from=0 to=1 ms=x", "run at=0 mailbox=a"] {
+        for line in [
+            "",
+            "jump",
+            "crash brick=2 ms=1",
+            "crash brick=0",
+            "cut from=0 to=1 ms=x",
+            "run at=0 mailbox=a",
+        ] {
             assert!(line.parse::<Action>().is_err(), "{line}");
         }
     }

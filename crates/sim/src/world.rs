@@ -26,8 +26,11 @@ use crate::{
     oracle::Oracle,
     plan::{Action, Settings},
 };
-use mboxfs_client::{input::CallId, output::Answer};
-use mboxfs_types::{Errno, Name, Nanos, SessionId, Timestamp};
+use mboxfs_client::{
+    input::{CallId, Fh},
+    output::Answer,
+};
+use mboxfs_types::{Errno, Ino, Name, Nanos, SessionId, Timestamp};
 use net::Net;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -37,30 +40,70 @@ pub(crate) const MS: u64 = 1_000_000;
 const TICK: u64 = 20 * MS;
 
 pub(crate) enum Event {
-    Tick { host: usize },
+    Tick {
+        host: usize,
+    },
     /// The next word of a stream, in one direction, arrives.
-    Word { conn: u64, way: u8 },
-    Dial { mount: usize, dial: u64, address: String },
+    Word {
+        conn: u64,
+        way: u8,
+    },
+    Dial {
+        mount: usize,
+        dial: u64,
+        address: String,
+    },
     /// A dial of a mount came to nothing.
-    Refused { mount: usize, dial: u64 },
+    Refused {
+        mount: usize,
+        dial: u64,
+    },
     DialPeer,
     LookAtStreams,
     /// Somebody looks whether the peer's port is open.
-    LookAtPort { brick: usize, life: u64 },
-    Disk { brick: usize, life: u64, thread: Thread },
-    Resume { process: usize },
-    Start { brick: usize },
+    LookAtPort {
+        brick: usize,
+        life: u64,
+    },
+    Disk {
+        brick: usize,
+        life: u64,
+        thread: Thread,
+    },
+    Resume {
+        process: usize,
+    },
+    Start {
+        brick: usize,
+    },
     /// A server has power again.
-    Boot { host: usize },
+    Boot {
+        host: usize,
+    },
     /// A stopped process goes on.
-    Wake { brick: usize },
-    WakeMount { mount: usize },
-    NextDaemon { mount: usize },
+    Wake {
+        brick: usize,
+    },
+    WakeMount {
+        mount: usize,
+    },
+    NextDaemon {
+        mount: usize,
+    },
     Third(third::Word),
     /// An action of the plan.
     Act(Action),
+    /// The kernel closes a dotlock that was made.
+    CloseDotlock {
+        mount: usize,
+        ino: Ino,
+        fh: Fh,
+    },
     /// The program has its answer.
-    Answer { process: usize, answer: Result<Answer, Errno> },
+    Answer {
+        process: usize,
+        answer: Result<Answer, Errno>,
+    },
 }
 
 /// All of it.
@@ -142,7 +185,11 @@ impl World {
     /// As [`Self::with`], with a calm network and calm disks.
     #[must_use]
     pub fn new(seed: u64) -> Self {
-        let show = if std::env::var_os("SIM_TRACE").is_some() { Show::Trace } else { Show::Nothing };
+        let show = if std::env::var_os("SIM_TRACE").is_some() {
+            Show::Trace
+        } else {
+            Show::Nothing
+        };
         Self::with(Settings::calm(seed), show)
     }
 
@@ -228,6 +275,7 @@ impl World {
             Event::NextDaemon { mount } => self.next_daemon(mount),
             Event::Third(word) => self.on_third(word),
             Event::Act(action) => self.act(&action),
+            Event::CloseDotlock { mount, ino, fh } => self.close_dotlock(mount, ino, fh),
             Event::Answer { process, answer } => self.on_answer(process, answer),
         }
     }

@@ -7,16 +7,13 @@ use mboxfs_brick::{
     input::{Clock, Input, MountConn, Recovered},
     output::Output,
 };
-use mboxfs_sim::disk::Disk;
+use mboxfs_sim::disk::{Disk, Thread};
 use mboxfs_types::{
-    BrickId, GenId, Nanos, SessionId, Timestamp, VolumeId,
+    BrickId, Nanos, SessionId, Timestamp,
     admin::Status,
     call::{Attach, Reclaim, ToBrick, ToMount, View},
-    disk::{Done, Superblock},
-    ids::BrickUuid,
+    disk::{DiskOp, Done},
     limits,
-    quorum::Settled,
-    record::Members,
 };
 use std::collections::VecDeque;
 
@@ -29,49 +26,28 @@ struct Alone {
 
 impl Alone {
     fn new() -> Self {
-        let superblock = Superblock {
-            format: limits::FORMAT_VERSION,
-            uuid: BrickUuid([0; 16]),
-            volume: Some(VolumeId([7; 16])),
-            brick: BrickId::A,
-            inc: 0,
-            g: GenId::default(),
-            v: 0,
-            members: Members::Both,
-            primary: BrickId::A,
-            history: Vec::new(),
-            fork: None,
-            diverged: None,
-            giving_up: None,
-            quorum: Settled::default(),
-            forced: false,
-        };
-        let mut disk = Disk::default();
-        disk.superblock = Some(superblock);
-        Self::start(disk, 0)
+        Self::start(Disk::format(BrickId::A, 64 << 10), 0)
     }
 
     /// A process on what is on the disk, until it goes on alone.
     fn start(mut disk: Disk, now: u64) -> Self {
-        let mut superblock = disk.superblock.clone().expect("formatted");
-        superblock.inc += 1;
-        disk.superblock = Some(superblock.clone());
-        let (snapshot, records, log_start) = disk.recover(u64::MAX);
+        let found = disk.open().expect("it can be opened");
         let recovered = Recovered {
-            superblock,
-            snapshot,
-            records,
-            log_start,
+            superblock: found.superblock,
+            snapshot: found.snapshot,
+            records: found.records,
+            log_start: found.log_start,
             bricks: vec!["h0:24009".into(), "h1:24009".into()],
             checkpoint_bytes: limits::CHECKPOINT_BYTES,
             nonce: 5,
         };
         let mut out = Vec::new();
         let brick = Brick::new(recovered, clock(now), &mut out).expect("recovers");
+        let space = disk.space();
         let said = Vec::new();
         let mut alone = Self { brick, disk, now, said };
         alone.carry_out(out);
-        alone.feed(Input::Disk(Done::Space(Disk::space())));
+        alone.feed(Input::Disk(Done::Space(space)));
         while alone.brick.report().status != Status::Solo {
             assert!(alone.now < now + 60_000, "it never goes on alone");
             alone.now += 20;
@@ -96,7 +72,7 @@ impl Alone {
             match output {
                 Output::Mount { conn, frame } => self.said.push((conn, frame)),
                 Output::Disk(op) => {
-                    if let Some(done) = self.disk.apply(op) {
+                    for done in at_once(&mut self.disk, op) {
                         let mut more = Vec::new();
                         self.brick.step(clock(self.now), Input::Disk(done), &mut more);
                         todo.extend(more);
@@ -146,6 +122,18 @@ impl Alone {
         let of = |(to, frame): &&(MountConn, ToMount)| *to == MountConn(conn) && matches!(frame, ToMount::Reclaimed(_));
         self.said.iter().filter(of).count()
     }
+}
+
+/// A disk that takes no time.
+fn at_once(disk: &mut Disk, op: DiskOp) -> Vec<Done> {
+    disk.submit(op);
+    let mut all = Vec::new();
+    for thread in Thread::ALL {
+        while disk.begin(thread).0 {
+            all.extend(disk.finish(thread).expect("the disk works").0);
+        }
+    }
+    all
 }
 
 fn clock(ms: u64) -> Clock {

@@ -3,7 +3,7 @@
 use mboxfs_brick::quorum::Order;
 use mboxfs_sim::world::{Rng, World};
 use mboxfs_types::{
-    admin::Status,
+    admin::{BrickReport, Status},
     quorum::{Policy, Waits},
     record::Members,
 };
@@ -16,9 +16,7 @@ fn seeds(count: u64) -> std::ops::RangeInclusive<u64> {
 
 /// A world under `policy`, with both bricks in step.
 fn world(seed: u64, policy: Policy) -> (World, Rng) {
-    println!("seed {seed}");
     let mut world = World::new(seed);
-    world.may_expire = true;
     world.run(200);
     world.set_policy(policy);
     (world, Rng::new(seed + 9000))
@@ -26,20 +24,20 @@ fn world(seed: u64, policy: Policy) -> (World, Rng) {
 
 fn deliver(world: &mut World, rng: &mut Rng, count: usize, at: &[usize]) {
     for _ in 0..count {
-        let i = world.handed_over();
         let mailbox = format!("user{}", rng.below(3));
-        let message = format!("From a@b  Mon Nov 23 12:00:00 2026\nSubject: m{i:04}\n\nbody {i:04}\n\n");
         let mount = at[rng.below(at.len() as u64) as usize];
-        world.deliver(mount, &mailbox, message.as_bytes());
+        world.deliver(mount, &mailbox);
         world.run(rng.below(20));
     }
 }
 
+fn report(world: &World, i: usize) -> Option<BrickReport> {
+    world.hosts[i].report()
+}
+
 fn settled(world: &mut World) {
-    world.mend();
+    world.mend_wires();
     world.settle(90_000);
-    assert_eq!(world.acknowledged.len(), world.handed_over());
-    world.audit();
 }
 
 fn serves(world: &World, i: usize) -> bool {
@@ -58,11 +56,11 @@ fn witness_one_side_goes_on_in_a_partition() {
         assert_eq!(alone.len(), 1, "I6, I31");
         let other = 1 - alone[0];
         assert_eq!(world.status(other), Some(Status::Waiting));
-        assert_eq!(world.report(other).and_then(|r| r.waits), Some(Waits::Survivor));
-        let before = world.acknowledged.len();
+        assert_eq!(report(&world, other).and_then(|r| r.waits), Some(Waits::Survivor));
+        let before = world.acknowledged();
         deliver(&mut world, &mut rng, 5, &alone);
         world.run(2_000);
-        assert!(world.acknowledged.len() >= before + 5, "I31: mail goes on on one side");
+        assert!(world.acknowledged() >= before + 5, "I31: mail goes on on one side");
         settled(&mut world);
     }
 }
@@ -72,7 +70,7 @@ fn witness_one_side_goes_on_in_a_partition() {
 fn witness_the_primary_goes_on() {
     for seed in seeds(10) {
         let (mut world, _) = world(seed, Policy::Witness);
-        let primary = usize::from(!world.report(0).is_some_and(|r| r.primary));
+        let primary = usize::from(!report(&world, 0).is_some_and(|r| r.primary));
         world.part();
         world.run(3_000);
         assert_eq!(world.status(primary), Some(Status::Solo));
@@ -90,7 +88,7 @@ fn witness_the_side_that_reaches_it_goes_on() {
         world.part();
         world.run(3_500);
         assert_eq!(world.status(lucky), Some(Status::Solo), "I31");
-        assert_eq!(world.report(1 - lucky).and_then(|r| r.waits), Some(Waits::Witness));
+        assert_eq!(report(&world, 1 - lucky).and_then(|r| r.waits), Some(Waits::Witness));
         settled(&mut world);
     }
 }
@@ -100,14 +98,14 @@ fn witness_the_side_that_reaches_it_goes_on() {
 fn witness_down_has_no_effect_until_a_second_failure() {
     for seed in seeds(8) {
         let (mut world, mut rng) = world(seed, Policy::Witness);
-        world.third.down = true;
+        world.third.down_until = u64::MAX;
         deliver(&mut world, &mut rng, 10, &[0, 1]);
         world.run(3_000);
-        assert_eq!(world.acknowledged.len(), 10);
+        assert_eq!(world.acknowledged(), 10);
         world.part();
         world.run(4_000);
         assert!((0..2).all(|i| world.status(i) == Some(Status::Waiting)));
-        world.third.down = false;
+        world.third.down_until = 0;
         world.run(3_000);
         assert_eq!((0..2).filter(|i| serves(&world, *i)).count(), 1, "I31");
         settled(&mut world);
@@ -126,20 +124,20 @@ fn witness_never_two_lines() {
                 0 => world.part(),
                 1 => world.silence(i),
                 2 => world.cut_witness(i, true),
-                3 => world.third.mute_to[i] = true,
-                4 => world.third.deaf_to[i] = true,
+                3 => world.third.mute_to[i] = u64::MAX,
+                4 => world.third.deaf_to[i] = u64::MAX,
                 5 => world.third.slow = rng.below(3_000),
                 6 if world.is_up(i) => {
                     world.kill(i);
                     world.restart_later(i, rng.below(4_000));
                 }
-                7 => world.third.down = !world.third.down,
-                _ => world.mend(),
+                7 => world.third.down_until = u64::MAX - world.third.down_until,
+                _ => world.mend_wires(),
             }
             world.run(rng.below(2_500));
             if rng.below(3) == 0 {
                 // The joining is what is cut most easily.
-                world.mend();
+                world.mend_wires();
                 world.run(50 + rng.below(150));
                 match rng.below(3) {
                     0 => world.part(),
@@ -171,7 +169,7 @@ fn witness_the_survivor_dies_in_the_joining() {
         deliver(&mut world, &mut rng, 4, &[survivor]);
         world.run(1_000);
         world.third.slow = rng.below(5);
-        world.start(other, u64::MAX);
+        world.start(other);
         while world.named() != Members::Both && world.now < 30_000_000_000 {
             let step = 50_000 + rng.below(400_000);
             world.run_until(world.now + step);
@@ -185,7 +183,7 @@ fn witness_the_survivor_dies_in_the_joining() {
         world.kill(survivor);
         if rng.below(2) == 0 {
             world.kill(other);
-            world.start(other, u64::MAX);
+            world.start(other);
         }
         world.run(100);
         let member = world.named() == Members::Both;
@@ -193,7 +191,7 @@ fn witness_the_survivor_dies_in_the_joining() {
         untold += usize::from(member && learned);
         let expected = if member { Status::Solo } else { Status::Waiting };
         assert_eq!(world.status(other), Some(expected), "I31");
-        world.start(survivor, u64::MAX);
+        world.start(survivor);
         settled(&mut world);
     }
     assert!(untold > 0, "it always knew: T11 was not tested");
@@ -206,13 +204,13 @@ fn witness_a_register_that_went_ahead_is_put_right() {
     let mut ahead = 0;
     for seed in seeds(12) {
         let (mut world, mut rng) = world(seed, Policy::Witness);
-        let i = usize::from(!world.report(0).is_some_and(|r| r.primary));
+        let i = usize::from(!report(&world, 0).is_some_and(|r| r.primary));
         let swaps = world.third.swaps;
-        world.third.mute_to = [true; 2];
+        world.third.mute_to = [u64::MAX; 2];
         world.part();
         world.run(1_000 + rng.below(200));
         ahead += usize::from(world.third.swaps > swaps);
-        world.mend();
+        world.mend_wires();
         world.settle(5_000);
         world.run(300);
         world.settle(5_000);
@@ -241,12 +239,12 @@ fn witness_the_one_that_was_alone_last_is_known() {
         world.run(1_000);
         world.kill(last);
         // It needs the witness no more: its superblock says that it was alone.
-        world.third.down = rng.below(2) == 0;
-        world.start(1 - last, u64::MAX);
+        world.third.down_until = rng.below(2) * u64::MAX;
+        world.start(1 - last);
         world.run(4_000);
         assert_eq!(world.status(1 - last), Some(Status::Waiting));
-        world.cut = true;
-        world.start(last, u64::MAX);
+        world.part();
+        world.start(last);
         world.run(1_500);
         assert_eq!(world.status(last), Some(Status::Solo));
         settled(&mut world);
@@ -262,10 +260,10 @@ fn witness_both_down_and_either_may_go_on() {
         world.kill(0);
         world.kill(1);
         let first = rng.below(2) as usize;
-        world.start(first, u64::MAX);
+        world.start(first);
         world.run(1_500);
         assert_eq!(world.status(first), Some(Status::Solo), "I31");
-        world.start(1 - first, u64::MAX);
+        world.start(1 - first);
         settled(&mut world);
     }
 }
@@ -276,7 +274,7 @@ fn both_nobody_goes_on() {
         let (mut world, mut rng) = world(seed, Policy::Both);
         deliver(&mut world, &mut rng, 10, &[0, 1]);
         world.run(1_000);
-        let before = world.acknowledged.len();
+        let before = world.acknowledged();
         if rng.below(2) == 0 {
             world.part();
         } else {
@@ -288,7 +286,7 @@ fn both_nobody_goes_on() {
         deliver(&mut world, &mut rng, 5, &[0, 1]);
         world.run(3_000);
         assert!((0..2).all(|i| !serves(&world, i)));
-        assert_eq!(world.acknowledged.len(), before, "no write while a brick is away");
+        assert_eq!(world.acknowledged(), before, "no write while a brick is away");
         settled(&mut world);
     }
 }
@@ -307,7 +305,7 @@ fn both_never_two_lines() {
                     world.kill(i);
                     world.restart_later(i, rng.below(4_000));
                 }
-                _ => world.mend(),
+                _ => world.mend_wires(),
             }
             world.run(rng.below(2_500));
         }
@@ -320,9 +318,8 @@ fn both_never_two_lines() {
 fn a_change_of_the_policy_is_cut_off() {
     for seed in seeds(40) {
         let (mut world, mut rng) = world(seed, Policy::None);
-        world.one_line = true;
         deliver(&mut world, &mut rng, 3, &[0, 1]);
-        let i = usize::from(!world.report(0).is_some_and(|r| r.primary));
+        let i = usize::from(!report(&world, 0).is_some_and(|r| r.primary));
         let quorum = mboxfs_types::quorum::Quorum {
             policy: Policy::Both,
             witness: None,
@@ -350,7 +347,7 @@ fn forced_to_go_on() {
             world.run(1_000);
             let i = rng.below(2) as usize;
             assert!(world.order(i, Order::ForceSolo).is_err(), "not while both work");
-            world.third.down = true;
+            world.third.down_until = u64::MAX;
             world.kill(1 - i);
             world.run(3_000);
             assert_eq!(world.status(i), Some(Status::Waiting));
@@ -361,10 +358,10 @@ fn forced_to_go_on() {
             world.run(2_000);
             // A restart does not make it wait again.
             world.kill(i);
-            world.start(i, u64::MAX);
+            world.start(i);
             world.run(1_500);
             assert_eq!(world.status(i), Some(Status::Solo));
-            world.start(1 - i, u64::MAX);
+            world.start(1 - i);
             settled(&mut world);
             // The policy holds again.
             world.part();
@@ -384,12 +381,12 @@ fn forced_against_a_survivor_is_merged() {
         world.run(3_000);
         let last = usize::from(!serves(&world, 0));
         deliver(&mut world, &mut rng, 5, &[last]);
-        world.one_line = false;
+        world.forced = true;
         world.order(1 - last, Order::ForceSolo).expect("it waits");
         world.run(500);
         deliver(&mut world, &mut rng, 5, &[1 - last]);
         world.run(4_000);
-        assert_eq!(world.acknowledged.len(), 10);
+        assert_eq!(world.acknowledged(), 10);
         settled(&mut world);
         assert!(world.reloads > 0, "one of them gave up its line");
     }

@@ -17,7 +17,7 @@ use crate::{
     medium::{DirMedium, Medium, TEMP_SUFFIX, join},
     segment::{LOG_DIR, Place, Segment, number_in, segment_name},
 };
-use mboxfs_types::{codec, ids::BrickUuid, record::Record};
+use mboxfs_types::{codec, ids::BrickUuid, planted::Bug, record::Record};
 use rustix::fd::OwnedFd;
 use std::{collections::VecDeque, fmt, io, sync::Arc};
 
@@ -240,7 +240,11 @@ impl<M: Medium> Log<M> {
         }
         let active = self.segments.back_mut().expect("never empty");
         let index = active.index.as_mut().expect("the newest is scanned");
-        self.medium.append(&active.file, index.end, &self.buf)?;
+        if Bug::SyncForgotten.here() {
+            self.medium.write_at(&active.file, index.end, &self.buf)?;
+        } else {
+            self.medium.append(&active.file, index.end, &self.buf)?;
+        }
         index.end += self.buf.len() as u64;
         index.chain = self.chain;
         self.last = index.last;

@@ -23,6 +23,7 @@ pub mod limits;
 pub mod lock;
 pub mod name;
 pub mod peer;
+pub mod planted;
 pub mod quorum;
 pub mod record;
 pub mod time;

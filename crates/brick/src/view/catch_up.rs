@@ -12,6 +12,7 @@ use mboxfs_types::{
     disk::DiskOp,
     limits,
     peer::{Hello, ToPeer},
+    planted::Bug,
     record::{Body, Members},
 };
 
@@ -97,7 +98,7 @@ impl Brick {
                 let from = c.next;
                 out.push(Output::Disk(DiskOp::ReadLog { from }));
             }
-            Some(joint) if !c.promoting && n >= joint && self.log.durable >= joint => {
+            Some(joint) if !c.promoting && (n >= joint || Bug::LearnerEarly.here()) && self.log.durable >= joint => {
                 if self.is_witnessed() {
                     self.ask_join(out);
                 } else {
@@ -156,6 +157,9 @@ impl Brick {
     /// Last committed position.
     pub(crate) fn commit_index(&self) -> u64 {
         match &self.stand {
+            Stand::Normal | Stand::Solo { .. } if Bug::AckBeforeSync.here() => self.log.last,
+            Stand::Normal if Bug::ReplyBeforePeer.here() => self.log.durable,
+            Stand::Solo { .. } if Bug::JointAlone.here() => self.log.durable,
             Stand::Normal => self.log.durable.min(self.peer.durable),
             Stand::Solo {
                 catch_up: Some(CatchUp { joint: Some(joint), .. }),

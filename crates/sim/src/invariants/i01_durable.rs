@@ -14,7 +14,14 @@ impl Watch for Durable {
     }
 
     fn see(&mut self, world: &World, fact: &Fact<'_>) -> Result<(), String> {
-        let Fact::Says { brick, output: Output::Mount { conn, frame: ToMount::Reply(reply) } } = fact else {
+        let Fact::Says {
+            brick,
+            output: Output::Mount {
+                conn,
+                frame: ToMount::Reply(reply),
+            },
+        } = fact
+        else {
             return Ok(());
         };
         let host = &world.hosts[*brick];
@@ -24,12 +31,18 @@ impl Watch for Durable {
         let Some(session) = world.session_of(conn.0) else {
             return Ok(());
         };
-        let id = OpId { session, seq: reply.seq };
+        let id = OpId {
+            session,
+            seq: reply.seq,
+        };
         let Some(n) = host.by_op.get(&id).copied() else {
             return Err(format!("brick {brick} acknowledges {id:?}, which is in no record"));
         };
         if host.disk.durable < n {
-            return Err(format!("brick {brick} acknowledges record {n}; its log is durable up to {}", host.disk.durable));
+            return Err(format!(
+                "brick {brick} acknowledges record {n}; its log is durable up to {}",
+                host.disk.durable
+            ));
         }
         let other = &world.hosts[1 - brick];
         let there = other.disk.durable >= n && other.tag(n) == host.tag(n);

@@ -17,7 +17,11 @@ impl Watch for OneRecord {
     }
 
     fn see(&mut self, world: &World, fact: &Fact<'_>) -> Result<(), String> {
-        let Fact::Says { brick, output: Output::Disk(DiskOp::Append(record)) } = fact else {
+        let Fact::Says {
+            brick,
+            output: Output::Disk(DiskOp::Append(record)),
+        } = fact
+        else {
             return Ok(());
         };
         let n = record.tag.n;

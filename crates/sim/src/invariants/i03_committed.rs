@@ -15,7 +15,10 @@ impl Watch for Committed {
         let host = &world.hosts[*brick];
         let commit = host.report().map_or(0, |r| r.commit);
         if commit > host.disk.durable {
-            return Err(format!("brick {brick} has executed {commit}; its log is durable up to {}", host.disk.durable));
+            return Err(format!(
+                "brick {brick} has executed {commit}; its log is durable up to {}",
+                host.disk.durable
+            ));
         }
         Ok(())
     }
@@ -35,6 +38,9 @@ pub(crate) fn bricks_are_equal(world: &World) -> Result<(), Broken> {
         })
         .map(|((_, name), _)| name.to_string())
         .next();
-    let why = format!("the bricks differ in {}", differs.unwrap_or_else(|| "files without a name".into()));
+    let why = format!(
+        "the bricks differ in {}",
+        differs.unwrap_or_else(|| "files without a name".into())
+    );
     Err(Broken::new("I3", "L2", why))
 }

@@ -13,10 +13,16 @@ impl Watch for Once {
     }
 
     fn see(&mut self, world: &World, fact: &Fact<'_>) -> Result<(), String> {
-        let Fact::Says { brick, output: Output::Disk(DiskOp::Append(record)) } = fact else {
+        let Fact::Says {
+            brick,
+            output: Output::Disk(DiskOp::Append(record)),
+        } = fact
+        else {
             return Ok(());
         };
-        let Body::Op { id, .. } = &record.body else { return Ok(()) };
+        let Body::Op { id, .. } = &record.body else {
+            return Ok(());
+        };
         match world.hosts[*brick].by_op.get(id) {
             Some(n) if *n < record.tag.n && world.hosts[*brick].report().is_none_or(|r| r.commit >= *n) => {
                 Err(format!("{id:?} is record {n} and record {}", record.tag.n))

@@ -17,10 +17,19 @@ impl Watch for Alone {
     }
 
     fn see(&mut self, world: &World, fact: &Fact<'_>) -> Result<(), String> {
-        let Fact::Says { brick, output: Output::Mount { frame: ToMount::Reply(_), .. } } = fact else {
+        let Fact::Says {
+            brick,
+            output: Output::Mount {
+                frame: ToMount::Reply(_),
+                ..
+            },
+        } = fact
+        else {
             return Ok(());
         };
-        let Some(report) = world.hosts[*brick].report() else { return Ok(()) };
+        let Some(report) = world.hosts[*brick].report() else {
+            return Ok(());
+        };
         if report.status != Status::Solo {
             return Ok(());
         }
@@ -30,7 +39,10 @@ impl Watch for Alone {
             return Err(format!("both bricks acknowledge alone in {:?}", report.view.g));
         }
         if on_disk.num + 1 < report.view.g.num {
-            return Err(format!("brick {brick} goes on alone in {:?}; its disk says {on_disk:?}", report.view.g));
+            return Err(format!(
+                "brick {brick} goes on alone in {:?}; its disk says {on_disk:?}",
+                report.view.g
+            ));
         }
         Ok(())
     }

@@ -29,7 +29,10 @@ impl Watch for OneLine {
         for (n, record) in host.records.range(from + 1..).take_while(|(n, _)| **n <= commit) {
             let tag = *self.executed.entry(*n).or_insert(record.tag);
             if tag != record.tag {
-                return Err(format!("brick {brick} has executed {:?}, somebody else {tag:?}", record.tag));
+                return Err(format!(
+                    "brick {brick} has executed {:?}, somebody else {tag:?}",
+                    record.tag
+                ));
             }
         }
         self.checked[*brick] = (host.life, commit);

@@ -32,7 +32,15 @@ impl Watch for Exclusive {
     }
 
     fn see(&mut self, world: &World, fact: &Fact<'_>) -> Result<(), String> {
-        let Fact::Answers { mount, pid, call, result } = fact else { return Ok(()) };
+        let Fact::Answers {
+            mount,
+            pid,
+            call,
+            result,
+        } = fact
+        else {
+            return Ok(());
+        };
         let who = (*mount, *pid);
         match (call, result) {
             (Call::SetLock { ino, kind: Some(_), .. }, Ok(_)) => self.take(world, What::File(*ino), who),
@@ -65,11 +73,15 @@ impl Exclusive {
         self.drop(&what, (mount, pid));
         let held = self.held.entry(what.clone()).or_default();
         held.retain(|h| world.lives(h.mount, h.pid));
-        let Some((session, view)) = serves(mount) else { return Ok(()) };
+        let Some((session, view)) = serves(mount) else {
+            return Ok(());
+        };
         let other = held.iter().find(|h| serves(h.mount) == Some((h.session, view)));
         if let Some(other) = other {
             let (there, whose) = (other.mount, other.pid);
-            return Err(format!("{what:?} is locked by {pid} at mount {mount}, and by {whose} at mount {there}"));
+            return Err(format!(
+                "{what:?} is locked by {pid} at mount {mount}, and by {whose} at mount {there}"
+            ));
         }
         held.push(Belief { mount, pid, session });
         Ok(())

@@ -30,16 +30,19 @@ fn look(world: &mut World) -> Result<(), Broken> {
             if let Some(ino) = world.look_now(mount, &mailbox)?
                 && !world.lock_now(mount, ino)?
             {
-                let why = format!("{mailbox} is locked for mount {mount}, and nobody is there who could have locked it");
+                let why =
+                    format!("{mailbox} is locked for mount {mount}, and nobody is there who could have locked it");
                 return Err(Broken::new("I20", "L7", why));
             }
         }
     }
-    let dots = world.hosts.iter().flat_map(|h| h.disk.image.now.names.keys()).find(|(_, n)| n.is_dotlock());
+    let dots = world
+        .hosts
+        .iter()
+        .flat_map(|h| h.disk.image.now.names.keys())
+        .find(|(_, n)| n.is_dotlock());
     match dots {
-        Some((dir, name)) if *dir == Ino::ROOT => {
-            Err(Broken::new("I20", "L7", format!("{name} is a file in a brick")))
-        }
+        Some((dir, name)) if *dir == Ino::ROOT => Err(Broken::new("I20", "L7", format!("{name} is a file in a brick"))),
         _ => Ok(()),
     }
 }

@@ -13,7 +13,13 @@ impl Watch for Errors {
     }
 
     fn see(&mut self, world: &World, fact: &Fact<'_>) -> Result<(), String> {
-        let Fact::Answers { mount, call, result: Err(errno), pid } = fact else {
+        let Fact::Answers {
+            mount,
+            call,
+            result: Err(errno),
+            pid,
+        } = fact
+        else {
             return Ok(());
         };
         let fine = match errno {
@@ -21,16 +27,31 @@ impl Watch for Errors {
             // Of an unlock, too: it would else acknowledge what is not there.
             Errno::ENOSPC => matches!(
                 call,
-                Call::Write { .. } | Call::Create { .. } | Call::Fsync { .. } | Call::Flush { .. } | Call::Link { .. }
+                Call::Write { .. }
+                    | Call::Create { .. }
+                    | Call::Fsync { .. }
+                    | Call::Flush { .. }
+                    | Call::Link { .. }
                     | Call::SetLock { kind: None, .. }
             ),
             Errno::ENOENT => matches!(call, Call::Lookup { .. } | Call::Unlink { .. } | Call::Link { .. }),
             Errno::EEXIST => matches!(call, Call::Create { .. } | Call::Link { .. }),
-            Errno::EAGAIN => matches!(call, Call::SetLock { wait: false, kind: Some(_), .. }),
+            Errno::EAGAIN => matches!(
+                call,
+                Call::SetLock {
+                    wait: false,
+                    kind: Some(_),
+                    ..
+                }
+            ),
             Errno::EINTR => matches!(call, Call::SetLock { .. } | Call::Create { .. } | Call::Link { .. }),
             _ => false,
         };
         let _ = world;
-        if fine { Ok(()) } else { Err(format!("{errno:?} for {} of {pid} at mount {mount}", call.word())) }
+        if fine {
+            Ok(())
+        } else {
+            Err(format!("{errno:?} for {} of {pid} at mount {mount}", call.word()))
+        }
     }
 }

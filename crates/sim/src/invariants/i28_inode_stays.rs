@@ -18,7 +18,12 @@ impl Watch for InodeStays {
     }
 
     fn see(&mut self, world: &World, fact: &Fact<'_>) -> Result<(), String> {
-        let Fact::Answers { call: Call::Lookup { name, .. }, result: Ok(Answer::Entry { attr, .. }), .. } = fact else {
+        let Fact::Answers {
+            call: Call::Lookup { name, .. },
+            result: Ok(Answer::Entry { attr, .. }),
+            ..
+        } = fact
+        else {
             return Ok(());
         };
         if name.is_dotlock() {

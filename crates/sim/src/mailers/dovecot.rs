@@ -104,11 +104,19 @@ impl Dovecot {
                 Step::Read
             }
             (Step::Read, Ok(Answer::Data(bytes))) => {
-                if self.reading.take(&bytes) { self.plan(around)? } else { Step::Read }
+                if self.reading.take(&bytes) {
+                    self.plan(around)?
+                } else {
+                    Step::Read
+                }
             }
             (Step::Write, Ok(_)) => {
                 self.at = (self.at + PIECE).min(self.new.len());
-                if self.at < self.new.len() { Step::Write } else { Step::Cut }
+                if self.at < self.new.len() {
+                    Step::Write
+                } else {
+                    Step::Cut
+                }
             }
             (Step::Cut, Ok(_)) if self.sync => Step::Sync,
             (Step::Cut, Ok(_)) if self.unlocks => Step::Unlock,
@@ -150,7 +158,10 @@ impl Dovecot {
         let ids: Vec<Id> = letters.iter().map(|l| l.0).collect();
         let missing = around.oracle.missing(&self.due, &ids, around.mount);
         if !missing.is_empty() {
-            let why = format!("under its lock {} lacks {missing:?} at mount {}", self.mailbox, around.mount);
+            let why = format!(
+                "under its lock {} lacks {missing:?} at mount {}",
+                self.mailbox, around.mount
+            );
             return Err(Wrong("I10", "L3", why));
         }
         self.new.clear();
@@ -160,7 +171,12 @@ impl Dovecot {
                 self.gone.push(id);
             } else if self.flags {
                 self.new.extend(letter::with_status(text, "RO"));
-                around.oracle.letters.get_mut(&id).into_iter().for_each(|l| l.flagged = true);
+                around
+                    .oracle
+                    .letters
+                    .get_mut(&id)
+                    .into_iter()
+                    .for_each(|l| l.flagged = true);
             } else {
                 self.new.extend_from_slice(text);
             }
@@ -171,7 +187,11 @@ impl Dovecot {
             return Ok(Step::Close);
         }
         around.oracle.removes(&self.gone, false);
-        Ok(if self.at < self.new.len() { Step::Write } else { Step::Cut })
+        Ok(if self.at < self.new.len() {
+            Step::Write
+        } else {
+            Step::Cut
+        })
     }
 
     fn call(&self, pid: u32) -> Option<Call> {
@@ -186,7 +206,12 @@ impl Dovecot {
             Step::Write => {
                 let to = (self.at + PIECE).min(self.new.len());
                 let data = Bytes::copy_from_slice(&self.new[self.at..to]);
-                Call::Write { ino, fh, offset: self.at as u64, data }
+                Call::Write {
+                    ino,
+                    fh,
+                    offset: self.at as u64,
+                    data,
+                }
             }
             Step::Cut => truncate(ino, fh, self.new.len() as u64),
             Step::Sync => Call::Fsync { ino, fh },

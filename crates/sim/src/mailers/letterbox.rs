@@ -9,9 +9,27 @@ use mboxfs_types::{Ino, LockKind, Name, Range, call::SetAttr};
 /// Bytes of one read(2).
 const READ: u32 = 32 << 10;
 
-pub(crate) const APPEND: OpenFlags = OpenFlags { read: false, write: true, append: true, truncate: false, sync: false };
-pub(crate) const READ_WRITE: OpenFlags = OpenFlags { read: true, write: true, append: false, truncate: false, sync: false };
-pub(crate) const READ_ONLY: OpenFlags = OpenFlags { read: true, write: false, append: false, truncate: false, sync: false };
+pub(crate) const APPEND: OpenFlags = OpenFlags {
+    read: false,
+    write: true,
+    append: true,
+    truncate: false,
+    sync: false,
+};
+pub(crate) const READ_WRITE: OpenFlags = OpenFlags {
+    read: true,
+    write: true,
+    append: false,
+    truncate: false,
+    sync: false,
+};
+pub(crate) const READ_ONLY: OpenFlags = OpenFlags {
+    read: true,
+    write: false,
+    append: false,
+    truncate: false,
+    sync: false,
+};
 
 /// # Panics
 /// Never: worlds have short names.
@@ -20,27 +38,55 @@ pub(crate) fn name(text: &str) -> Name {
 }
 
 pub(crate) fn create(file: &str, mode: u32, flags: OpenFlags) -> Call {
-    Call::Create { dir: Ino::ROOT, name: name(file), mode, flags, excl: true }
+    Call::Create {
+        dir: Ino::ROOT,
+        name: name(file),
+        mode,
+        flags,
+        excl: true,
+    }
 }
 
 pub(crate) fn look(file: &str) -> Call {
-    Call::Lookup { dir: Ino::ROOT, name: name(file) }
+    Call::Lookup {
+        dir: Ino::ROOT,
+        name: name(file),
+    }
 }
 
 pub(crate) fn unlink(file: &str) -> Call {
-    Call::Unlink { dir: Ino::ROOT, name: name(file) }
+    Call::Unlink {
+        dir: Ino::ROOT,
+        name: name(file),
+    }
 }
 
 pub(crate) const fn lock(ino: Ino, pid: u32, kind: Option<LockKind>, wait: bool) -> Call {
-    Call::SetLock { ino, owner: pid as u64, range: Range::ALL, kind, wait }
+    Call::SetLock {
+        ino,
+        owner: pid as u64,
+        range: Range::ALL,
+        kind,
+        wait,
+    }
 }
 
 pub(crate) const fn flush(ino: Ino, fh: Fh, pid: u32) -> Call {
-    Call::Flush { ino, fh, owner: pid as u64 }
+    Call::Flush {
+        ino,
+        fh,
+        owner: pid as u64,
+    }
 }
 
 pub(crate) fn truncate(ino: Ino, fh: Fh, size: u64) -> Call {
-    Call::SetAttr { ino, fh: Some(fh), set: SetAttr::default(), size: Some(size), own: false }
+    Call::SetAttr {
+        ino,
+        fh: Some(fh),
+        set: SetAttr::default(),
+        size: Some(size),
+        own: false,
+    }
 }
 
 /// A file is read to its end.
@@ -51,7 +97,12 @@ pub(crate) struct Reading {
 
 impl Reading {
     pub(crate) const fn call(&self, ino: Ino, fh: Fh) -> Call {
-        Call::Read { ino, fh, offset: self.data.len() as u64, len: READ }
+        Call::Read {
+            ino,
+            fh,
+            offset: self.data.len() as u64,
+            len: READ,
+        }
     }
 
     /// True: that was the end.

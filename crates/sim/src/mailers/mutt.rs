@@ -86,7 +86,10 @@ impl Mutt {
                 Step::Count
             }
             (Step::Count, Ok(Answer::Attr { attr, .. })) if attr.nlink < 2 => {
-                let why = format!("link(2) of the dotlock of {} said yes: {} links", self.mailbox, attr.nlink);
+                let why = format!(
+                    "link(2) of the dotlock of {} said yes: {} links",
+                    self.mailbox, attr.nlink
+                );
                 return Err(Wrong("I14", "L5", why));
             }
             (Step::Link | Step::Count, _) => Step::Untemp,
@@ -110,7 +113,11 @@ impl Mutt {
                 Step::Read
             }
             (Step::Read, Ok(Answer::Data(bytes))) => {
-                if self.reading.take(&bytes) { self.check(around)? } else { Step::Read }
+                if self.reading.take(&bytes) {
+                    self.check(around)?
+                } else {
+                    Step::Read
+                }
             }
             (Step::Write, Ok(_)) => Step::Close,
             (Step::Close, answer) => {
@@ -159,8 +166,16 @@ impl Mutt {
             Step::Begin | Step::Exit => return None,
             Step::Temp => create(&self.temp, 0o600, READ_WRITE),
             Step::CloseTemp => flush(self.temp_ino, fh, pid),
-            Step::ReleaseTemp => Call::Release { ino: self.temp_ino, fh, flock: None },
-            Step::Link => Call::Link { ino: self.temp_ino, dir: Ino::ROOT, name: name(&dotlock) },
+            Step::ReleaseTemp => Call::Release {
+                ino: self.temp_ino,
+                fh,
+                flock: None,
+            },
+            Step::Link => Call::Link {
+                ino: self.temp_ino,
+                dir: Ino::ROOT,
+                name: name(&dotlock),
+            },
             Step::Count => Call::GetAttr { ino: self.temp_ino },
             Step::Untemp => unlink(&self.temp),
             Step::Look => look(&self.mailbox),
@@ -169,7 +184,12 @@ impl Mutt {
             Step::Read => self.reading.call(ino, fh),
             Step::Write => {
                 let data = Bytes::from(letter::write(self.id, self.lines));
-                Call::Write { ino, fh, offset: 0, data }
+                Call::Write {
+                    ino,
+                    fh,
+                    offset: 0,
+                    data,
+                }
             }
             Step::Close => flush(ino, fh, pid),
             Step::Release => Call::Release { ino, fh, flock: None },

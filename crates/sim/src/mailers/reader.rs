@@ -66,7 +66,10 @@ impl Reader {
             (Step::Look, Err(Errno::ENOENT)) => {
                 let missing = around.oracle.missing(&self.due, &[], around.mount);
                 if !missing.is_empty() {
-                    let why = format!("{} is not there at mount {} and has {missing:?}", self.mailbox, around.mount);
+                    let why = format!(
+                        "{} is not there at mount {} and has {missing:?}",
+                        self.mailbox, around.mount
+                    );
                     return Err(Wrong("I10", "L3", why));
                 }
                 self.done = true;
@@ -82,7 +85,11 @@ impl Reader {
                 Step::Read
             }
             (Step::Read, Ok(Answer::Data(bytes))) => {
-                if self.reading.take(&bytes) { Step::StatAgain } else { Step::Read }
+                if self.reading.take(&bytes) {
+                    Step::StatAgain
+                } else {
+                    Step::Read
+                }
             }
             (Step::StatAgain, Ok(Answer::Attr { attr, .. })) => {
                 self.done = true;

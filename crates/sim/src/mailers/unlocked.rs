@@ -43,7 +43,15 @@ pub struct Unlocked {
 impl Unlocked {
     #[must_use]
     pub fn new(mailbox: &str, lines: u32) -> Self {
-        Self { mailbox: mailbox.into(), lines, step: Step::Begin, ino: Ino(0), fh: Fh(0), id: 0, done: false }
+        Self {
+            mailbox: mailbox.into(),
+            lines,
+            step: Step::Begin,
+            ino: Ino(0),
+            fh: Fh(0),
+            id: 0,
+            done: false,
+        }
     }
 
     fn after(&mut self, around: &mut Around<'_>, answer: Result<Answer, Errno>) -> Step {
@@ -86,7 +94,12 @@ impl Unlocked {
             Step::Open => Call::Open { ino, flags: APPEND },
             Step::Write => {
                 let data = Bytes::from(letter::write(self.id, self.lines));
-                Call::Write { ino, fh, offset: 0, data }
+                Call::Write {
+                    ino,
+                    fh,
+                    offset: 0,
+                    data,
+                }
             }
             Step::Sync => Call::Fsync { ino, fh },
             Step::Close => flush(ino, fh, pid),

@@ -77,16 +77,29 @@ impl Plan {
             policy,
             net_us: if slow { (200, 5_000) } else { (30, 400) },
             disk_us: if rng.chance(20) { (1_000, 12_000) } else { (80, 900) },
-            drift: [0, 1].map(|_| if rng.chance(25) { rng.below(80_000).cast_signed() - 40_000 } else { 0 }),
+            drift: [0, 1].map(|_| {
+                if rng.chance(25) {
+                    rng.below(80_000).cast_signed() - 40_000
+                } else {
+                    0
+                }
+            }),
             checkpoint_bytes: [2 << 10, 16 << 10, 32 << 20][rng.below(3) as usize],
             segment_bytes: [64 << 10, 128 << 10][rng.below(2) as usize],
         };
         let span = 1_500 + rng.below(SPAN - 1_500);
-        let mut draw = Draw { rng, span, actions: Vec::new() };
+        let mut draw = Draw {
+            rng,
+            span,
+            actions: Vec::new(),
+        };
         draw.mail();
         draw.faults(policy);
         draw.actions.sort_by_key(|(at, _)| *at);
-        Self { settings, actions: draw.actions }
+        Self {
+            settings,
+            actions: draw.actions,
+        }
     }
 }
 
@@ -106,14 +119,25 @@ impl Draw {
         let burst = self.rng.chance(50);
         let first = self.time();
         for _ in 0..count {
-            let time = if burst && self.rng.chance(60) { first + self.rng.below(300) } else { self.time() };
+            let time = if burst && self.rng.chance(60) {
+                first + self.rng.below(300)
+            } else {
+                self.time()
+            };
             let mailbox = format!("user{}", self.rng.below(boxes));
-            let lines = if self.rng.chance(5) { 60 } else { 1 + self.rng.below(6) as u32 };
+            let lines = if self.rng.chance(5) {
+                60
+            } else {
+                1 + self.rng.below(6) as u32
+            };
             let nth = self.rng.below(40 + weights.iter().sum::<u64>());
             let [dovecot, mutt, unlocked, reader] = weights;
             let job = if nth < dovecot {
                 let every = [0, 2, 3, 5, 7][self.rng.below(5) as usize];
-                Job::Dovecot { every, how: self.rng.below(8) as u32 }
+                Job::Dovecot {
+                    every,
+                    how: self.rng.below(8) as u32,
+                }
             } else if nth < dovecot + mutt {
                 Job::Mutt { lines }
             } else if nth < dovecot + mutt + unlocked {
@@ -121,11 +145,18 @@ impl Draw {
             } else if nth < dovecot + mutt + unlocked + reader {
                 Job::Reader
             } else {
-                Job::Postfix { lines, writes: 1 + self.rng.below(3) as u32 }
+                Job::Postfix {
+                    lines,
+                    writes: 1 + self.rng.below(3) as u32,
+                }
             };
             let at = self.rng.side();
             // Who writes without a lock has a mailbox of his own: the others would tear his messages apart, on any disk.
-            let mailbox = if matches!(job, Job::Unlocked { .. }) { "notes".into() } else { mailbox };
+            let mailbox = if matches!(job, Job::Unlocked { .. }) {
+                "notes".into()
+            } else {
+                mailbox
+            };
             self.push(time, Action::Run { at, mailbox, job });
         }
     }
@@ -150,35 +181,93 @@ impl Draw {
         let ms = [self.rng.below(60), self.rng.below(900), self.rng.below(5_000)][self.rng.below(3) as usize];
         let action = match fault {
             Fault::Crash => Action::Crash { brick: side, ms },
-            Fault::Stop => Action::Stop { brick: side, ms: ms + 50 },
+            Fault::Stop => Action::Stop {
+                brick: side,
+                ms: ms + 50,
+            },
             Fault::Power => Action::Power { host: side, ms },
             Fault::BothPower => {
                 let later = time + self.rng.below(300);
-                self.push(later, Action::Power { host: 1 - side, ms: ms / 2 + 10 });
+                self.push(
+                    later,
+                    Action::Power {
+                        host: 1 - side,
+                        ms: ms / 2 + 10,
+                    },
+                );
                 Action::Power { host: side, ms }
             }
             Fault::Cut => {
                 let refuses = self.rng.chance(15);
-                self.push(time, Action::Cut { from: 1 - side, to: side, ms, refuses });
-                Action::Cut { from: side, to: 1 - side, ms, refuses }
+                self.push(
+                    time,
+                    Action::Cut {
+                        from: 1 - side,
+                        to: side,
+                        ms,
+                        refuses,
+                    },
+                );
+                Action::Cut {
+                    from: side,
+                    to: 1 - side,
+                    ms,
+                    refuses,
+                }
             }
-            Fault::OneWay => Action::Cut { from: side, to: 1 - side, ms, refuses: false },
+            Fault::OneWay => Action::Cut {
+                from: side,
+                to: 1 - side,
+                ms,
+                refuses: false,
+            },
             Fault::Flap => return self.flap(time),
-            Fault::Break => Action::Break { kind: self.rng.below(4) },
-            Fault::SlowNet => Action::SlowNet { kind: self.rng.below(3), more: self.rng.below(1_500), ms },
-            Fault::Freeze if self.rng.chance(50) => Action::FreezeMount { at: side, ms: self.rng.below(3_000) },
-            Fault::Freeze => Action::Freeze { brick: side, ms: self.rng.below(3_000) },
-            Fault::Disk if self.rng.chance(30) => Action::Stall { brick: side, ms: self.rng.below(4_000) },
-            Fault::Disk => Action::SlowDisk { brick: side, more: self.rng.below(400), ms },
-            Fault::FailSync => Action::FailSync { brick: side, after: self.rng.below(6) },
+            Fault::Break => Action::Break {
+                kind: self.rng.below(4),
+            },
+            Fault::SlowNet => Action::SlowNet {
+                kind: self.rng.below(3),
+                more: self.rng.below(1_500),
+                ms,
+            },
+            Fault::Freeze if self.rng.chance(50) => Action::FreezeMount {
+                at: side,
+                ms: self.rng.below(3_000),
+            },
+            Fault::Freeze => Action::Freeze {
+                brick: side,
+                ms: self.rng.below(3_000),
+            },
+            Fault::Disk if self.rng.chance(30) => Action::Stall {
+                brick: side,
+                ms: self.rng.below(4_000),
+            },
+            Fault::Disk => Action::SlowDisk {
+                brick: side,
+                more: self.rng.below(400),
+                ms,
+            },
+            Fault::FailSync => Action::FailSync {
+                brick: side,
+                after: self.rng.below(6),
+            },
             Fault::Full => {
                 self.push(time + ms, Action::Room { brick: side });
-                Action::Full { brick: side, room: self.rng.below(4_000) }
+                Action::Full {
+                    brick: side,
+                    room: self.rng.below(4_000),
+                }
             }
-            Fault::Clock => Action::Clock { host: side, secs: self.rng.below(7_200).cast_signed() - 3_600 },
+            Fault::Clock => Action::Clock {
+                host: side,
+                secs: self.rng.below(7_200).cast_signed() - 3_600,
+            },
             Fault::Mounts if self.rng.chance(60) => Action::KillDaemon { at: side },
             Fault::Mounts => Action::Remount { at: side },
-            Fault::Programs => Action::KillOne { at: side, nth: self.rng.below(100) },
+            Fault::Programs => Action::KillOne {
+                at: side,
+                nth: self.rng.below(100),
+            },
         };
         self.push(time, action);
     }
@@ -188,8 +277,24 @@ impl Draw {
         for _ in 0..3 {
             let ms = 200 + self.rng.below(2_500);
             let refuses = false;
-            self.push(time, Action::Cut { from: 0, to: 1, ms, refuses });
-            self.push(time, Action::Cut { from: 1, to: 0, ms, refuses });
+            self.push(
+                time,
+                Action::Cut {
+                    from: 0,
+                    to: 1,
+                    ms,
+                    refuses,
+                },
+            );
+            self.push(
+                time,
+                Action::Cut {
+                    from: 1,
+                    to: 0,
+                    ms,
+                    refuses,
+                },
+            );
             time += ms + 30 + self.rng.below(400);
         }
     }
@@ -198,8 +303,15 @@ impl Draw {
         let (time, ms) = (self.time(), self.rng.below(4_000));
         let action = match self.rng.below(3) {
             0 => Action::WitnessDown { ms },
-            1 => Action::WitnessSlow { ms: self.rng.below(1_500) },
-            _ => Action::WitnessCut { brick: self.rng.side(), asks: self.rng.chance(60), tells: self.rng.chance(60), ms },
+            1 => Action::WitnessSlow {
+                ms: self.rng.below(1_500),
+            },
+            _ => Action::WitnessCut {
+                brick: self.rng.side(),
+                asks: self.rng.chance(60),
+                tells: self.rng.chance(60),
+                ms,
+            },
         };
         self.push(time, action);
     }

@@ -4,7 +4,10 @@
 //! after `Stopped` or `Reload` nothing of that life has an effect any more.
 //! Not here: their disks (`disks`).
 
-use super::{Event, MS, World, net::{Kind, Word}};
+use super::{
+    Event, MS, World,
+    net::{Kind, Word},
+};
 use crate::{
     disk::Disk,
     invariants::{Broken, Fact},
@@ -134,7 +137,8 @@ impl World {
             Ok(found) => found,
             Err(why) if host.disk.is_failing() => {
                 host.disk.repair();
-                self.journal.event(self.now, format_args!("brick{i} cannot be opened: {why}"));
+                self.journal
+                    .event(self.now, format_args!("brick{i} cannot be opened: {why}"));
                 return self.after(500 * MS, Event::Start { brick: i });
             }
             Err(why) => return self.fails(Broken::new("K3", "L1", format!("brick {i} cannot be opened: {why}"))),
@@ -242,7 +246,10 @@ impl World {
 
     pub(crate) fn carry_out(&mut self, i: usize, out: Vec<Output>) {
         for output in out {
-            self.see(&Fact::Says { brick: i, output: &output });
+            self.see(&Fact::Says {
+                brick: i,
+                output: &output,
+            });
             match output {
                 Output::Mount { conn, frame } if self.hosts[i].mounts.contains(&conn.0) => {
                     self.send(conn.0, 1, Word::ToMount(frame));
@@ -277,7 +284,8 @@ impl World {
 
     fn reload(&mut self, i: usize, keep: u64) {
         self.reloads += 1;
-        self.journal.event(self.now, format_args!("brick{i} drops what is above {keep}"));
+        self.journal
+            .event(self.now, format_args!("brick{i} drops what is above {keep}"));
         let disk = &mut self.hosts[i].disk;
         if let Err(why) = disk.halt().and_then(|()| disk.drop_above(keep)) {
             return self.disk_failed(i, why);
@@ -358,7 +366,8 @@ impl World {
         let closed = other.brick.is_none() && self.both_ways(i, 1 - i);
         let ruled = self.net.refuses && other.power && !self.open(i, 1 - i);
         if self.hosts[i].life == life && (closed || ruled) {
-            self.journal.event(self.now, format_args!("brick{i} finds the peer's port closed"));
+            self.journal
+                .event(self.now, format_args!("brick{i} finds the peer's port closed"));
             self.feed(i, Input::PeerDead);
         }
     }

@@ -24,7 +24,11 @@ impl World {
             return;
         }
         let (low, high) = self.settings.disk_us;
-        let mut time = if flush { self.rng.between(low, high) * US } else { self.rng.between(2, 40) * US };
+        let mut time = if flush {
+            self.rng.between(low, high) * US
+        } else {
+            self.rng.between(2, 40) * US
+        };
         let host = &self.hosts[i];
         let (more, until) = host.slow;
         if self.now < until && flush {

@@ -39,7 +39,9 @@ impl World {
                 self.net.refuses = *refuses;
                 self.net.cut[*from][*to] = self.now + ms * MS;
             }
-            Action::Break { kind } => self.break_conn([Kind::Peer, Kind::Beat, Kind::Mount(0), Kind::Mount(1)][*kind as usize % 4]),
+            Action::Break { kind } => {
+                self.break_conn([Kind::Peer, Kind::Beat, Kind::Mount(0), Kind::Mount(1)][*kind as usize % 4])
+            }
             Action::SlowNet { kind, more, ms } => self.net.slow[*kind as usize % 3] = (more * MS, self.now + ms * MS),
             Action::Freeze { brick, ms } => self.freeze(*brick, *ms),
             Action::FreezeMount { at, ms } => {

@@ -4,7 +4,10 @@
 //! daemon that dies is succeeded, and the kernel asks again what has no answer.
 //! Not here: who calls (`programs`).
 
-use super::{Event, MS, US, World, net::{Kind, Word}};
+use super::{
+    Event, MS, US, World,
+    net::{Kind, Word},
+};
 use crate::{
     invariants::{Broken, Fact},
     kernel::Kernel,
@@ -94,7 +97,10 @@ impl World {
         let Some(client) = mount.client.as_mut() else {
             return;
         };
-        let quiet = matches!(input, Input::Tick | Input::Frame(mboxfs_types::call::ToMount::Pong { .. }));
+        let quiet = matches!(
+            input,
+            Input::Tick | Input::Frame(mboxfs_types::call::ToMount::Pong { .. })
+        );
         if !quiet && self.journal.traces() {
             self.journal.trace(now, format_args!("mount{m} <- {input:?}"));
         }
@@ -122,7 +128,8 @@ impl World {
                     return;
                 };
                 if self.journal.traces() {
-                    self.journal.trace(self.now, format_args!("mount{m} -> {id:?} {call:?} {result:?}"));
+                    self.journal
+                        .trace(self.now, format_args!("mount{m} -> {id:?} {call:?} {result:?}"));
                 }
                 self.answered(m, id, &call, result);
             }
@@ -131,7 +138,14 @@ impl World {
                 self.mounts[m].dial += 1;
                 let dial = self.mounts[m].dial;
                 let late = self.rng.between(40, 200) * US;
-                self.after(late, Event::Dial { mount: m, dial, address });
+                self.after(
+                    late,
+                    Event::Dial {
+                        mount: m,
+                        dial,
+                        address,
+                    },
+                );
             }
             Output::Disconnect => self.close_mount(m),
             Output::Send(frame) => {
@@ -231,7 +245,11 @@ impl World {
         self.next_call += 1;
         let id = CallId(self.next_call);
         self.mounts[m].kernel.ask(id, caller, &call);
-        self.see(&Fact::Asks { mount: m, caller, call: &call });
+        self.see(&Fact::Asks {
+            mount: m,
+            caller,
+            call: &call,
+        });
         self.mount_step(m, Input::Call { id, caller, call });
         id
     }
@@ -268,7 +286,8 @@ impl World {
         mount.words = client.kept_all();
         mount.client = Some(client);
         mount.doubtful_until = clock.mono + limits::ATTR_TTL;
-        self.journal.event(self.now, format_args!("mount{m} goes on with another daemon"));
+        self.journal
+            .event(self.now, format_args!("mount{m} goes on with another daemon"));
         for (id, caller, call) in self.mounts[m].kernel.under_way() {
             self.mount_step(m, Input::Call { id, caller, call });
         }

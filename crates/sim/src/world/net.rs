@@ -222,7 +222,9 @@ impl World {
         let brick = || self.hosts[host].brick.is_some() && self.now >= self.hosts[host].stopped_until;
         match kind {
             Kind::Mount(m) if end == 0 => {
-                self.mounts[m].conn == Some(conn) && self.mounts[m].client.is_some() && self.now >= self.mounts[m].stopped_until
+                self.mounts[m].conn == Some(conn)
+                    && self.mounts[m].client.is_some()
+                    && self.now >= self.mounts[m].stopped_until
             }
             _ => brick() && self.has_stream(host, conn),
         }
@@ -239,10 +241,20 @@ impl World {
 
     /// A stream of this kind between the servers breaks; its ends hear of it at different times.
     pub(crate) fn break_conn(&mut self, kind: Kind) {
-        let all: Vec<u64> = self.net.conns.iter().filter(|(_, c)| c.kind == kind).map(|(n, _)| *n).collect();
+        let all: Vec<u64> = self
+            .net
+            .conns
+            .iter()
+            .filter(|(_, c)| c.kind == kind)
+            .map(|(n, _)| *n)
+            .collect();
         for conn in all {
             for way in [0, 1] {
-                let late = if self.rng.chance(30) { self.rng.below(900 * MS) } else { 0 };
+                let late = if self.rng.chance(30) {
+                    self.rng.below(900 * MS)
+                } else {
+                    0
+                };
                 let c = self.net.conns.get_mut(&conn).expect("listed");
                 let way_ = &mut c.ways[usize::from(way)];
                 way_.last = way_.last.max(self.now + late);

@@ -7,6 +7,7 @@ use super::{Event, MS, US, World};
 use crate::{
     invariants::{Broken, Fact},
     mailers::{Around, Next, Postfix, Program},
+    oracle::Fate,
 };
 use mboxfs_client::{
     input::{Call, CallId, Caller, Fh, Input, KILLED},
@@ -72,23 +73,33 @@ impl World {
         self.processes.iter().filter(|p| !p.over).count()
     }
 
-    /// Programs that have ended.
+    /// Messages that were acknowledged.
     #[must_use]
-    pub fn ended(&self) -> usize {
-        self.begun() - self.left()
+    pub fn acknowledged(&self) -> usize {
+        self.oracle.letters.values().filter(|l| l.fate == Fate::Kept).count()
+    }
+
+    pub(crate) fn close_dotlock(&mut self, m: usize, ino: Ino, fh: Fh) {
+        self.call(m, Caller::default(), Call::Release { ino, fh, flock: None });
     }
 
     /// Programs that have not ended.
     pub(crate) fn waiting(&self) -> Vec<String> {
         let left = self.processes.iter().filter(|p| !p.over);
-        left.map(|p| format!("{} at mount {}: {}", p.pid, p.mount, p.program.name())).collect()
+        left.map(|p| format!("{} at mount {}: {}", p.pid, p.mount, p.program.name()))
+            .collect()
     }
 
     /// The world itself asks, and waits.
     fn probe(&mut self, mount: usize, call: Call) -> Result<Result<Answer, Errno>, Broken> {
         let word = call.word();
         self.probe = (CallId(self.next_call + 1), None);
-        let caller = Caller { uid: 0, gid: 8, pid: PROBE, ppid: 1 };
+        let caller = Caller {
+            uid: 0,
+            gid: 8,
+            pid: PROBE,
+            ppid: 1,
+        };
         self.call(mount, caller, call);
         let end = self.now + 5_000 * MS;
         while self.now < end {
@@ -98,7 +109,11 @@ impl World {
             self.run(5);
             self.ok()?;
         }
-        Err(Broken::new("I32", "L13", format!("mount {mount} does not answer a {word} in 5 s, at rest")))
+        Err(Broken::new(
+            "I32",
+            "L13",
+            format!("mount {mount} does not answer a {word} in 5 s, at rest"),
+        ))
     }
 
     /// What a name is.
@@ -120,8 +135,29 @@ impl World {
     pub fn lock_now(&mut self, mount: usize, ino: Ino) -> Result<bool, Broken> {
         let (owner, range) = (u64::from(PROBE), Range::ALL);
         let kind = Some(LockKind::Exclusive);
-        let got = self.probe(mount, Call::SetLock { ino, owner, range, kind, wait: false })?.is_ok();
-        self.probe(mount, Call::SetLock { ino, owner, range, kind: None, wait: false })?.ok();
+        let got = self
+            .probe(
+                mount,
+                Call::SetLock {
+                    ino,
+                    owner,
+                    range,
+                    kind,
+                    wait: false,
+                },
+            )?
+            .is_ok();
+        self.probe(
+            mount,
+            Call::SetLock {
+                ino,
+                owner,
+                range,
+                kind: None,
+                wait: false,
+            },
+        )?
+        .ok();
         Ok(got)
     }
 
@@ -141,7 +177,12 @@ impl World {
     pub(crate) fn answered(&mut self, m: usize, id: CallId, call: &Call, result: Result<Answer, Errno>) {
         let process = self.processes.iter().rposition(|p| p.call == Some(id));
         let pid = process.map_or(0, |p| self.processes[p].pid);
-        self.see(&Fact::Answers { mount: m, pid, call, result: &result });
+        self.see(&Fact::Answers {
+            mount: m,
+            pid,
+            call,
+            result: &result,
+        });
         if self.probe.0 == id {
             self.probe.1 = Some(result);
             return;
@@ -151,15 +192,27 @@ impl World {
         {
             self.made_apart.insert(name.clone());
         }
-        if let Ok(Answer::Created { attr, fh, dotlock: true, .. }) = &result {
+        if let Ok(Answer::Created {
+            attr,
+            fh,
+            dotlock: true,
+            ..
+        }) = &result
+        {
             // It is closed at once, without a FLUSH (FOPEN_NOFLUSH).
             let (ino, fh) = (attr.ino, *fh);
-            self.call(m, Caller::default(), Call::Release { ino, fh, flock: None });
+            self.after(US, Event::CloseDotlock { mount: m, ino, fh });
         }
         if let Some(process) = process {
             self.note_files(process, call, &result);
             let late = self.rng.between(2, 30) * US;
-            self.after(late, Event::Answer { process, answer: result });
+            self.after(
+                late,
+                Event::Answer {
+                    process,
+                    answer: result,
+                },
+            );
         }
     }
 
@@ -167,7 +220,15 @@ impl World {
         let files = &mut self.processes[process].files;
         match (call, result) {
             (Call::Open { ino, .. }, Ok(Answer::Opened { fh, .. })) => files.push((*ino, *fh)),
-            (_, Ok(Answer::Created { attr, fh, dotlock: false, .. })) => files.push((attr.ino, *fh)),
+            (
+                _,
+                Ok(Answer::Created {
+                    attr,
+                    fh,
+                    dotlock: false,
+                    ..
+                }),
+            ) => files.push((attr.ino, *fh)),
             (Call::Release { fh, .. }, _) => files.retain(|(_, f)| f != fh),
             _ => {}
         }
@@ -219,7 +280,12 @@ impl World {
         let ends = matches!(call, Call::Flush { .. });
         let parent = if ends { 0 } else { PARENTS + pid };
         let ppid = if ends && p.killed { KILLED } else { parent };
-        let caller = Caller { uid: 0, gid: 8, pid, ppid };
+        let caller = Caller {
+            uid: 0,
+            gid: 8,
+            pid,
+            ppid,
+        };
         // Known before the daemon is asked: it may answer at once.
         self.processes[process].call = Some(CallId(self.next_call + 1));
         let id = self.call(mount, caller, call);
@@ -235,7 +301,11 @@ impl World {
         let pid = p.pid;
         self.journal.event(self.now, format_args!("{pid} is killed"));
         for (ino, fh) in std::mem::take(&mut p.files) {
-            p.closing.push_back(Call::Flush { ino, fh, owner: u64::from(pid) });
+            p.closing.push_back(Call::Flush {
+                ino,
+                fh,
+                owner: u64::from(pid),
+            });
             p.closing.push_back(Call::Release { ino, fh, flock: None });
         }
         match p.call {

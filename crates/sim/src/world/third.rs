@@ -34,8 +34,18 @@ pub struct Third {
 
 /// On a wire of the witness.
 pub(crate) enum Word {
-    Ask { from: usize, life: u64, ticket: u64, ask: AskWitness },
-    Tell { to: usize, life: u64, ticket: u64, tell: Option<WitnessTell> },
+    Ask {
+        from: usize,
+        life: u64,
+        ticket: u64,
+        ask: AskWitness,
+    },
+    Tell {
+        to: usize,
+        life: u64,
+        ticket: u64,
+        tell: Option<WitnessTell>,
+    },
 }
 
 impl World {
@@ -47,13 +57,26 @@ impl World {
     pub(crate) fn ask_third(&mut self, from: usize, ticket: u64, ask: AskWitness) {
         let life = self.hosts[from].life;
         let time = self.way();
-        self.at(time, Event::Third(Word::Ask { from, life, ticket, ask }));
+        self.at(
+            time,
+            Event::Third(Word::Ask {
+                from,
+                life,
+                ticket,
+                ask,
+            }),
+        );
     }
 
     pub(crate) fn on_third(&mut self, word: Word) {
         match word {
             Word::Ask { from, .. } if self.now < self.third.down_until.max(self.third.deaf_to[from]) => {}
-            Word::Ask { from: to, life, ticket, ask } => {
+            Word::Ask {
+                from: to,
+                life,
+                ticket,
+                ask,
+            } => {
                 let (tell, changed) = self.third.disk.obey(&ask);
                 self.third.swaps += u32::from(changed);
                 if changed {
@@ -93,15 +116,27 @@ impl World {
         let i = primary.expect("a primary");
         let g = self.hosts[i].report().expect("it is up").view.g;
         let register = self.rng.below(u64::MAX);
-        let witness = (policy == Policy::Witness).then(|| WitnessAt { host: "w".into(), port: 1, register });
+        let witness = (policy == Policy::Witness).then(|| WitnessAt {
+            host: "w".into(),
+            port: 1,
+            register,
+        });
         if witness.is_some() {
             let verb = WitnessVerb::Create { g };
-            let ask = AskWitness { volume: VolumeId([7; 16]), register, brick: BrickId::A, verb };
+            let ask = AskWitness {
+                volume: VolumeId([7; 16]),
+                register,
+                brick: BrickId::A,
+                verb,
+            };
             assert!(self.third.disk.obey(&ask).1, "the register is made");
             self.third.name = register;
         }
         let quorum = Quorum { policy, witness };
-        let order = Order::Quorum { quorum: quorum.clone(), g: Some(g) };
+        let order = Order::Quorum {
+            quorum: quorum.clone(),
+            g: Some(g),
+        };
         self.order(i, order).expect("the policy can be set");
         for _ in 0..200 {
             self.run(5);
@@ -120,7 +155,12 @@ impl World {
     #[must_use]
     pub fn named(&self) -> Members {
         let verb = WitnessVerb::Read;
-        let ask = AskWitness { volume: VolumeId([7; 16]), register: self.third.name, brick: BrickId::A, verb };
+        let ask = AskWitness {
+            volume: VolumeId([7; 16]),
+            register: self.third.name,
+            brick: BrickId::A,
+            verb,
+        };
         match self.third.disk.clone().obey(&ask).0 {
             WitnessTell::Register { register, .. } => register.members,
             WitnessTell::Unknown => panic!("no register was made"),
