@@ -20,7 +20,7 @@ use alloc::{
     vec::Vec,
 };
 use mboxfs_types::{
-    Nanos, SessionId,
+    Attr, Key, Kind, Nanos, SessionId,
     call::{Attach, Attached, Lease, Reclaim, Reclaimed, ToBrick, ToMount, View},
     limits,
     peer::ToPeer,
@@ -61,7 +61,7 @@ pub(crate) struct Mounts {
     awaited: BTreeSet<SessionId>,
     grace_until: Nanos,
     /// Said it; confirmed when the view opens.
-    reclaimed: BTreeMap<SessionId, Vec<Lease>>,
+    reclaimed: BTreeMap<SessionId, (Vec<Lease>, Vec<Attr>)>,
     /// SessionOpen or SessionExpire is numbered.
     changing: BTreeSet<SessionId>,
 }
@@ -361,7 +361,7 @@ impl Brick {
             .arbiter
             .reclaim(session, &reclaim.leases, &reclaim.locks, &reclaim.dots);
         self.mounts.awaited.remove(&session);
-        self.mounts.reclaimed.insert(session, stand);
+        self.mounts.reclaimed.insert(session, (stand, reclaim.known.clone()));
         if self.mounts.open {
             self.confirm(session, out);
             self.pump(out);
@@ -371,9 +371,12 @@ impl Brick {
     }
 
     fn confirm(&mut self, session: SessionId, out: &mut Vec<Output>) {
-        let Some(leases) = self.mounts.reclaimed.remove(&session) else {
+        let Some((leases, known)) = self.mounts.reclaimed.remove(&session) else {
             return;
         };
+        let (void, leases): (Vec<Lease>, Vec<Lease>) =
+            leases.into_iter().partition(|l| self.is_other(session, &l.key, &known));
+        self.arbiter.ungrant(session, &void);
         let (locks, dots) = self.arbiter.tables(session);
         let frame = ToMount::Reclaimed(Reclaimed {
             view: self.mounts.view,
@@ -382,6 +385,19 @@ impl Brick {
             dots,
         });
         self.tell(session, frame, out);
+    }
+
+    /// Is this another file than the mount knows? It comes from the other side of a partition, which had a line of history of
+    /// its own: what it has staged must not land in this one (L6, L8). (Its own commit may have been executed meanwhile.)
+    fn is_other(&self, session: SessionId, key: &Key, known: &[Attr]) -> bool {
+        let Key::Inode(ino) = key else { return false };
+        let Some(there) = known.iter().find(|a| a.ino == *ino) else {
+            return false;
+        };
+        let Ok(here) = self.state.attr(*ino) else { return true };
+        let same = (here.version, here.size, here.mtime) == (there.version, there.size, there.mtime);
+        let own = here.version > there.version && here.writer == Some(session);
+        !same && !own && here.kind == Kind::File
     }
 
     /// Grace ends when all have come, or were given up.

@@ -25,6 +25,7 @@ use alloc::{
     string::{String, ToString},
     vec::Vec,
 };
+use bytes::Bytes;
 use mboxfs_types::{
     BrickId, Key, Nanos, OpId, SessionId, Timestamp,
     call::{Op, Space, View},
@@ -49,6 +50,8 @@ pub(crate) struct LogTail {
     pub(crate) since_checkpoint: usize,
     /// A checkpoint is being written.
     pub(crate) checkpointing: bool,
+    /// Its position and state, as long as the superblock that goes with it is not durable.
+    pub(crate) held: Option<(u64, Bytes)>,
     /// Latest volume time given to a record: it never goes back.
     pub(crate) time: Timestamp,
 }
@@ -298,13 +301,17 @@ impl Brick {
     pub(crate) fn checkpoint(&mut self, out: &mut Vec<Output>) {
         self.log.checkpointing = true;
         self.log.since_checkpoint = 0;
-        // The log below the checkpoint will not tell the line of history any more: the superblock must (V1).
+        // The log below the checkpoint will not tell the line of history any more: the superblock must (V1), and before that:
+        // the two are written by different threads.
         self.write_superblock(out);
-        let snapshot = codec::encode(&self.state).into();
-        out.push(Output::Disk(DiskOp::Checkpoint {
-            n: self.state.applied,
-            snapshot,
-        }));
+        self.log.held = Some((self.state.applied, codec::encode(&self.state).into()));
+    }
+
+    /// All superblocks that were written are durable.
+    pub(crate) fn write_checkpoint(&mut self, out: &mut Vec<Output>) {
+        if let Some((n, snapshot)) = self.log.held.take() {
+            out.push(Output::Disk(DiskOp::Checkpoint { n, snapshot }));
+        }
     }
 
     pub(crate) fn write_superblock(&mut self, out: &mut Vec<Output>) {

@@ -521,6 +521,7 @@ impl Brick {
         if self.sb_writes > 0 {
             return;
         }
+        self.write_checkpoint(out);
         let me = self.me;
         match &mut self.stand {
             Stand::GoingSolo => {

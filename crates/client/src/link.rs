@@ -326,11 +326,14 @@ impl Client {
             .flat_map(|(i, locks)| locks.iter().map(|l| (*i, *l)))
             .collect();
         let dots = self.own_dots.iter().map(|(g, d)| (g.clone(), d.clone())).collect();
+        let held = self.nodes.values().filter(|n| n.held.is_some());
+        let known = held.filter_map(|n| n.attr).collect();
         out.push(Output::Send(ToBrick::Reclaim(Reclaim {
             view,
             leases,
             locks,
             dots,
+            known,
         })));
     }
 
@@ -340,6 +343,7 @@ impl Client {
         }
         let stands = |key: &Key| reclaimed.leases.iter().find(|l| l.key == *key);
         let cache = &mut self.cache;
+        let mut void = Vec::new();
         self.names.retain(|group, lease| {
             let Some(l) = stands(&Key::Name(group.clone())) else {
                 return false;
@@ -368,7 +372,14 @@ impl Client {
                 node.locks.clear();
                 cache.clear(*ino);
                 self.changed.push(*ino);
+                // What is on its way is answered; the rest was meant for a file that is another one by now.
+                if node.staging.is_some() && node.committing.is_none() {
+                    void.push(*ino);
+                }
             }
+        }
+        for ino in void {
+            self.drop_staging(ino);
         }
         self.link.confirmed = true;
         self.link.lost_since = None;

@@ -22,6 +22,7 @@ pub mod oracle;
 pub mod plan;
 mod rng;
 pub mod run;
+pub mod scenario;
 pub mod shrink;
 mod text;
 pub mod world;

@@ -51,6 +51,8 @@ pub struct Oracle {
     sessions: BTreeMap<(usize, String), (u64, u64)>,
     /// In a line of its own, each brick's mounts may be promised things that the other one cannot know.
     pub own_line: [bool; 2],
+    /// Both have had one at the same time.
+    pub forked: bool,
     /// The bricks that the mounts are attached to.
     pub attached: [Option<usize>; 2],
 }

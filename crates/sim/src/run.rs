@@ -113,7 +113,7 @@ impl World {
         self.broken.clone().map_or(Ok(()), Err)
     }
 
-    fn begin(&mut self, policy: Policy) -> Result<(), Broken> {
+    pub(crate) fn begin(&mut self, policy: Policy) -> Result<(), Broken> {
         let end = self.now + BEGIN * MS;
         while !self.together() && self.now < end {
             self.run(10);

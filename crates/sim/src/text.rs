@@ -200,20 +200,47 @@ impl FromStr for Action {
 
 impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "# {:?}", self.settings)?;
+        let s = &self.settings;
+        writeln!(
+            f,
+            "policy {}\nseed {}\nnet {} {}\ndisk {} {}",
+            s.policy.word(),
+            s.seed,
+            s.net_us.0,
+            s.net_us.1,
+            s.disk_us.0,
+            s.disk_us.1
+        )?;
+        writeln!(f, "checkpoint {}\nsegment {}", s.checkpoint_bytes, s.segment_bytes)?;
+        writeln!(f, "drift {} {}", s.drift[0], s.drift[1])?;
         self.actions
             .iter()
             .try_for_each(|(ms, action)| writeln!(f, "{ms} {action}"))
     }
 }
 
-/// The lines that set a world up; what is none of them is left to the caller.
+/// The lines that set a world up; false: it is none of them.
 pub(crate) fn set_up(settings: &mut Settings, line: &str) -> Result<bool, String> {
-    match line.split_once(' ') {
-        Some(("policy", word)) => {
-            settings.policy = Policy::from_word(word.trim()).ok_or_else(|| format!("{word:?} is no policy"))?;
+    let mut words = line.split_whitespace();
+    let verb = words.next().unwrap_or("");
+    let mut number = || {
+        let text = words.next().unwrap_or("");
+        text.parse::<u64>().map_err(|_| format!("{verb} {text:?}: no number"))
+    };
+    match verb {
+        "policy" => {
+            let word = line.split_whitespace().nth(1).unwrap_or("");
+            settings.policy = Policy::from_word(word).ok_or_else(|| format!("{word:?} is no policy"))?;
         }
-        Some(("seed", number)) => settings.seed = number.trim().parse().map_err(|_| "no seed".to_string())?,
+        "seed" => settings.seed = number()?,
+        "net" => settings.net_us = (number()?, number()?),
+        "disk" => settings.disk_us = (number()?, number()?),
+        "checkpoint" => settings.checkpoint_bytes = number()? as usize,
+        "segment" => settings.segment_bytes = number()?,
+        "drift" => {
+            let drift = |nth| line.split_whitespace().nth(nth).and_then(|t| t.parse().ok());
+            settings.drift = [drift(1), drift(2)].map(Option::unwrap_or_default);
+        }
         _ => return Ok(false),
     }
     Ok(true)

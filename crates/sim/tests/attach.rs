@@ -107,6 +107,7 @@ impl Alone {
             leases: vec![],
             locks: vec![],
             dots: vec![],
+            known: vec![],
         };
         self.say(conn, ToBrick::Reclaim(reclaim));
     }

@@ -104,12 +104,9 @@ fn both_bricks_die_at_once() {
 fn a_dotlock_lease_knows_the_mailbox() {
     for seed in 1..=30 {
         let mut world = World::new(seed);
-        for round in 0..10 {
+        for _ in 0..10 {
             for mount in 0..2 {
-                world.deliver(
-                    mount,
-                    "user0",
-                );
+                world.deliver(mount, "user0");
             }
             world.run(3);
         }

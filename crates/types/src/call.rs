@@ -507,6 +507,9 @@ pub struct Reclaim {
     pub locks: Vec<(Ino, HeldLock)>,
     /// Dotlocks owned, with their groups.
     pub dots: Vec<(Group, Dotlock)>,
+    /// What is known of the files under those leases. One that is another in the brick's line of history is not held there:
+    /// what was staged for it belongs to the line that the mount comes from.
+    pub known: Vec<Attr>,
 }
 
 /// Answer to [`Reclaim`].

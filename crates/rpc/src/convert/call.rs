@@ -216,6 +216,7 @@ impl From<Reclaim> for w::Reclaim {
             leases: list(from.leases),
             locks: list(from.locks),
             dots: list(from.dots),
+            known: list(from.known),
         }
     }
 }
@@ -228,6 +229,7 @@ impl TryFrom<w::Reclaim> for Reclaim {
             leases: try_list(from.leases)?,
             locks: try_list(from.locks)?,
             dots: try_list(from.dots)?,
+            known: try_list(from.known)?,
         })
     }
 }

@@ -235,7 +235,8 @@ impl Check for Reclaim {
     fn check(&self) -> Result<(), Invalid> {
         self.view.check()?;
         self.locks.check()?;
-        self.dots.check()
+        self.dots.check()?;
+        self.known.check()
     }
 }
 

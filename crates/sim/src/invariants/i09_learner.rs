@@ -3,7 +3,7 @@
 
 use super::{Fact, Watch};
 use crate::world::World;
-use mboxfs_types::{BrickId, record::Members};
+use mboxfs_types::{BrickId, admin::Status, record::Members};
 
 #[derive(Default)]
 pub(super) struct Learner {
@@ -23,7 +23,8 @@ impl Watch for Learner {
         let was = std::mem::replace(&mut self.alone[*brick], alone);
         let Some(report) = me.report() else { return Ok(()) };
         let lacks = other.disk.durable < report.commit || other.tag(report.commit) != me.tag(report.commit);
-        if was && members == Members::Both && lacks {
+        // (Two that make their logs equal first, after a joining that was cut off, are no members before that: I8.)
+        if was && members == Members::Both && report.status == Status::Solo && lacks {
             return Err(format!(
                 "brick {brick} makes the other one a member: it has executed {}, the other one's log is durable up to {}",
                 report.commit, other.disk.durable

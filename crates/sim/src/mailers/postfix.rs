@@ -136,7 +136,7 @@ impl Postfix {
             (Step::Sync, Err(_)) => Step::Undo,
             (Step::Undo, answer) => {
                 // A mailbox that was made in a line of history of its own may not be there any more.
-                let lost = around.oracle.own_line != [false; 2];
+                let lost = around.oracle.forked || around.oracle.own_line != [false; 2];
                 if let Err(errno) = answer
                     && !(lost && errno == Errno::ESTALE)
                 {

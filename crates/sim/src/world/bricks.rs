@@ -236,6 +236,7 @@ impl World {
             if matches!(status, Some(Status::Solo | Status::Diverged)) && !self.oracle.own_line[i] {
                 self.oracle.own_line[i] = true;
                 self.forks += u32::from(self.oracle.own_line[1 - i]);
+                self.oracle.forked = self.forks > 0;
             }
             let together = |s: Option<Status>| s == Some(Status::Normal);
             if together(status) && together(other.status()) {

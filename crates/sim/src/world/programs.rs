@@ -205,7 +205,12 @@ impl World {
         }
         if let Some(process) = process {
             self.note_files(process, call, &result);
-            let late = self.rng.between(2, 30) * US;
+            // Now and then another process has its turn first.
+            let late = if self.rng.chance(4) {
+                self.rng.below(15 * MS)
+            } else {
+                self.rng.between(2, 30) * US
+            };
             self.after(
                 late,
                 Event::Answer {
