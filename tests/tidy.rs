@@ -15,7 +15,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("mount", &["client", "rpc", "types"]),
     ("brickd", &["brick", "store", "rpc", "types"]),
     ("cli", &["rpc", "types"]),
-    ("sim", &["client", "brick", "mbox", "types"]),
+    ("sim", &["client", "brick", "mbox", "store", "types"]),
 ];
 const PURE: &[(&str, &[&str])] = &[
     ("mbox", &["blake3", "crc32fast"]),

@@ -17,7 +17,6 @@ use mboxfs_types::{
     Errno, Group, Ino, Key, LockKind, Nanos,
     call::{Answer, Intent, Mode, Recall, ToBrick, Verdict},
     limits,
-    planted::Bug,
 };
 
 /// A recall that has no answer yet.
@@ -142,7 +141,7 @@ impl Client {
                 range,
                 kind,
                 wait,
-            } if !Bug::LockGivenAway.here() && locks::conflict(own, owner, range, kind).is_some() => {
+            } if locks::conflict(own, owner, range, kind).is_some() => {
                 if wait || self.clock.mono < asked.since + limits::LOCK_WAIT {
                     Now::Later
                 } else {
@@ -200,9 +199,7 @@ impl Client {
             None => {
                 node.held = None;
                 node.attr = None;
-                if !Bug::CacheKept.here() {
-                    self.cache.clear(ino);
-                }
+                self.cache.clear(ino);
                 self.changed(ino);
             }
         }

@@ -147,6 +147,8 @@ pub struct Image {
     durable: Tree,
     /// Applied since `durable`.
     since: Vec<Effect>,
+    /// Effects before those.
+    before: usize,
     /// Bytes that were overwritten after a fork.
     kept: Kept,
 }
@@ -180,19 +182,22 @@ impl Image {
     /// What a checkpoint that begins now will cover.
     #[must_use]
     pub fn mark(&self) -> usize {
-        self.since.len()
+        self.before + self.since.len()
     }
 
     /// It is done.
     pub fn checkpointed(&mut self, mark: usize) {
-        for effect in self.since.drain(..mark) {
+        let count = mark.saturating_sub(self.before);
+        for effect in self.since.drain(..count) {
             self.durable.apply(&effect, &self.kept);
         }
+        self.before += count;
     }
 
     /// The power goes.
     pub fn crash(&mut self, rng: &mut Rng) {
         let since = std::mem::take(&mut self.since);
+        self.before += since.len();
         let prefix = rng.below(since.len() as u64 + 1) as usize;
         let mut left = self.durable.clone();
         for (i, effect) in since.iter().enumerate() {

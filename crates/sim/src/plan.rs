@@ -25,6 +25,8 @@ pub struct Settings {
     pub checkpoint_bytes: usize,
     /// Of a log segment.
     pub segment_bytes: u64,
+    /// Nobody looks at mailboxes but the programs that are run.
+    pub quiet: bool,
 }
 
 impl Settings {
@@ -39,6 +41,7 @@ impl Settings {
             drift: [0, 0],
             checkpoint_bytes: 32 << 20,
             segment_bytes: 64 << 10,
+            quiet: false,
         }
     }
 }

@@ -237,6 +237,7 @@ pub(crate) fn set_up(settings: &mut Settings, line: &str) -> Result<bool, String
         "disk" => settings.disk_us = (number()?, number()?),
         "checkpoint" => settings.checkpoint_bytes = number()? as usize,
         "segment" => settings.segment_bytes = number()?,
+        "quiet" => settings.quiet = true,
         "drift" => {
             let drift = |nth| line.split_whitespace().nth(nth).and_then(|t| t.parse().ok());
             settings.drift = [drift(1), drift(2)].map(Option::unwrap_or_default);

@@ -205,8 +205,8 @@ impl World {
     /// The clocks of a server: each runs at its own rate, and wall clocks are set.
     pub(crate) fn clock(&self, host: usize) -> (Nanos, Timestamp) {
         let host = &self.hosts[host];
-        let drift = (self.now / 1_000_000).cast_signed() * host.drift;
-        let mono = (self.now.cast_signed() + drift).cast_unsigned() + 1_000 * MS;
+        let ahead = i128::from(self.now) * i128::from(host.drift) / 1_000_000;
+        let mono = (self.now.cast_signed() + ahead as i64).cast_unsigned() + 1_000 * MS;
         let secs = 1_700_000_000 + (mono / (1000 * MS)).cast_signed() + host.jump;
         let nanos = (mono % (1000 * MS)) as u32;
         (Nanos(mono), Timestamp { secs, nanos })

@@ -25,8 +25,6 @@ pub enum Bug {
     WitnessUnasked,
     /// A view opens before all mounts have said what they hold (L5).
     GraceSkipped,
-    /// Writes without a lease are executed (L5).
-    FenceOpen,
     /// A request that was executed is executed again when it comes again (L1).
     RetriedTwice,
     /// Locks of a session stay when it ends (L7).
@@ -37,8 +35,6 @@ pub enum Bug {
     LeaseKept,
     /// The kernel keeps attributes of leases that are gone (L3).
     KernelNotTold,
-    /// Content stays in the cache when its lease goes (L3).
-    CacheKept,
     /// Dotlocks of dead programs stay (L7).
     DotlockNotReaped,
     /// What a killed program had half written is committed (L6).
@@ -47,8 +43,6 @@ pub enum Bug {
     FsyncLies,
     /// Appends land where the kernel thought the end was (L4).
     OffsetBelieved,
-    /// A lease goes although a lock is held under it (L5).
-    LockGivenAway,
 }
 
 #[cfg(feature = "planted")]

@@ -86,6 +86,7 @@ impl Plan {
             }),
             checkpoint_bytes: [2 << 10, 16 << 10, 32 << 20][rng.below(3) as usize],
             segment_bytes: [64 << 10, 128 << 10][rng.below(2) as usize],
+            quiet: false,
         };
         let span = 1_500 + rng.below(SPAN - 1_500);
         let mut draw = Draw {

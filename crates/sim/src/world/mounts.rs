@@ -230,7 +230,7 @@ impl World {
         }
         // Somebody looks at a mailbox, as Dovecot does in IDLE.
         let boxes = self.oracle.mailboxes.len() as u64;
-        if boxes > 0 && self.rng.chance(20) && !self.mounts[m].kernel.asks_for_nobody() {
+        if boxes > 0 && !self.settings.quiet && self.rng.chance(20) && !self.mounts[m].kernel.asks_for_nobody() {
             let nth = self.rng.below(boxes) as usize;
             let name = self.oracle.mailboxes.iter().nth(nth).map(|n| Name::new(n.as_bytes()));
             if let Some(Ok(name)) = name {
