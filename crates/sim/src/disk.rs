@@ -8,10 +8,12 @@ use mboxfs_mbox::index::Index;
 use mboxfs_types::{
     Errno, Ino,
     call::Space,
-    disk::{AtFork, DiskOp, Done, Effect, Look, Seen, Superblock},
+    codec,
+    disk::{AtFork, DiskOp, Done, Effect, Look, Seen, Superblock, Xattrs},
+    limits,
     record::Record,
 };
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// One brick's disk.
 #[derive(Clone, Debug, Default)]
@@ -22,6 +24,8 @@ pub struct Disk {
     pub files: BTreeMap<Ino, Vec<u8>>,
     /// Bytes that were overwritten after a fork: by fork and file.
     pub(crate) kept: BTreeMap<(u64, Ino), BTreeMap<u64, u8>>,
+    /// Where an empty log begins.
+    pub(crate) log_start: u64,
     /// Device flushes of the log.
     pub flushes: u64,
 }
@@ -59,8 +63,14 @@ impl Disk {
                 let records = self.log.iter().filter(|r| r.tag.n >= from).take(3).cloned().collect();
                 Some(Done::Log { from, records })
             }
+            DiskOp::Restart { next } => {
+                self.log.clear();
+                self.log_start = next;
+                None
+            }
             DiskOp::Trim { below } => {
                 self.log.retain(|r| r.tag.n >= below);
+                self.log_start = self.log_start.max(below);
                 None
             }
         }
@@ -111,6 +121,10 @@ impl Disk {
                     file[at] = *byte;
                 }
             }
+            Effect::Only { names, nameless } => {
+                let all: BTreeSet<Ino> = names.iter().map(|n| n.2).chain(nameless).collect();
+                self.files.retain(|ino, _| all.contains(ino));
+            }
             Effect::Forget { below } => self.kept.retain(|(fork, _), _| *fork >= below),
             _ => {}
         }
@@ -118,7 +132,7 @@ impl Disk {
 
     fn look(&self, look: &Look) -> Result<Seen, Errno> {
         match look {
-            Look::Read { ino, offset, len } => {
+            Look::Read { ino, offset, len } | Look::Copy { ino, offset, len } => {
                 let file = self.files.get(ino).ok_or(Errno::ESTALE)?;
                 let from = (*offset as usize).min(file.len());
                 let to = (from + *len as usize).min(file.len());
@@ -135,6 +149,16 @@ impl Disk {
                 let index = Index::read(file.as_slice()).map_err(|_| Errno::ESTALE)?;
                 Ok(Seen::Data(index.encode().into()))
             }
+            Look::Digests { ino, offset, len } => {
+                let file = self.files.get(ino).ok_or(Errno::ESTALE)?;
+                let from = (*offset as usize).min(file.len());
+                let to = from.saturating_add(*len as usize).min(file.len());
+                Ok(Seen::Data(file[from..to].chunks(limits::BLOCK_BYTES).flat_map(digest).collect()))
+            }
+            Look::Xattrs { inos } => {
+                let none: Xattrs = inos.iter().map(|ino| (*ino, Vec::new())).collect();
+                Ok(Seen::Data(codec::encode(&none).into()))
+            }
             Look::GetXattr { .. } => Err(Errno::ENODATA),
             Look::ListXattr { .. } => Ok(Seen::Names(Vec::new())),
         }
@@ -143,13 +167,15 @@ impl Disk {
     /// Newest snapshot at or below `at_most`, and the log after it.
     #[must_use]
     pub fn recover(&self, at_most: u64) -> (Bytes, Vec<Record>, u64) {
+        let empty = self.log_start.saturating_sub(1);
+        let last = self.log.last().map_or(empty, |r| r.tag.n);
         let snapshot = self
             .snapshots
-            .range(..=at_most)
+            .range(..=at_most.min(last))
             .next_back()
             .map(|(_, s)| s.clone())
             .unwrap_or_default();
-        let start = self.log.first().map_or(1, |r| r.tag.n);
+        let start = self.log.first().map_or(self.log_start.max(1), |r| r.tag.n);
         (snapshot, self.log.clone(), start)
     }
 
@@ -169,4 +195,14 @@ impl Disk {
             inodes_free: 1 << 20,
         }
     }
+}
+
+/// As long as a real one, and good enough for a world without malice.
+fn digest(block: &[u8]) -> Vec<u8> {
+    use std::hash::{DefaultHasher, Hash, Hasher};
+    let mut hasher = DefaultHasher::new();
+    block.hash(&mut hasher);
+    let mut digest = vec![0; limits::DIGEST_BYTES];
+    digest[..8].copy_from_slice(&hasher.finish().to_le_bytes());
+    digest
 }

@@ -14,7 +14,7 @@ use crate::{
 use mboxfs_brick::{
     Brick,
     input::{Clock as BrickClock, Input as BrickInput, MountConn, Recovered},
-    output::Output as BrickOutput,
+    output::{Event as BrickEvent, Output as BrickOutput},
 };
 use mboxfs_client::{
     Client,
@@ -22,14 +22,13 @@ use mboxfs_client::{
     output::Output,
 };
 use mboxfs_types::{
-    BrickId, GenId, Ino, Name, Nanos, Timestamp, VolumeId,
+    BrickId, Ino, Name, Nanos, Timestamp, VolumeId,
     admin::Status,
     call::{ToBrick, ToMount},
-    disk::{DiskOp, Done, Superblock},
+    disk::{DiskOp, Done, Superblock, Worth},
     ids::BrickUuid,
     limits,
     peer::{Beat, ToPeer},
-    quorum::Settled,
     record::Members,
 };
 use std::collections::BTreeMap;
@@ -147,6 +146,10 @@ pub struct World {
     pub trace: bool,
     /// How often a brick gave up a part of its line of history.
     pub reloads: u32,
+    /// How often a brick got the files of its peer.
+    pub resyncs: u32,
+    log_debt_bytes: usize,
+    checkpoint_bytes: usize,
 }
 
 const MS: u64 = 1_000_000;
@@ -154,6 +157,12 @@ const MS: u64 = 1_000_000;
 impl World {
     #[must_use]
     pub fn new(seed: u64) -> Self {
+        Self::with_log(seed, limits::LOG_DEBT_BYTES_MAX, limits::CHECKPOINT_BYTES)
+    }
+
+    /// Bricks that keep so much of the log for a peer that is away, and write a checkpoint that often.
+    #[must_use]
+    pub fn with_log(seed: u64, log_debt_bytes: usize, checkpoint_bytes: usize) -> Self {
         let mut world = Self {
             now: 0,
             rng: Rng::new(seed),
@@ -175,25 +184,16 @@ impl World {
             acknowledged: Vec::new(),
             trace: std::env::var("SIM_TRACE").is_ok(),
             reloads: 0,
+            resyncs: 0,
+            log_debt_bytes,
+            checkpoint_bytes,
         };
         for i in 0..2u8 {
             let brick = BrickId::from_index(u32::from(i)).expect("two bricks");
             let superblock = Superblock {
-                format: limits::FORMAT_VERSION,
-                uuid: BrickUuid([i; 16]),
                 volume: Some(VolumeId([7; 16])),
                 brick,
-                inc: 0,
-                g: GenId::default(),
-                v: 0,
-                members: Members::Both,
-                primary: BrickId::A,
-                history: Vec::new(),
-                fork: None,
-                diverged: None,
-                giving_up: None,
-                quorum: Settled::default(),
-                forced: false,
+                ..Superblock::new(BrickUuid([i; 16]))
             };
             let disk = Disk {
                 superblock: Some(superblock),
@@ -269,7 +269,8 @@ impl World {
             records,
             log_start,
             bricks: vec!["h0:24009".into(), "h1:24009".into()],
-            checkpoint_bytes: limits::CHECKPOINT_BYTES,
+            checkpoint_bytes: self.checkpoint_bytes,
+            log_debt_bytes: self.log_debt_bytes,
             nonce,
         };
         let mut out = Vec::new();
@@ -302,6 +303,22 @@ impl World {
     pub fn stall_disk(&mut self, i: usize, ms: u64) {
         let node = &mut self.nodes[i];
         node.disk_busy_until = node.disk_busy_until.max(self.now) + ms * MS;
+    }
+
+    /// A new directory in the place of a brick, for a volume that it belongs to by an operator's word.
+    pub fn replace_disk(&mut self, i: usize) {
+        let old = self.nodes[i].disk.superblock.clone().expect("formatted");
+        let superblock = Superblock {
+            volume: old.volume,
+            brick: old.brick,
+            members: Members::Only(old.brick.other()),
+            files: Worth::Copying,
+            ..Superblock::new(BrickUuid([self.rng.below(200) as u8 + 10; 16]))
+        };
+        self.nodes[i].disk = Disk {
+            superblock: Some(superblock),
+            ..Disk::default()
+        };
     }
 
     /// SIGTERM: the brick tells its peer, writes a checkpoint and ends.
@@ -425,6 +442,7 @@ impl World {
                 }
                 BrickOutput::Stopped => self.kill(i),
                 BrickOutput::Event(event) => {
+                    self.resyncs += u32::from(matches!(event, BrickEvent::Resynced { .. }));
                     if self.trace {
                         eprintln!("{:9} brick{i} ** {event:?}", self.now / 1000);
                     }

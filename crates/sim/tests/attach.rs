@@ -9,14 +9,12 @@ use mboxfs_brick::{
 };
 use mboxfs_sim::disk::Disk;
 use mboxfs_types::{
-    BrickId, GenId, Nanos, SessionId, Timestamp, VolumeId,
+    BrickId, Nanos, SessionId, Timestamp, VolumeId,
     admin::Status,
     call::{Attach, Reclaim, ToBrick, ToMount, View},
     disk::{Done, Superblock},
     ids::BrickUuid,
     limits,
-    quorum::Settled,
-    record::Members,
 };
 use std::collections::VecDeque;
 
@@ -30,21 +28,8 @@ struct Alone {
 impl Alone {
     fn new() -> Self {
         let superblock = Superblock {
-            format: limits::FORMAT_VERSION,
-            uuid: BrickUuid([0; 16]),
             volume: Some(VolumeId([7; 16])),
-            brick: BrickId::A,
-            inc: 0,
-            g: GenId::default(),
-            v: 0,
-            members: Members::Both,
-            primary: BrickId::A,
-            history: Vec::new(),
-            fork: None,
-            diverged: None,
-            giving_up: None,
-            quorum: Settled::default(),
-            forced: false,
+            ..Superblock::new(BrickUuid([0; 16]))
         };
         let mut disk = Disk::default();
         disk.superblock = Some(superblock);
@@ -64,6 +49,7 @@ impl Alone {
             log_start,
             bricks: vec!["h0:24009".into(), "h1:24009".into()],
             checkpoint_bytes: limits::CHECKPOINT_BYTES,
+            log_debt_bytes: limits::LOG_DEBT_BYTES_MAX,
             nonce: 5,
         };
         let mut out = Vec::new();
