@@ -45,7 +45,10 @@ const STOP_MAX: Duration = Duration::from_secs(70);
 #[derive(Clone, Copy)]
 enum Missed {
     /// Deliveries for so long; `log`: all of it is still in the peer's log.
-    Deliveries { secs: u64, log: bool },
+    Deliveries {
+        secs: u64,
+        log: bool,
+    },
     Everything,
 }
 
@@ -132,18 +135,27 @@ fn heal(boxes: usize, missed: Missed, load: bool) -> Healed {
     pair.two.start();
     if matches!(missed, Missed::Everything) {
         let path = pair.two.brick.to_str().expect("ASCII paths").to_owned();
-        pair.one.done(&format!("volume reset-brick gVol0 h2:{path} h2:{path} commit force"));
+        pair.one
+            .done(&format!("volume reset-brick gVol0 h2:{path} h2:{path} commit force"));
     }
     let (ready, began) = (Instant::now(), mailer::now());
-    wait_for("something comes", HEAL_MAX, || received(&pair.two.host) > before + FIRST_BYTES);
+    wait_for("something comes", HEAL_MAX, || {
+        received(&pair.two.host) > before + FIRST_BYTES
+    });
     let first = ready.elapsed();
-    wait_for("it is healed", HEAL_MAX, || pair.one.cli("heal status").status.success());
+    wait_for("it is healed", HEAL_MAX, || {
+        pair.one.cli("heal status").status.success()
+    });
     let (all, ended, wire) = (ready.elapsed(), mailer::now(), received(&pair.two.host) - before);
     let load = mailer.as_mut().map(|mailer| {
         assert!(mailer.stop(STOP_MAX), "the mailer hangs");
         let seen = mailer::reported(&pair.one.host);
         let median = |from: u64, to: u64| {
-            let mut times: Vec<u64> = seen.iter().filter(|d| d.begun >= from && d.begun < to).map(|d| d.nanos / 1000).collect();
+            let mut times: Vec<u64> = seen
+                .iter()
+                .filter(|d| d.begun >= from && d.begun < to)
+                .map(|d| d.nanos / 1000)
+                .collect();
             times.sort_unstable();
             times.get(times.len() / 2).copied().unwrap_or(0)
         };
@@ -164,7 +176,9 @@ fn append(pair: &Pair, i: usize, bytes: &[u8]) {
     let mailbox = pair.one.seen(&format!("user{i:04}"));
     let file = OpenOptions::new().append(true).create(true).open(mailbox);
     let mut file = file.expect("the mailbox opens");
-    file.write_all(bytes).and_then(|()| file.sync_all()).expect("it is delivered");
+    file.write_all(bytes)
+        .and_then(|()| file.sync_all())
+        .expect("it is delivered");
 }
 
 /// Bytes that have come to a host from the other one.

@@ -179,12 +179,17 @@ fn a_brick_that_missed_more_than_the_log_keeps() {
     set_xattr(one, "big", "user.a", "after");
     set_xattr(one, "made", "user.c", "new");
     letters.wait_more(200, FLOWS_MAX);
-    wait_for("the log is not kept any more", FLOWS_MAX, || one.said().contains("has reached its limit"));
+    wait_for("the log is not kept any more", FLOWS_MAX, || {
+        one.said().contains("has reached its limit")
+    });
 
     pair.two.start();
     letters.wait_more(50, FLOWS_MAX);
     pair.wait_whole();
-    assert!(pair.two.said().contains("has the files of its peer"), "by files, not by the log");
+    assert!(
+        pair.two.said().contains("has the files of its peer"),
+        "by files, not by the log"
+    );
     letters.stop();
     pair.wait_whole();
     letters.audit(&pair);
@@ -213,7 +218,7 @@ fn an_empty_disk_is_filled() {
     let lab = Lab::new();
     let mut pair = Pair::start(&lab);
     for i in 0..60 {
-        put(&pair.one, &format!("full{i:02}"), 0, 1 << 20, b'a' + (i % 26) as u8);
+        put(&pair.one, &format!("full{i:02}"), 0, 3 << 20, b'a' + (i % 26) as u8);
     }
     set_xattr(&pair.one, "full00", "user.x", "y");
     let mut letters = writers(&pair, 42);
@@ -227,7 +232,10 @@ fn an_empty_disk_is_filled() {
     let path = pair.two.brick.to_str().expect("ASCII paths").to_owned();
     let reset = format!("volume reset-brick gVol0 h2:{path} h2:{path} commit force");
     let said = pair.one.done(&reset);
-    assert_eq!(said, "volume reset-brick: success: reset-brick commit force operation successful\n");
+    assert_eq!(
+        said,
+        "volume reset-brick: success: reset-brick commit force operation successful\n"
+    );
     wait_healing(&pair.two);
     pair.two.kill();
     pair.two.start();
@@ -259,7 +267,8 @@ fn another_host_takes_the_place() {
     }
     let lab = Lab::new();
     let third = lab.third();
-    let h1 = format!("10.78.{}.1 h1\n", lab.h1.addr().octets()[2]);
+    let net = lab.h1.addr().octets()[2];
+    let h1 = format!("10.78.{net}.1 h1\n10.78.{net}.3 h3\n");
     let names = third.dir().join("etc/hosts");
     let text = fs::read_to_string(&names).expect("it was written at first") + &h1;
     fs::write(&names, text).expect("in place: it is mounted over the machine's own");
@@ -271,20 +280,41 @@ fn another_host_takes_the_place() {
     pair.two.kill();
     put(&pair.one, "alone", 0, 1000, b'x');
     let mut new = Node::on_disk(&third);
-    let (old, now) = [&pair.two, &new].map(|n| n.brick.to_str().expect("ASCII paths").to_owned()).into();
-    let wrong = pair.one.cli(&format!("volume replace-brick gVol0 h2:{old}x h3:{now} commit force"));
+    let (old, now) = [&pair.two, &new]
+        .map(|n| n.brick.to_str().expect("ASCII paths").to_owned())
+        .into();
+    let wrong = pair
+        .one
+        .cli(&format!("volume replace-brick gVol0 h2:{old}x h3:{now} commit force"));
     let complaint = String::from_utf8_lossy(&wrong.stderr).into_owned();
-    assert!(complaint.contains(&format!("brick: h2:{old}x does not exist in volume: gVol0")), "{complaint}");
-    let said = pair.one.done(&format!("volume replace-brick gVol0 h2:{old} h3:{now} commit force"));
-    assert_eq!(said, "volume replace-brick: success: replace-brick commit force operation successful\n");
+    assert!(
+        complaint.contains(&format!("brick: h2:{old}x does not exist in volume: gVol0")),
+        "{complaint}"
+    );
+    let said = pair
+        .one
+        .done(&format!("volume replace-brick gVol0 h2:{old} h3:{now} commit force"));
+    assert_eq!(
+        said,
+        "volume replace-brick: success: replace-brick commit force operation successful\n"
+    );
     put(&pair.one, "meanwhile", 0, 1000, b'y');
-    wait_for("both are in step", HEAL_MAX, || pair.one.cli("heal status").status.success());
-    assert!(pair.one.done("volume info gVol0").contains(&format!("Brick2: h3:{now}")));
+    wait_for("both are in step", HEAL_MAX, || {
+        pair.one.cli("heal status").status.success()
+    });
+    assert!(
+        pair.one
+            .done("volume info gVol0")
+            .contains(&format!("Brick2: h3:{now}"))
+    );
     bricks_are_equal(&pair.one, &new);
     new.mount("h3");
     assert_eq!(fs::read(new.seen("meanwhile")).expect("it is there"), [b'y'; 1000]);
     put(&new, "by the new one", 0, 10, b'z');
-    assert_eq!(fs::read(pair.one.seen("by the new one")).expect("it is there"), [b'z'; 10]);
+    assert_eq!(
+        fs::read(pair.one.seen("by the new one")).expect("it is there"),
+        [b'z'; 10]
+    );
     // Who was replaced is let in no more.
     pair.two.start();
     put(&new, "and on", 0, 10, b'z');

@@ -165,7 +165,10 @@ impl Node {
 
     /// A new disk in the place of the brick's: nothing is in it. brickd does not run.
     pub(crate) fn empty_disk(&self) {
-        let all = format!("find {} -mindepth 1 -maxdepth 1 ! -name lost+found -exec rm -rf {{}} +", path(&self.brick));
+        let all = format!(
+            "find {} -mindepth 1 -maxdepth 1 ! -name lost+found -exec rm -rf {{}} +",
+            path(&self.brick)
+        );
         self.host.run("sh", &["-c", &all]);
     }
 

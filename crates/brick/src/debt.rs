@@ -143,7 +143,11 @@ mod tests {
 
     fn write(ino: u64, cut: u64, at: u64, len: usize, size: u64) -> Effect {
         let data = Bytes::from(vec![0; len]);
-        let extents = if len == 0 { vec![] } else { vec![Extent { offset: at, data }] };
+        let extents = if len == 0 {
+            vec![]
+        } else {
+            vec![Extent { offset: at, data }]
+        };
         Effect::Write {
             ino: Ino(ino),
             cut,

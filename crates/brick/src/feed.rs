@@ -11,19 +11,14 @@
 use crate::{
     brick::Brick,
     debt::Known,
+    give_up::forget_forks,
     output::{Event, Output},
     query::Asker,
     view::Stand,
 };
 use alloc::vec::Vec;
 use bytes::Bytes;
-use mboxfs_types::{
-    Errno, Ino, Nanos,
-    disk::{DiskOp, Effect, Look},
-    heal::Ask,
-    limits,
-    peer::ToPeer,
-};
+use mboxfs_types::{Errno, Ino, Nanos, disk::Look, heal::Ask, limits, peer::ToPeer};
 
 /// See above.
 #[derive(Debug, Default)]
@@ -66,8 +61,8 @@ impl Brick {
 
     /// At start: what a crash kept from being forgotten.
     pub(crate) fn forget_fork(&self, out: &mut Vec<Output>) {
-        if let Some(fork) = self.sb.fork.filter(|_| self.sb.overrun) {
-            out.push(Output::Disk(DiskOp::Apply(alloc::vec![Effect::Forget { below: fork + 1 }])));
+        if self.sb.overrun {
+            out.push(forget_forks());
         }
     }
 

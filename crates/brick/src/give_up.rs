@@ -18,10 +18,11 @@ use crate::{
     view::Stand,
 };
 use alloc::{vec, vec::Vec};
+use mboxfs_mbox::index::Index;
 use mboxfs_types::{
     BrickId, Errno, codec,
     disk::{DiskOp, Effect, Look},
-    heal::Ask,
+    heal::{Ask, Of},
     limits,
     peer::{Hello, ToPeer},
     record::Members,
@@ -97,6 +98,13 @@ impl Brick {
                     data,
                     last: true,
                 }));
+            }
+            // Without an ancestor nothing was removed: all that either side has is there afterwards.
+            Ask::Index { of, .. } if of != Of::Now && self.fork.is_none() => {
+                let empty = Index::read(&b""[..]).map(|index| index.encode());
+                let data = empty.map(Into::into).map_err(|_| Errno::ENODATA);
+                let last = true;
+                return out.push(Output::Peer(ToPeer::Part { ticket, data, last }));
             }
             Ask::Index { ino, of } => Look::Index {
                 ino,

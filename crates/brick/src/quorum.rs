@@ -147,11 +147,7 @@ impl Brick {
             }
             Stand::Solo { .. } => Err("this brick goes on alone already".to_string()),
             Stand::Normal => Err("both bricks work; nobody has to be alone".to_string()),
-            Stand::Learner { .. }
-            | Stand::Copying
-            | Stand::Rejoining(_)
-            | Stand::Yielding { .. }
-            | Stand::GivingUp => {
+            Stand::Learner { .. } | Stand::Copying | Stand::Rejoining(_) | Stand::Yielding { .. } | Stand::GivingUp => {
                 Err("its peer is here, and they are getting in step".to_string())
             }
             Stand::GoingSolo => Err("this brick is about to go on alone".to_string()),

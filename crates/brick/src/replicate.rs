@@ -374,8 +374,7 @@ impl Brick {
     }
 
     fn execute(&mut self, record: &Record, out: &mut Vec<Output>) {
-        let was = debt::committed(&record.body)
-            .and_then(|ino| Some((ino, self.state.inode(ino).ok()?.version)));
+        let was = debt::committed(&record.body).and_then(|ino| Some((ino, self.state.inode(ino).ok()?.version)));
         let outcome = self.state.execute(record);
         if let Some(fork) = &mut self.fork {
             fork.follow(record, &self.state);

@@ -146,7 +146,6 @@ impl Brick {
         self.sb.forced = false;
     }
 
-
     /// Files here that are as of a version which the peer knows too.
     fn versions(&self, common: u64) -> Known {
         let files = self.state.inodes().filter(|(_, i)| i.kind() == Kind::File);

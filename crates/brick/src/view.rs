@@ -369,7 +369,9 @@ impl Brick {
     fn stranger(&self, theirs: &Hello) -> Option<Decision> {
         let known = self.sb.peer_uuid.filter(|_| self.sb.files != Worth::Copying)?;
         (known != theirs.uuid && !theirs.incomplete).then(|| {
-            Decision::Refuse("its directory is not the one that this brick knows, and not a new one; see reset-brick".into())
+            Decision::Refuse(
+                "its directory is not the one that this brick knows, and not a new one; see reset-brick".into(),
+            )
         })
     }
 

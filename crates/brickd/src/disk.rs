@@ -302,7 +302,10 @@ impl LogThread {
                 LogJob::Append(record, weight) => self.append(record, weight, jobs, &mut ahead),
                 LogJob::Read { from } => self.read(from),
                 LogJob::Trim { below } => self.log.trim(below).map_err(|e| ("trim the log", e.to_string())),
-                LogJob::Restart { next } => self.log.restart(next).map_err(|e| ("begin the log anew", e.to_string())),
+                LogJob::Restart { next } => self
+                    .log
+                    .restart(next)
+                    .map_err(|e| ("begin the log anew", e.to_string())),
                 LogJob::Superblock(superblock) => self.write_superblock(&superblock),
                 LogJob::Sleep(time) => {
                     thread::sleep(time);

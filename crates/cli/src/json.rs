@@ -7,11 +7,11 @@ use crate::{
     show::{self, Side},
     words::{Command, Key},
 };
+use mboxfs_types::quorum::Quorum;
 use mboxfs_types::{
     Nanos,
     admin::{HostState, PeerState, ShownVolumeId, Volume},
 };
-use mboxfs_types::quorum::Quorum;
 use serde_json::{Value, json};
 
 /// One JSON value.

@@ -447,7 +447,9 @@ fn progress(r: &ResyncReport) -> String {
     const MIB: f64 = (1 << 20) as f64;
     let mib = |bytes: u64| bytes as f64 / MIB;
     let secs = |t: Nanos| t.0 as f64 / 1e9;
-    let left = r.left().map_or_else(|| "unknown".to_owned(), |t| format!("{:.0} s", secs(t)));
+    let left = r
+        .left()
+        .map_or_else(|| "unknown".to_owned(), |t| format!("{:.0} s", secs(t)));
     format!(
         "Healing: {} of {} files, {:.1} of {:.1} MiB compared, {:.1} MiB copied, {:.1} MiB/s, time left: {left}",
         r.files_done,

@@ -153,7 +153,9 @@ impl Disk {
                 let file = self.files.get(ino).ok_or(Errno::ESTALE)?;
                 let from = (*offset as usize).min(file.len());
                 let to = from.saturating_add(*len as usize).min(file.len());
-                Ok(Seen::Data(file[from..to].chunks(limits::BLOCK_BYTES).flat_map(digest).collect()))
+                Ok(Seen::Data(
+                    file[from..to].chunks(limits::BLOCK_BYTES).flat_map(digest).collect(),
+                ))
             }
             Look::Xattrs { inos } => {
                 let none: Xattrs = inos.iter().map(|ino| (*ino, Vec::new())).collect();

@@ -99,7 +99,10 @@ fn a_new_disk_gets_everything() {
             let other = 1 - away;
             world.kill(other);
             world.run(15_000);
-            assert!(!matches!(world.status(away), Some(Status::Solo | Status::Normal)), "I29");
+            assert!(
+                !matches!(world.status(away), Some(Status::Solo | Status::Normal)),
+                "I29"
+            );
             world.restart_later(other, 0);
         }
         settled(&mut world);

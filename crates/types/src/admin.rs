@@ -115,7 +115,8 @@ impl ResyncReport {
     pub fn left(&self) -> Option<Nanos> {
         let rest = self.bytes.saturating_sub(self.bytes_done);
         let done = u128::from(self.bytes_done);
-        (done > 0).then(|| Nanos(u64::try_from(u128::from(self.elapsed.0) * u128::from(rest) / done).unwrap_or(u64::MAX)))
+        (done > 0)
+            .then(|| Nanos(u64::try_from(u128::from(self.elapsed.0) * u128::from(rest) / done).unwrap_or(u64::MAX)))
     }
 }
 

@@ -25,9 +25,13 @@ impl Cluster {
         }
         let gives = |s| matches!(s, Status::Solo | Status::Normal);
         if !self.local.report().is_some_and(|r| gives(r.status)) {
-            return refuse("the brick of this host does not serve", format!("mboxfs volume status {name}"));
+            return refuse(
+                "the brick of this host does not serve",
+                format!("mboxfs volume status {name}"),
+            );
         }
-        if self.local.quorum().policy == Policy::Both && self.local.report().is_some_and(|r| r.status == Status::Normal) {
+        if self.local.quorum().policy == Policy::Both && self.local.report().is_some_and(|r| r.status == Status::Normal)
+        {
             let hint = format!("mboxfs volume set {name} quorum none");
             return refuse("under quorum both no brick serves while the other one is filled", hint);
         }
@@ -124,7 +128,10 @@ impl Cluster {
             let BrickAt { host, port, path } = volume.side(side);
             let same_host = *host == spec.host
                 || side == own && self.is_here(&spec.host).await
-                || self.peer_at(&spec.host, Some(*port)).await.is_some_and(|p| p.host == *host);
+                || self
+                    .peer_at(&spec.host, Some(*port))
+                    .await
+                    .is_some_and(|p| p.host == *host);
             if same_host && *path == spec.path && spec.port.is_none_or(|p| p == *port) {
                 return Ok(side);
             }

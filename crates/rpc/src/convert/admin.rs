@@ -8,7 +8,7 @@ use super::{Invalid, base, list, need, try_list};
 use crate::wire as w;
 use bytes::Bytes;
 use mboxfs_types::admin::{
-    self as t, Ask, Away, BrickAt, BrickReport, BrickSpec, Fault, HostId, HostState, Options, PeerState, Phase, Plan,
+    self as t, Ask, Away, BrickAt, BrickReport, BrickSpec, Fault, HostId, HostState, Options, PeerState, Phase, Plan, ResyncReport,
     Status, Tell, Volume, VolumeVerb,
 };
 use mboxfs_types::quorum::{Policy, Quorum, Waits, WitnessAt};

@@ -422,7 +422,9 @@ impl Check for ToPeer {
             Self::Deliver { frame, .. } => frame.check(),
             Self::Ask { ask, .. } => ask.check(),
             Self::Part { data, last, .. } => require(data.is_ok() || *last, "answer goes on after an error"),
-            Self::Durable { .. } | Self::Commit { .. } | Self::Lost { .. } | Self::Merged | Self::Copied { .. } => Ok(()),
+            Self::Durable { .. } | Self::Commit { .. } | Self::Lost { .. } | Self::Merged | Self::Copied { .. } => {
+                Ok(())
+            }
             Self::Goodbye { why } => require(why.len() <= limits::REASON_BYTES_MAX, "reason too long"),
         }
     }

@@ -568,7 +568,11 @@ fn ask() -> impl Strategy<Value = Ask> {
         (ino(), of).prop_map(|(ino, of)| Ask::Index { ino, of }),
         read.prop_map(|(ino, offset, len)| Ask::Read { ino, offset, len }),
         any::<u64>().prop_map(|offset| Ask::State { offset }),
-        (ino(), 0..u64::MAX / 2, 0..=limits::DIGEST_SPAN).prop_map(|(ino, offset, len)| Ask::Digests { ino, offset, len }),
+        (ino(), 0..u64::MAX / 2, 0..=limits::DIGEST_SPAN).prop_map(|(ino, offset, len)| Ask::Digests {
+            ino,
+            offset,
+            len
+        }),
         proptest::option::of(ino()).prop_map(|after| Ask::Xattrs { after }),
     ]
 }
