@@ -29,6 +29,8 @@ pub(crate) struct Node {
     pub(crate) host: Host,
     pub(crate) brick: PathBuf,
     pub(crate) spool: PathBuf,
+    /// Bytes of log that brickd keeps for an absent peer, from its next start on; `None`: as many as it does by itself.
+    pub(crate) kept_log: Option<u32>,
     brickd: Option<Child>,
     starts: u32,
     /// `None`: the brick is a plain directory.
@@ -60,6 +62,7 @@ impl Node {
             host: host.clone(),
             brick: brick.to_owned(),
             spool,
+            kept_log: None,
             brickd: None,
             starts: 0,
             image,
@@ -96,6 +99,9 @@ impl Node {
             "--listen",
             "0.0.0.0:24009",
         ]);
+        if let Some(bytes) = self.kept_log {
+            command.args(["--kept-log", &bytes.to_string()]);
+        }
         self.brickd = Some(command.stdout(out).stderr(err).spawn().expect("nsenter starts"));
     }
 
@@ -155,6 +161,15 @@ impl Node {
     pub(crate) fn power_on(&mut self) {
         let (host, brick) = (self.host.clone(), self.brick.clone());
         self.disk().mount(Some(&host), &brick);
+    }
+
+    /// A new disk in the place of the brick's: nothing is in it. brickd does not run.
+    pub(crate) fn empty_disk(&self) {
+        let all = format!(
+            "find {} -mindepth 1 -maxdepth 1 ! -name lost+found -exec rm -rf {{}} +",
+            path(&self.brick)
+        );
+        self.host.run("sh", &["-c", &all]);
     }
 
     /// SIGKILL, by pid.

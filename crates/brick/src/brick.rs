@@ -9,6 +9,8 @@
 use crate::{
     arbiter::Arbiter,
     attach::Mounts,
+    debt::{Debt, Known, Snapshot},
+    feed::Feed,
     fork::Fork,
     heal::Heal,
     input::{Clock, Input, Recovered},
@@ -16,6 +18,7 @@ use crate::{
     output::{Event, Output},
     query::Looks,
     quorum::Asking,
+    resync::Resync,
     stall::Stall,
     state::State,
     view::{Peer, Stand},
@@ -30,7 +33,7 @@ use mboxfs_types::{
     BrickId, Key, Nanos, OpId, SessionId, Timestamp,
     call::{Op, Space, View},
     codec,
-    disk::{DiskOp, Done, Superblock},
+    disk::{DiskOp, Done, Superblock, Worth},
     peer::ToPeer,
     record::Record,
 };
@@ -63,20 +66,13 @@ pub(crate) struct Counters {
     pub(crate) requests: u64,
 }
 
-/// What is committed here and not known to be at the peer.
-#[derive(Debug, Default)]
-pub(crate) struct Debt {
-    pub(crate) records: u64,
-    pub(crate) bytes: u64,
-    pub(crate) files: BTreeSet<String>,
-}
-
 /// The brain.
 #[derive(Debug)]
 pub struct Brick {
     pub(crate) me: BrickId,
     pub(crate) bricks: Vec<String>,
     pub(crate) checkpoint_bytes: usize,
+    pub(crate) log_debt_bytes: usize,
     pub(crate) clock: Clock,
     pub(crate) sb: Superblock,
     /// Superblocks on their way to the disk.
@@ -112,6 +108,12 @@ pub struct Brick {
     pub(crate) heal: Option<Heal>,
     /// When to try that again.
     pub(crate) merge_at: Option<Nanos>,
+    /// Making the files those of the peer.
+    pub(crate) resync: Option<Resync>,
+    /// Of an earlier attempt at that: files that need not be looked at again.
+    pub(crate) known: Known,
+    /// The peer does that.
+    pub(crate) feed: Feed,
 }
 
 /// What was admitted and may not be in what the disks last told of their room (L11): since the word before the last one,
@@ -146,10 +148,12 @@ impl Brick {
     ///
     /// Errors: one line, if the snapshot cannot be read or the records do not follow it.
     pub fn new(recovered: Recovered, clock: Clock, out: &mut Vec<Output>) -> Result<Self, String> {
-        let state = if recovered.snapshot.is_empty() {
-            State::new()
+        let (state, debt, known) = if recovered.snapshot.is_empty() {
+            (State::new(), Debt::default(), Known::new())
         } else {
-            codec::decode(&recovered.snapshot).map_err(|_| "the snapshot of the brick cannot be decoded".to_string())?
+            let Snapshot { state, debt, known, .. } = codec::decode(&recovered.snapshot)
+                .map_err(|_| "the snapshot of the brick cannot be decoded".to_string())?;
+            (state, debt, known)
         };
         let mut log = LogTail {
             last: state.applied,
@@ -175,6 +179,7 @@ impl Brick {
             me: sb.brick,
             bricks: recovered.bricks,
             checkpoint_bytes: recovered.checkpoint_bytes,
+            log_debt_bytes: recovered.log_debt_bytes,
             clock,
             sb,
             sb_writes: 0,
@@ -191,7 +196,7 @@ impl Brick {
             looks: Looks::default(),
             relayed: BTreeMap::new(),
             busy: BTreeMap::new(),
-            debt: Debt::default(),
+            debt,
             counters: Counters::default(),
             space: Space {
                 total: 0,
@@ -207,7 +212,17 @@ impl Brick {
             pumping: false,
             heal: None,
             merge_at: None,
+            resync: None,
+            known,
+            feed: Feed::default(),
         };
+        if brick.sb.fork.is_none_or(|fork| brick.state.applied <= fork) {
+            brick.debt = Debt::default(); // all of it is executed again
+        }
+        if brick.sb.files == Worth::Copying {
+            // Not these files' log.
+            brick.log.pending.clear();
+        }
         brick.boot(out);
         Ok(brick)
     }
@@ -279,9 +294,11 @@ impl Brick {
             // U3
             return out.push(Output::Reload { keep: n });
         }
+        if self.resync.is_some() {
+            return self.on_saved(out);
+        }
         if self.may_checkpoint() {
-            // The peer may still lack what it has not reported durable.
-            let below = n.min(self.peer.durable) + 1;
+            let below = n.min(self.needed_by_peer()) + 1;
             if below > self.log.start {
                 self.log.start = below;
                 out.push(Output::Disk(DiskOp::Trim { below }));
@@ -293,9 +310,13 @@ impl Brick {
     }
 
     /// While this brick is alone, or behind, it keeps the last common snapshot and the whole log after it: its line may
-    /// have to be given up, or shipped.
+    /// have to be given up, or shipped. Until that becomes too much (`feed`).
     pub(crate) fn may_checkpoint(&self) -> bool {
-        matches!(self.stand, Stand::Normal)
+        match self.stand {
+            Stand::Normal => true,
+            Stand::Solo { .. } => self.sb.overrun && self.fork.is_none(),
+            _ => false,
+        }
     }
 
     pub(crate) fn checkpoint(&mut self, out: &mut Vec<Output>) {
@@ -304,7 +325,8 @@ impl Brick {
         // The log below the checkpoint will not tell the line of history any more: the superblock must (V1), and before that:
         // the two are written by different threads.
         self.write_superblock(out);
-        self.log.held = Some((self.state.applied, codec::encode(&self.state).into()));
+        let snapshot = self.snapshot_of(&self.state, &Known::new());
+        self.log.held = Some((self.state.applied, snapshot));
     }
 
     /// All superblocks that were written are durable.

@@ -11,7 +11,11 @@
 
 mod marks;
 
-use crate::state::{Data, Inode, State};
+use crate::{
+    debt::Debt,
+    state::{Data, Inode, State},
+    tree::{Names, by_depth, make, names, resize, set_attr},
+};
 use alloc::{
     collections::{BTreeMap, BTreeSet},
     vec,
@@ -19,15 +23,12 @@ use alloc::{
 };
 use marks::Marks;
 use mboxfs_types::{
-    Ino, Kind, Name, Tag,
+    Ino, Kind,
     call::Op,
     disk::{AtFork, Effect},
     heal::{Change, Node, Of},
     record::{Body, Members, Record},
 };
-
-/// All names of all inodes.
-type Names = BTreeMap<Ino, Vec<(Ino, Name)>>;
 
 /// See above.
 #[derive(Debug)]
@@ -194,6 +195,25 @@ impl Fork {
         changes
     }
 
+    /// Without a fork: everything that may have changed since the peer left, as if it had been made since. What was removed is
+    /// not told: nobody knows whether it was there.
+    pub(crate) fn changes_without(now: &State, debt: &Debt) -> Vec<Change> {
+        let names = names(now);
+        let commits = u32::try_from(debt.records).unwrap_or(u32::MAX);
+        let changed = now.inodes().map(|(ino, _)| *ino).filter(|ino| debt.has(*ino));
+        changed
+            .filter_map(|ino| {
+                Some(Change {
+                    ino,
+                    base: None,
+                    now: Some(node(now, ino, &names)?),
+                    commits,
+                    intact: 0,
+                })
+            })
+            .collect()
+    }
+
     /// Inodes that were freed since, as far as the state goes: their space is free when the fork ends.
     pub(crate) fn freed(&self, now: &State) -> Vec<Effect> {
         let files = self.base.inodes().filter(|(_, i)| i.kind() != Kind::Dir);
@@ -292,18 +312,6 @@ fn overwritten(old: u64, cut: u64, extents: impl Iterator<Item = (u64, u64)>) ->
     merged
 }
 
-fn names(state: &State) -> Names {
-    let mut names = Names::new();
-    for (dir, inode) in state.inodes() {
-        if let Data::Dir { entries, .. } = &inode.data {
-            for (name, ino) in entries {
-                names.entry(*ino).or_default().push((*dir, name.clone()));
-            }
-        }
-    }
-    names
-}
-
 fn all_inodes(a: &State, b: &State) -> BTreeSet<Ino> {
     a.inodes().chain(b.inodes()).map(|(ino, _)| *ino).collect()
 }
@@ -330,63 +338,4 @@ fn is_same(a: &Node, b: &Node) -> bool {
     let who = |n: &Node| (n.attr.mode, n.attr.uid, n.attr.gid, n.attr.version);
     let mtime = |n: &Node| (n.kind() != Kind::Dir).then_some(n.attr.mtime);
     who(a) == who(b) && a.names == b.names && mtime(a) == mtime(b)
-}
-
-/// Directories but the root, parents before children.
-fn by_depth(state: &State) -> Vec<(Ino, &Inode)> {
-    let mut found = Vec::new();
-    let mut at = vec![Ino::ROOT];
-    while let Some(dir) = at.pop() {
-        let Ok(entries) = state.inode(dir).and_then(Inode::entries) else {
-            continue;
-        };
-        for ino in entries.values() {
-            if let Ok(inode) = state.inode(*ino)
-                && inode.kind() == Kind::Dir
-            {
-                found.push((*ino, inode));
-                at.push(*ino);
-            }
-        }
-    }
-    found
-}
-
-fn make(ino: Ino, inode: &Inode, dir: Ino, name: Name) -> Effect {
-    Effect::Make {
-        ino,
-        kind: inode.kind(),
-        mode: inode.mode,
-        uid: inode.uid,
-        gid: inode.gid,
-        target: vec![],
-        dir,
-        name,
-    }
-}
-
-fn resize(ino: Ino, inode: &Inode) -> Effect {
-    Effect::Write {
-        ino,
-        cut: inode.size,
-        extents: vec![],
-        size: inode.size,
-        mtime: inode.mtime,
-        atime: inode.atime,
-        stamp: Tag {
-            n: inode.version,
-            ..Tag::default()
-        },
-    }
-}
-
-const fn set_attr(ino: Ino, inode: &Inode) -> Effect {
-    Effect::SetAttr {
-        ino,
-        mode: inode.mode,
-        uid: inode.uid,
-        gid: inode.gid,
-        atime: inode.atime,
-        mtime: inode.mtime,
-    }
 }

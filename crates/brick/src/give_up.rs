@@ -10,6 +10,7 @@
 
 use crate::{
     brick::Brick,
+    debt::Known,
     fork::Fork,
     line,
     output::{Event, Output},
@@ -17,11 +18,11 @@ use crate::{
     view::Stand,
 };
 use alloc::{vec, vec::Vec};
-use bytes::Bytes;
+use mboxfs_mbox::index::Index;
 use mboxfs_types::{
     BrickId, Errno, codec,
     disk::{DiskOp, Effect, Look},
-    heal::Ask,
+    heal::{Ask, Of},
     limits,
     peer::{Hello, ToPeer},
     record::Members,
@@ -60,12 +61,16 @@ impl Brick {
         }
     }
 
-    /// The leader asks.
+    /// The leader of a merge asks, or one that compares or copies files (`feed`).
     pub(crate) fn on_ask(&mut self, ticket: u64, ask: Ask, out: &mut Vec<Output>) {
-        if let Stand::Yielding { asked } = &mut self.stand {
-            *asked = Some((ticket, ask));
+        match &mut self.stand {
+            Stand::Yielding { asked } => {
+                *asked = Some((ticket, ask));
+                self.quiet(out);
+            }
+            Stand::Solo { .. } | Stand::Normal => self.on_copy_ask(ticket, ask, out),
+            _ => {}
         }
-        self.quiet(out);
     }
 
     /// Everything that was numbered is executed: the mounts go to the other brick, and questions are answered (H1).
@@ -83,29 +88,51 @@ impl Brick {
         };
         let look = match ask {
             Ask::Changes => {
-                let data = self.fork.as_ref().map(|f| codec::encode(&f.changes(&self.state)));
-                let data = data.map(Bytes::from).ok_or(Errno::ESTALE);
+                let changes = match &self.fork {
+                    Some(fork) => fork.changes(&self.state),
+                    None => Fork::changes_without(&self.state, &self.debt),
+                };
+                let data = Ok(codec::encode(&changes).into());
                 return out.push(Output::Peer(ToPeer::Part {
                     ticket,
                     data,
                     last: true,
                 }));
             }
+            // Without an ancestor nothing was removed: all that either side has is there afterwards.
+            Ask::Index { of, .. } if of != Of::Now && self.fork.is_none() => {
+                let empty = Index::read(&b""[..]).map(|index| index.encode());
+                let data = empty.map(Into::into).map_err(|_| Errno::ENODATA);
+                let last = true;
+                return out.push(Output::Peer(ToPeer::Part { ticket, data, last }));
+            }
             Ask::Index { ino, of } => Look::Index {
                 ino,
                 base: self.fork.as_ref().and_then(|f| f.find(ino, of)),
             },
             Ask::Read { ino, offset, len } => Look::Read { ino, offset, len },
+            Ask::State { .. } | Ask::Digests { .. } | Ask::Xattrs { .. } => {
+                let data = Err(Errno::EINVAL);
+                let last = true;
+                return out.push(Output::Peer(ToPeer::Part { ticket, data, last }));
+            }
         };
         self.look(Asker::Peer { ticket }, look, out);
     }
 
     /// U2: the leader has everything.
     pub(crate) fn on_merged(&mut self, out: &mut Vec<Output>) {
-        let (Stand::Yielding { .. }, Some(fork), Some(theirs)) = (&self.stand, &self.fork, &self.peer.hello) else {
+        let (Stand::Yielding { .. }, Some(theirs)) = (&self.stand, &self.peer.hello) else {
             return;
         };
-        let at = fork.at();
+        let Some(at) = self.fork.as_ref().map(Fork::at) else {
+            // There is nothing to go back to: the leader's files take the place of all.
+            let theirs = theirs.clone();
+            let records = self.debt.records;
+            Self::event(Event::GivesUp { records }, out);
+            self.sb.diverged = None;
+            return self.begin_resync(0, &theirs, out);
+        };
         let leader: BrickId = theirs.brick;
         self.view = theirs.view;
         self.sb.g = theirs.view.g;
@@ -113,6 +140,7 @@ impl Brick {
         self.sb.members = Members::Only(leader);
         self.sb.primary = leader;
         self.sb.diverged = None;
+        self.sb.overrun = false; // it is still there, and needed
         self.sb.giving_up = Some(at);
         self.write_superblock(out);
         Self::event(
@@ -131,7 +159,7 @@ impl Brick {
         self.log.checkpointing = true;
         out.push(Output::Disk(DiskOp::Checkpoint {
             n: fork.at(),
-            snapshot: codec::encode(fork.base()).into(),
+            snapshot: self.snapshot_of(fork.base(), &Known::new()),
         }));
     }
 
@@ -165,7 +193,7 @@ impl Brick {
 
     /// The fork is here: from the next record on it is guarded.
     pub(crate) fn catch_fork(&mut self) {
-        if self.sb.fork == Some(self.state.applied) && self.fork.is_none() {
+        if self.sb.fork == Some(self.state.applied) && self.fork.is_none() && !self.sb.overrun {
             self.fork = Some(Fork::new(&self.state));
         }
     }

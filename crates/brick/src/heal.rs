@@ -175,6 +175,9 @@ impl Brick {
 
     /// The peer answers, in parts.
     pub(crate) fn on_part(&mut self, ticket: u64, data: Result<Bytes, Errno>, last: bool, out: &mut Vec<Output>) {
+        if self.resync.is_some() {
+            return self.on_copy_part(ticket, data, last, out);
+        }
         let Some(heal) = self.heal.as_mut().filter(|h| h.ticket == ticket) else {
             return;
         };
@@ -191,6 +194,9 @@ impl Brick {
 
     /// The own disk answers.
     pub(crate) fn on_own_look(&mut self, data: Result<Bytes, Errno>, out: &mut Vec<Output>) {
+        if self.resync.is_some() {
+            return self.on_own_digests(data, out);
+        }
         match data {
             Ok(data) => self.on_answer(data, false, out),
             Err(_) => self.stop_merge("it cannot be read here", out),
@@ -557,11 +563,12 @@ impl Brick {
         let (Some(ours), Some(theirs), Some(base)) = (&i.ours, &i.theirs, &i.base) else {
             return;
         };
+        let all = u32::try_from(self.debt.records).unwrap_or(u32::MAX); // without a fork nobody counted one by one
         let copies = mailbox::Copies {
             base: both.base.is_some().then_some(base),
             ours,
             theirs: (!both.gone).then_some(theirs),
-            commits: self.fork.as_ref().map_or(0, |f| f.commits(both.into)),
+            commits: self.fork.as_ref().map_or(all, |f| f.commits(both.into)),
         };
         match mailbox::merge(&copies, change, self.me, self.clock.real) {
             mailbox::Merged::Plan(plan) => {

@@ -87,6 +87,8 @@ pub struct Recovered {
     pub bricks: Vec<String>,
     /// Bytes executed before a checkpoint is written; `limits::CHECKPOINT_BYTES` but in tests.
     pub checkpoint_bytes: usize,
+    /// Bytes executed alone before the log is trimmed although the peer lacks it; `limits::LOG_DEBT_BYTES_MAX` as a rule.
+    pub log_debt_bytes: usize,
     /// Random, for generations that this start may have to begin.
     pub nonce: u32,
 }

@@ -21,8 +21,9 @@ pub(crate) enum Decision {
         source: BrickId,
         common: u64,
     },
-    /// `source` went on alone; the other one learns from it.
-    Learn { source: BrickId, common: u64 },
+    /// `source` went on alone; the other one learns from it. `whole`: its log does not go back to `common`, or the other one
+    /// has no line of history at all: it gets files first.
+    Learn { source: BrickId, common: u64, whole: bool },
     /// Both went on alone and changed the volume.
     Diverged { common: u64 },
     /// They do not belong together.
@@ -66,6 +67,42 @@ pub(crate) fn decide(x: &Hello, y: &Hello) -> Decision {
         return Decision::Refuse(why);
     }
     let (a, b) = if x.brick == BrickId::A { (x, y) } else { (y, x) };
+    if let Some(decision) = incomplete(a, b) {
+        return decision;
+    }
+    let by = |brick: BrickId| if brick == BrickId::A { a } else { b };
+    match by_lines(a, b) {
+        Decision::Learn { source, common, .. } => {
+            let whole = by(source).log_start > common + 1;
+            Decision::Learn { source, common, whole }
+        }
+        Decision::Rejoin { source, common, .. } if by(source).log_start > common + 1 => {
+            let who = source.other().index() + 1;
+            Decision::Refuse(format!(
+                "Brick{who} has lost records that it had, and the log of the other one does not go back to them; \
+                 use `volume reset-brick` for Brick{who}"
+            ))
+        }
+        decision => decision,
+    }
+}
+
+/// One without a line of history of its own has no say (I29).
+fn incomplete(a: &Hello, b: &Hello) -> Option<Decision> {
+    let learn = |source| Decision::Learn {
+        source,
+        common: 0,
+        whole: true,
+    };
+    match (a.incomplete, b.incomplete) {
+        (false, false) => None,
+        (true, false) => Some(learn(BrickId::B)),
+        (false, true) => Some(learn(BrickId::A)),
+        (true, true) => Some(Decision::Refuse("neither brick has all of the volume".into())),
+    }
+}
+
+fn by_lines(a: &Hello, b: &Hello) -> Decision {
     let common = common(a, b);
     if !a.diverged
         && !b.diverged
@@ -75,7 +112,7 @@ pub(crate) fn decide(x: &Hello, y: &Hello) -> Decision {
     }
     match (a.members, b.members) {
         // Also when they had diverged: one of them has given its line up.
-        (Members::Only(p), Members::Only(q)) if p == q => Decision::Learn { source: p, common },
+        (Members::Only(p), Members::Only(q)) if p == q => learn(p, common),
         _ if a.diverged || b.diverged => Decision::Diverged { common },
         (Members::Both, Members::Both) => rejoin(a, b, common),
         (Members::Only(BrickId::A), Members::Only(_)) => apart(a, b, common),
@@ -94,7 +131,7 @@ fn joining(a: &Hello, b: &Hello, j: &Hello, o: &Hello, common: u64) -> Option<De
     match o.members {
         Members::Only(p) if p == o.brick => {
             let source = o.brick;
-            (common + 1 >= joint).then_some(Decision::Learn { source, common })
+            (common + 1 >= joint).then_some(learn(source, common))
         }
         _ => Some(rejoin(a, b, common)),
     }
@@ -116,10 +153,11 @@ fn misfit(x: &Hello, y: &Hello) -> Option<String> {
     None
 }
 
-/// V4: who goes on and merges, of two that diverged: who began to already, else who has more to lose, else Brick1.
+/// V4: who goes on and merges, of two that diverged: who began to already, else who does not know any more what it would have
+/// to go back to, else who has more to lose, else Brick1.
 pub(crate) fn leader(x: &Hello, y: &Hello, common: u64) -> BrickId {
     let (a, b) = if x.brick == BrickId::A { (x, y) } else { (y, x) };
-    let weight = |h: &Hello| (h.merging, h.last.saturating_sub(common));
+    let weight = |h: &Hello| (h.merging, h.overrun, h.last.saturating_sub(common));
     if weight(a) >= weight(b) { a.brick } else { b.brick }
 }
 
@@ -159,24 +197,27 @@ fn one_alone(s: &Hello, m: &Hello, p: BrickId, common: u64) -> Decision {
         return rejoin(s, m, common);
     }
     // What `m` has above the common point was never committed: it was not alone (V2).
-    Decision::Learn { source: p, common }
+    learn(p, common)
 }
 
 fn apart(a: &Hello, b: &Hello, common: u64) -> Decision {
     match (a.last_change > common, b.last_change > common) {
         (true, true) => Decision::Diverged { common },
-        (true, false) => Decision::Learn {
-            source: BrickId::A,
-            common,
-        },
-        (false, true) => Decision::Learn {
-            source: BrickId::B,
-            common,
-        },
+        (true, false) => learn(BrickId::A, common),
+        (false, true) => learn(BrickId::B, common),
         (false, false) => {
             let source = if a.view.g >= b.view.g { BrickId::A } else { BrickId::B };
-            Decision::Learn { source, common }
+            learn(source, common)
         }
+    }
+}
+
+/// By the log, as far as lines go.
+const fn learn(source: BrickId, common: u64) -> Decision {
+    Decision::Learn {
+        source,
+        common,
+        whole: false,
     }
 }
 

@@ -122,6 +122,15 @@ pub enum Event {
         /// Why.
         why: &'static str,
     },
+    /// The log since the peer left has outgrown its limit: it is not kept any more, nor is what files held then.
+    Overrun,
+    /// This brick's files are those of its peer; it gets what came meanwhile from the log.
+    Resynced {
+        /// Files of which something was copied.
+        files: u64,
+        /// Bytes copied.
+        bytes: u64,
+    },
     /// The peer has everything again.
     Healed {
         /// Records that it got.

@@ -24,9 +24,9 @@ use mboxfs_types::{
 pub(crate) enum Asker {
     /// A mount, with its own number for it.
     Mount { conn: MountConn, id: u64 },
-    /// The brick that merges, with its number.
+    /// The brick that merges, or gets files, with its number.
     Peer { ticket: u64 },
-    /// The merge here.
+    /// The merge here, or the resync.
     Heal,
 }
 
@@ -49,9 +49,9 @@ impl Looks {
         self.tickets.retain(|_, asker| matches!(asker, Asker::Mount { .. }));
     }
 
-    /// Does the disk owe an answer?
+    /// Does the disk owe a mount an answer? What bricks ask for may take long.
     pub(crate) fn are_open(&self) -> bool {
-        !self.tickets.is_empty()
+        self.tickets.values().any(|asker| matches!(asker, Asker::Mount { .. }))
     }
 
     pub(crate) fn clear_barriers(&mut self) {

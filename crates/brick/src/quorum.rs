@@ -22,6 +22,7 @@ use alloc::{
 use mboxfs_types::{
     GenId, Nanos,
     call::View,
+    disk::Worth,
     limits,
     planted::Bug,
     quorum::{AskWitness, Policy, Quorum, Register, Settled, Waits, WitnessAt, WitnessTell, WitnessVerb},
@@ -129,7 +130,11 @@ impl Brick {
     }
 
     fn force_solo(&mut self, out: &mut Vec<Output>) -> Result<(), String> {
+        let ahead = self.sb.files == Worth::Ahead && self.joint().is_none();
         match &self.stand {
+            _ if self.sb.files == Worth::Copying || ahead => {
+                Err("this brick does not have all of the volume: it would serve torn mailboxes".to_string())
+            }
             Stand::Waiting { .. } => {
                 self.sb.forced = true;
                 self.go_solo("the operator says so", out);
@@ -143,7 +148,7 @@ impl Brick {
             }
             Stand::Solo { .. } => Err("this brick goes on alone already".to_string()),
             Stand::Normal => Err("both bricks work; nobody has to be alone".to_string()),
-            Stand::Learner { .. } | Stand::Rejoining(_) | Stand::Yielding { .. } | Stand::GivingUp => {
+            Stand::Learner { .. } | Stand::Copying | Stand::Rejoining(_) | Stand::Yielding { .. } | Stand::GivingUp => {
                 Err("its peer is here, and they are getting in step".to_string())
             }
             Stand::GoingSolo => Err("this brick is about to go on alone".to_string()),
@@ -199,6 +204,7 @@ impl Brick {
         let mine = self.sb.members == Members::Only(self.me);
         let joint = self.joint().is_some();
         match (self.authority(), self.sb.members) {
+            _ if self.sb.files == Worth::Copying => self.wait_for(Waits::Survivor, out),
             // What the survivor began to let in is complete, and may be a member by now (T11).
             (Authority::Witness(_), Members::Only(_)) if !mine && joint => self.ask_alone(out),
             (_, Members::Only(_)) if !mine => self.wait_for(Waits::Survivor, out),
@@ -267,7 +273,7 @@ impl Brick {
     /// From which position on this brick, which was alone, or the one that it learns from, commits nothing alone: the
     /// superblock says "alone", and the log goes on in the generation of both.
     pub(crate) fn joint(&self) -> Option<u64> {
-        if self.sb.members == Members::Both {
+        if self.sb.members == Members::Both || self.sb.files == Worth::Copying {
             return None;
         }
         let newer = |e: &&mboxfs_types::disk::Epoch| e.g > self.sb.g && e.first <= self.log.last;

@@ -12,25 +12,18 @@
 use crate::{
     arbiter::{Names, Ready, Want},
     brick::Brick,
+    debt,
     output::{Event, Output},
     state::{Outcome, Seen, State},
 };
-use alloc::{
-    collections::BTreeSet,
-    format,
-    string::{String, ToString},
-    vec::Vec,
-};
+use alloc::{collections::BTreeSet, string::ToString, vec::Vec};
 use mboxfs_types::{
     Attr, Errno, Group, Ino, Key, Kind, OpId, SessionId, Tag,
     call::{Grant, Granted, NameState, Op, Reply, Request, ToMount},
     disk::DiskOp,
     peer::{Entry, ToPeer},
-    record::{Body, Record},
+    record::{Body, Members, Record},
 };
-
-/// File names kept for `heal status`.
-const DEBT_FILES_MAX: usize = 1000;
 
 impl Names for State {
     fn named(&self, group: &Group) -> Option<Ino> {
@@ -299,6 +292,7 @@ impl Brick {
     pub(crate) fn on_appended(&mut self, n: u64, out: &mut Vec<Output>) {
         self.log.durable = self.log.durable.max(n);
         self.say_hello(out);
+        self.release_ask(out);
         let can_wait = self.is_primary()
             && matches!(self.stand, crate::view::Stand::Normal)
             && self.peer.waits_for <= self.peer.told;
@@ -354,6 +348,7 @@ impl Brick {
             }));
         }
         self.settle(out);
+        self.limit_log(out);
         if self.log.since_checkpoint > self.checkpoint_bytes && self.may_checkpoint() && !self.log.checkpointing {
             self.checkpoint(out);
         }
@@ -379,6 +374,7 @@ impl Brick {
     }
 
     fn execute(&mut self, record: &Record, out: &mut Vec<Output>) {
+        let was = debt::committed(&record.body).and_then(|ino| Some((ino, self.state.inode(ino).ok()?.version)));
         let outcome = self.state.execute(record);
         if let Some(fork) = &mut self.fork {
             fork.follow(record, &self.state);
@@ -391,7 +387,8 @@ impl Brick {
         }
         let bytes = size_of_changes(record);
         self.log.since_checkpoint += bytes + 64;
-        self.note_debt(record, bytes, &outcome);
+        self.feed.kept += bytes + 64;
+        self.note_debt(record, bytes, was, &outcome);
         let Outcome {
             reply,
             effects,
@@ -444,23 +441,16 @@ impl Brick {
         }
     }
 
-    fn note_debt(&mut self, record: &Record, bytes: usize, outcome: &Outcome) {
+    fn note_debt(&mut self, record: &Record, bytes: usize, was: Option<(Ino, u64)>, outcome: &Outcome) {
         let shared = self.sb.fork.is_none_or(|common| record.tag.n <= common);
-        if !matches!(self.stand, crate::view::Stand::Solo { .. }) || shared || record.body.is_bookkeeping() {
+        if self.sb.members == Members::Both || shared || record.body.is_bookkeeping() {
             return;
         }
-        self.debt.records += 1;
-        self.debt.bytes += bytes as u64;
-        let ino = outcome.changed.or_else(|| match &outcome.reply {
+        let touched = outcome.changed.or_else(|| match &outcome.reply {
             Some((_, Ok(attrs))) => attrs.first().map(|a| a.ino),
             _ => None,
         });
-        if let Some(path) = ino.and_then(|i| self.state.path(i))
-            && self.debt.files.len() < DEBT_FILES_MAX
-        {
-            let text: String = path.iter().map(|n| format!("/{n}")).collect();
-            self.debt.files.insert(text);
-        }
+        self.debt.note(bytes, touched, was, &outcome.effects);
     }
 }
 

@@ -4,11 +4,15 @@
 
 use crate::brick::Brick;
 use crate::view::Stand;
+use alloc::vec::Vec;
 use mboxfs_types::{
     admin::BrickReport,
     quorum::{Policy, Quorum, Waits},
     record::Members,
 };
+
+/// File names in a report.
+const DEBT_FILES_MAX: usize = 1000;
 
 impl Brick {
     /// A snapshot.
@@ -27,7 +31,12 @@ impl Brick {
             peer_durable: self.peer.durable,
             debt_records: if together { 0 } else { self.debt.records },
             debt_bytes: if together { 0 } else { self.debt.bytes },
-            debt_files: self.debt.files.iter().cloned().collect(),
+            debt_files: if together {
+                Vec::new()
+            } else {
+                self.debt.paths(&self.state, DEBT_FILES_MAX)
+            },
+            resync: self.resync_report(),
             sessions: self.session_list(),
             space: self.room(),
             inodes: self.state.inode_count(),

@@ -168,7 +168,7 @@ impl Brick {
         }
         match self.stand {
             // In a catch-up that has come to its end the peer may take itself for a member.
-            Stand::Solo { .. } | Stand::Yielding { .. } => self.on_peer_lost(out),
+            Stand::Solo { .. } | Stand::Yielding { .. } | Stand::Copying => self.on_peer_lost(out),
             Stand::Normal | Stand::Rejoining(_) | Stand::Learner { .. } => {
                 self.relayed.clear();
                 self.set_stand(Stand::waiting(Nanos(u64::MAX)), "it keeps out of the way", out);

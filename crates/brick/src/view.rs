@@ -16,6 +16,7 @@ mod catch_up;
 use crate::{
     attach::Place,
     brick::Brick,
+    debt::Debt,
     line::{self, Decision},
     output::{Event, Output},
 };
@@ -24,7 +25,7 @@ use mboxfs_types::{
     BrickId, Nanos, SessionId,
     admin::{Away, Status},
     call::View,
-    disk::DiskOp,
+    disk::{DiskOp, Worth},
     heal::Ask,
     limits,
     peer::{Hello, ToPeer},
@@ -43,6 +44,8 @@ pub(crate) enum Stand {
     Solo { catch_up: Option<CatchUp> },
     /// Gets from the survivor what it lacks; `commit` is the survivor's word.
     Learner { commit: u64 },
+    /// Gets the survivor's files (`resync`).
+    Copying,
     /// Both went on alone; the other one merges what this one has. `asked`: not answered yet.
     Yielding { asked: Option<(u64, Ask)> },
     /// All of it is there: this line of history is being dropped.
@@ -129,6 +132,7 @@ impl Brick {
         if let Some(at) = self.sb.giving_up {
             self.resume_giving_up(at, out);
         }
+        self.forget_fork(out);
         self.write_superblock(out);
     }
 
@@ -144,7 +148,7 @@ impl Brick {
             Stand::Solo { .. } if self.sb.diverged.is_some() => Status::Diverged,
             Stand::Solo { .. } => Status::Solo,
             Stand::Yielding { .. } => Status::Diverged,
-            Stand::Learner { .. } | Stand::GivingUp => Status::Learner,
+            Stand::Learner { .. } | Stand::Copying | Stand::GivingUp => Status::Learner,
             Stand::Normal => Status::Normal,
         }
     }
@@ -216,6 +220,8 @@ impl Brick {
             diverged: self.sb.diverged.is_some(),
             merging: !self.state.merged.is_empty(),
             joint: self.joint().filter(|_| self.sb.members == Members::Only(self.me)),
+            overrun: self.sb.overrun,
+            incomplete: self.sb.files == Worth::Copying,
         }
     }
 
@@ -268,11 +274,18 @@ impl Brick {
                 self.go_solo("the peer went away while it was joining", out);
             }
             Stand::Solo { .. } => self.stand = Stand::Solo { catch_up: None },
+            Stand::Copying => {
+                if self.stop_resync() {
+                    let why = "the peer went away before all its files were here";
+                    self.set_stand(Stand::waiting(alone_at), why, out);
+                }
+            }
             Stand::Yielding { .. } => self.yield_in_vain(out),
             Stand::Waiting { .. } | Stand::GoingSolo | Stand::GivingUp => {}
         }
         self.release(out);
         (self.heal, self.merge_at) = (None, None);
+        self.end_feed();
         self.arbiter.remove(SessionId::HEAL);
         self.looks.forget_bricks();
     }
@@ -319,20 +332,21 @@ impl Brick {
             self.peer.heard = Some(theirs);
             return;
         };
-        let decision = line::decide(&said, &theirs); // line V1: not what has become of it since
+        let decision = self.stranger(&theirs).unwrap_or_else(|| line::decide(&said, &theirs)); // line V1: as it was said
         let as_said = said.last == self.log.durable && said.view == self.view;
         let stays = match &decision {
             Decision::Learn { source, .. } => *source == self.me,
             Decision::Rejoin { .. } => false,
             Decision::Diverged { .. } | Decision::Refuse(_) => true,
         };
-        if matches!(self.stand, Stand::GoingSolo | Stand::GivingUp) || !as_said && !stays {
+        if matches!(self.stand, Stand::GoingSolo | Stand::GivingUp | Stand::Copying) || !as_said && !stays {
             // Another decision was taken already, or there is more to lose: meet again when it can be told.
             out.push(Output::DropPeer);
             self.peer.up = false;
             return;
         }
         self.peer.hello = Some(theirs.clone());
+        self.sb.peer_inc = self.sb.peer_inc.max(theirs.inc); // written with the next superblock
         match decision {
             Decision::Refuse(why) => {
                 Self::event(Event::PeerRefused { why }, out);
@@ -340,8 +354,10 @@ impl Brick {
                 self.peer.up = false;
             }
             Decision::Diverged { common } => self.on_diverged(common, &said, &theirs, out),
-            Decision::Learn { source, common } if source == self.me => self.on_learner(common, &theirs, out),
-            Decision::Learn { common, .. } => self.learn(common, &theirs, out),
+            Decision::Learn { source, common, whole } if source == self.me => {
+                self.on_learner(common, whole, &theirs, out);
+            }
+            Decision::Learn { common, whole, .. } => self.learn(common, whole, &theirs, out),
             Decision::Rejoin {
                 view,
                 primary,
@@ -351,6 +367,16 @@ impl Brick {
                 self.rejoin(view, primary, source, common, &theirs, out);
             }
         }
+    }
+
+    /// I29: another directory in the place of the peer's, with a history that nobody knows.
+    fn stranger(&self, theirs: &Hello) -> Option<Decision> {
+        let known = self.sb.peer_uuid.filter(|_| self.sb.files != Worth::Copying)?;
+        (known != theirs.uuid && !theirs.incomplete).then(|| {
+            Decision::Refuse(
+                "its directory is not the one that this brick knows, and not a new one; see reset-brick".into(),
+            )
+        })
     }
 
     // ---- two members
@@ -377,7 +403,10 @@ impl Brick {
         self.sb.members = Members::Both;
         self.sb.primary = primary;
         self.sb.fork = None;
+        self.sb.overrun = false;
         self.sb.forced = false;
+        self.sb.files = Worth::Whole;
+        self.sb.peer_uuid = Some(theirs.uuid);
         self.write_superblock(out);
         self.forget_waits();
         // Nothing is known to be durable there before it says so: the last records may be on their way to its disk.
@@ -473,7 +502,8 @@ impl Brick {
         self.peer.serve_until = Nanos(0);
         self.peer.lapse_at = self.clock.mono + limits::SERVE;
         self.peer.next_ping = self.clock.mono;
-        self.debt = crate::brick::Debt::default();
+        self.debt = Debt::default();
+        self.end_feed();
         self.end_fork(out);
         self.set_stand(Stand::Normal, why, out);
         self.begin_view(out);
@@ -497,9 +527,11 @@ impl Brick {
         self.sb.v = view.v;
         if self.sb.members != Members::Only(self.me) || self.sb.fork.is_none() {
             self.sb.fork = Some(self.state.applied);
+            self.sb.overrun = false;
             self.fork = None;
             // A crash may have left some of an older one, and positions of a line that was given up come again.
             out.push(crate::give_up::forget_forks());
+            self.debt = Debt::default();
             self.catch_fork();
         }
         self.sb.members = if Bug::SoloUnrecorded.here() {
@@ -508,6 +540,7 @@ impl Brick {
             Members::Only(self.me)
         };
         self.sb.primary = self.me;
+        self.sb.files = Worth::Whole;
         self.write_superblock(out);
         if self.peer.up {
             out.push(Output::DropPeer);
@@ -550,6 +583,8 @@ impl Brick {
                 Self::event(Event::Healed { records }, out);
                 self.enter_normal(me, "the peer has everything again", out);
             }
+            Stand::Solo { .. } => self.leave_fork(out),
+            Stand::Copying => self.on_resync_written(out),
             Stand::Learner { .. } if self.sb.members == Members::Both => {
                 self.peer.durable = self.peer.durable.max(self.state.applied);
                 self.enter_normal(self.sb.primary, "has everything again", out);
@@ -582,6 +617,7 @@ impl Brick {
             ToPeer::Ask { ticket, ask } => self.on_ask(ticket, ask, out),
             ToPeer::Part { ticket, data, last } => self.on_part(ticket, data, last, out),
             ToPeer::Merged => self.on_merged(out),
+            ToPeer::Copied { n } => self.on_copied(n, out),
             ToPeer::Goodbye { why } => self.on_goodbye(&why, out),
             ToPeer::Relay { session, frame } if self.is_primary() => {
                 self.on_session_frame(session, frame, Place::Peer, out)
@@ -599,6 +635,7 @@ impl Brick {
         }
         self.tick_view(out);
         self.tick_heal(out);
+        self.tick_resync(out);
         self.tick_mounts(out);
     }
 

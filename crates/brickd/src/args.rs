@@ -20,7 +20,10 @@ pub(crate) struct Args {
     /// [default: /var/lib/mboxfs/identity.pem]
     #[arg(long, value_name = "FILE", env = "MBOXFS_IDENTITY")]
     pub(crate) identity: Option<PathBuf>,
-    /// A TOML file with `data`, `listen`, `identity` and `log-level`
+    /// Bytes of log kept for an absent peer; when there is more, it is healed by comparing files [default: 1 GiB]
+    #[arg(long, value_name = "BYTES", env = "MBOXFS_KEPT_LOG")]
+    pub(crate) kept_log: Option<usize>,
+    /// A TOML file with `data`, `listen`, `identity`, `kept-log` and `log-level`
     #[arg(long, value_name = "FILE", env = "MBOXFS_CONFIG")]
     pub(crate) config: Option<PathBuf>,
     /// Be the witness of volumes whose bricks are elsewhere: keep who may go on alone, no mail

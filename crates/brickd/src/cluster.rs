@@ -7,13 +7,14 @@
 //! U3  One change at a time, on both: two operators at two hosts never end up with two volumes.
 //! U4  What is remembered is on disk before it is true here.
 //!
-//! Not here: the file (`file`), the pool (`pool`), verbs on the volume (`volume`, `options`), hosts by name (`names`), answers
+//! Not here: the file (`file`), the pool (`pool`), verbs on the volume (`volume`, `options`, `replace`), hosts by name (`names`), answers
 //! (`state`), words for people (`cli`), running a brick (`driver`).
 
 mod file;
 mod names;
 mod options;
 mod pool;
+mod replace;
 mod state;
 #[cfg(test)]
 mod tests;
@@ -203,6 +204,8 @@ impl Cluster {
             Ask::Detach { host, port, force } => self.detach(&host, port, force).await,
             Ask::Create { name, bricks, force } => self.create(name, bricks, force).await,
             Ask::Change { name, verb, force } => self.change_volume(&name, verb, force).await,
+            Ask::Replace { name, old, new, force } => self.replace(&name, old, new, force).await,
+            Ask::Retire { name, brick } => self.retire(&name, brick).await,
             Ask::Drill { name, fault, here } => self.drill(name, fault, here).await,
             Ask::Set { name, options, relayed } => self.set_options(&name, options, relayed).await,
             Ask::ForceSolo { name } => self.force_solo(&name),

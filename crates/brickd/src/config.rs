@@ -23,6 +23,8 @@ pub(crate) struct Config {
     pub(crate) listen: SocketAddr,
     /// The file of this host's identity.
     pub(crate) identity: PathBuf,
+    /// Bytes of log kept for an absent peer.
+    pub(crate) kept_log: usize,
     /// Not a brick: a witness.
     pub(crate) witness: bool,
     /// Filter for the log.
@@ -35,6 +37,7 @@ struct File {
     data: Option<PathBuf>,
     listen: Option<SocketAddr>,
     identity: Option<PathBuf>,
+    kept_log: Option<usize>,
     log_level: Option<String>,
 }
 
@@ -61,6 +64,7 @@ pub(crate) fn settle(args: Args) -> Result<Config, Failure> {
             .identity
             .or(file.identity)
             .unwrap_or_else(|| PathBuf::from(IDENTITY)),
+        kept_log: args.kept_log.or(file.kept_log).unwrap_or(limits::LOG_DEBT_BYTES_MAX),
         log_level,
     })
 }
@@ -73,7 +77,7 @@ fn read(path: &Path) -> Result<File, Failure> {
         let before = e.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
         let line = before.matches('\n').count() + 1;
         Failure::usage(what(), format!("line {line}: {why}"))
-            .hint("known keys are data, listen, identity and log-level".to_string())
+            .hint("known keys are data, listen, identity, kept-log and log-level".to_string())
     })
 }
 

@@ -62,6 +62,9 @@ enum LogJob {
     Trim {
         below: u64,
     },
+    Restart {
+        next: u64,
+    },
     Superblock(Superblock),
     /// Stand still (a drill).
     Sleep(Duration),
@@ -211,6 +214,7 @@ impl Disk {
             }
             DiskOp::ReadLog { from } => Job::Log(LogJob::Read { from }),
             DiskOp::Trim { below } => Job::Log(LogJob::Trim { below }),
+            DiskOp::Restart { next } => Job::Log(LogJob::Restart { next }),
             DiskOp::Superblock(superblock) => Job::Log(LogJob::Superblock(superblock)),
             DiskOp::Apply(effects) => {
                 let weight = effects_weight(&effects);
@@ -298,6 +302,10 @@ impl LogThread {
                 LogJob::Append(record, weight) => self.append(record, weight, jobs, &mut ahead),
                 LogJob::Read { from } => self.read(from),
                 LogJob::Trim { below } => self.log.trim(below).map_err(|e| ("trim the log", e.to_string())),
+                LogJob::Restart { next } => self
+                    .log
+                    .restart(next)
+                    .map_err(|e| ("begin the log anew", e.to_string())),
                 LogJob::Superblock(superblock) => self.write_superblock(&superblock),
                 LogJob::Sleep(time) => {
                     thread::sleep(time);
@@ -406,9 +414,9 @@ impl FilesThread {
             }
             FilesJob::Look {
                 ticket,
-                look: Look::Index { ino, base },
-            } => match self.files.content(ino, base) {
-                Ok(content) => drop(self.indexes.send(IndexJob { ticket, content })),
+                look: look @ (Look::Index { .. } | Look::Copy { .. } | Look::Digests { .. }),
+            } => match self.files.leisure(&look) {
+                Ok(leisure) => drop(self.indexes.send(IndexJob { ticket, leisure })),
                 Err(errno) => self.answer(ticket, Err(errno)),
             },
             FilesJob::Look { ticket, look } => {

@@ -88,6 +88,8 @@ pub(crate) struct Driver {
     runtime: Handle,
     data: PathBuf,
     trust: Arc<Trust>,
+    /// Bytes of log kept for an absent peer.
+    kept_log: usize,
     fatal: Fatal,
     off: watch::Sender<bool>,
 }
@@ -103,7 +105,7 @@ pub(crate) struct Joined {
 
 impl Driver {
     /// Of the brick in `data`, whose directory says that `quorum` is the policy. To be made on the runtime that it will use.
-    pub(crate) fn new(data: &Path, quorum: Quorum, trust: Arc<Trust>, fatal: Fatal) -> Arc<Self> {
+    pub(crate) fn new(data: &Path, quorum: Quorum, kept_log: usize, trust: Arc<Trust>, fatal: Fatal) -> Arc<Self> {
         Arc::new_cyclic(|me| Self {
             me: Weak::clone(me),
             core: Mutex::new(Core {
@@ -118,6 +120,7 @@ impl Driver {
             runtime: Handle::current(),
             data: data.to_path_buf(),
             trust,
+            kept_log,
             fatal,
             off: watch::Sender::new(true),
         })
@@ -258,7 +261,7 @@ impl Driver {
         let Some(volume) = wanted else {
             return;
         };
-        let opening = match open::volume(&self.data, &volume) {
+        let opening = match open::volume(&self.data, &volume, self.kept_log) {
             Ok(opening) => opening,
             Err(why) => return self.fatal.end(&format!("open volume {} anew", volume.name), why),
         };
@@ -354,7 +357,7 @@ impl Local for Driver {
             self.off.send_replace(false);
         }
         // Without the lock, which the runtime's thread may want: this may read the whole log.
-        let opening = open::volume(&self.data, &volume);
+        let opening = open::volume(&self.data, &volume, self.kept_log);
         let mut core = self.lock();
         let result = opening.and_then(|opening| self.begin(&mut core, volume, opening));
         if result.is_err() {
@@ -379,6 +382,14 @@ impl Local for Driver {
         }
         self.look_for_end(&mut core);
         Ok(())
+    }
+
+    fn take_over(&self, volume: &VolumeConfig) -> Result<(), String> {
+        let core = self.lock();
+        match core.phase {
+            Phase::Off => open::take_over(&self.data, volume),
+            Phase::Running(_) | Phase::Between => Err("this brick serves".to_string()),
+        }
     }
 
     fn report(&self) -> Option<BrickReport> {

@@ -38,6 +38,10 @@ pub trait Local: Send + Sync {
     ///
     /// Errors: one line.
     fn stop(&self) -> Result<(), String>;
+    /// Makes the directory, an empty one, that of a brick which gets everything from its peer. Before the first start.
+    ///
+    /// Errors: it is served, or was used before.
+    fn take_over(&self, volume: &VolumeConfig) -> Result<(), String>;
     /// The state of the brain; none if no volume is started.
     fn report(&self) -> Option<BrickReport>;
     /// Lets the brick fail for `limits::DRILL` (a crash takes the whole daemon with it). The caller has asked whether it may.

@@ -9,7 +9,13 @@
 use crate::{disk::Parts, failure::Failure, local::VolumeConfig};
 use mboxfs_brick::input::Recovered;
 use mboxfs_store::{Inspection, Opened, StoreError};
-use mboxfs_types::{VolumeId, disk::Superblock, ids::BrickUuid, quorum::Quorum};
+use mboxfs_types::{
+    VolumeId,
+    disk::{Superblock, Worth},
+    ids::BrickUuid,
+    quorum::Quorum,
+    record::Members,
+};
 use rustix::{
     fd::OwnedFd,
     fs::{FlockOperation, Mode, OFlags},
@@ -65,16 +71,20 @@ pub(crate) fn directory(data: &Path) -> Result<(Claimed, Quorum), Failure> {
         let uuid = Uuid::new_v4();
         mboxfs_store::format(data, BrickUuid(*uuid.as_bytes())).map_err(refused)?;
         info!("{shown} was empty and is a brick now ({uuid})");
+        info!(
+            "if a brick of a volume was in {shown} before, its disk is not mounted, or new: for a new one, on the other host: \
+             mboxfs volume reset-brick NAME HOST:{shown} HOST:{shown} commit force"
+        );
     }
     // Better refused now than at `volume start`.
     let opened = Opened::open(data).map_err(refused)?;
     Ok((Claimed { _lock: lock }, opened.superblock.quorum.quorum))
 }
 
-/// Opens the directory for `volume`.
+/// Opens the directory for `volume`; `kept_log`: bytes of log kept for an absent peer.
 ///
 /// Errors: one line, with the store's hint if it has one.
-pub(crate) fn volume(data: &Path, volume: &VolumeConfig) -> Result<Opening, String> {
+pub(crate) fn volume(data: &Path, volume: &VolumeConfig, kept_log: usize) -> Result<Opening, String> {
     let opened = Opened::open(data).map_err(|e| match e.hint() {
         Some(hint) => format!("{e}; {hint}"),
         None => e.to_string(),
@@ -107,6 +117,7 @@ pub(crate) fn volume(data: &Path, volume: &VolumeConfig) -> Result<Opening, Stri
         log_start,
         bricks: volume.bricks.clone(),
         checkpoint_bytes: mboxfs_types::limits::CHECKPOINT_BYTES,
+        log_debt_bytes: kept_log,
         nonce: Uuid::new_v4().as_fields().0,
     };
     let parts = Parts {
@@ -116,6 +127,27 @@ pub(crate) fn volume(data: &Path, volume: &VolumeConfig) -> Result<Opening, Stri
         checkpointer,
     };
     Ok(Opening { recovered, parts })
+}
+
+/// Makes the directory that of a brick of `volume` which knows nothing yet, and may be nothing but a learner.
+///
+/// Errors: it was used before.
+pub(crate) fn take_over(data: &Path, volume: &VolumeConfig) -> Result<(), String> {
+    let mut opened = Opened::open(data).map_err(|e| e.to_string())?;
+    let sb = &mut opened.superblock;
+    let fresh = sb.volume.is_none() && opened.log.last() == 0 && opened.snapshot.is_empty();
+    let again = (sb.volume, sb.brick, sb.files) == (Some(volume.id), volume.own, Worth::Copying);
+    if !fresh && !again {
+        return Err("its brick directory was used before: an empty one is needed".to_string());
+    }
+    sb.volume = Some(volume.id);
+    sb.brick = volume.own;
+    sb.members = Members::Only(volume.own.other());
+    sb.files = Worth::Copying;
+    opened
+        .superblock_writer
+        .write(sb)
+        .map_err(|e| format!("the superblock cannot be written: {e}"))
 }
 
 /// O1. True: it belonged to no volume and now belongs to this one.
@@ -149,25 +181,12 @@ fn shown(id: VolumeId) -> Uuid {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use mboxfs_types::{BrickId, GenId, limits, quorum::Settled, record::Members};
+    use mboxfs_types::BrickId;
 
     fn superblock() -> Superblock {
         Superblock {
-            format: limits::FORMAT_VERSION,
-            uuid: BrickUuid::default(),
-            volume: None,
-            brick: BrickId::A,
             inc: 1,
-            g: GenId::default(),
-            v: 0,
-            members: Members::Both,
-            primary: BrickId::A,
-            history: Vec::new(),
-            fork: None,
-            diverged: None,
-            giving_up: None,
-            quorum: Settled::default(),
-            forced: false,
+            ..Superblock::new(BrickUuid::default())
         }
     }
 

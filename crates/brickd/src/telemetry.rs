@@ -65,6 +65,13 @@ pub(crate) fn event(event: &Event) {
         Event::MergeFailed { path, why } => {
             error!("could not merge {path}: {why}; nothing is lost, it is tried again in a few seconds");
         }
+        Event::Overrun => warn!(
+            "the log kept for the absent peer has reached its limit and is trimmed from now on: the peer will be healed by \
+             comparing files, and if it went on alone, too, mail that either side removed comes back"
+        ),
+        Event::Resynced { files, bytes } => {
+            info!("has the files of its peer: {bytes} bytes in {files} files were copied");
+        }
         Event::Healed { records } => info!("peer has everything again: {records} records sent"),
         Event::Quorum { quorum } => match &quorum.witness {
             Some(at) => info!("quorum is {} now, witness {}", quorum.policy.word(), at.address()),

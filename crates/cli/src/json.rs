@@ -7,8 +7,11 @@ use crate::{
     show::{self, Side},
     words::{Command, Key},
 };
-use mboxfs_types::admin::{HostState, PeerState, ShownVolumeId, Volume};
 use mboxfs_types::quorum::Quorum;
+use mboxfs_types::{
+    Nanos,
+    admin::{HostState, PeerState, ShownVolumeId, Volume},
+};
 use serde_json::{Value, json};
 
 /// One JSON value.
@@ -75,6 +78,10 @@ fn options(quorum: &Quorum) -> Value {
     Value::Object(known.map(pair).collect())
 }
 
+fn seconds(time: Nanos) -> f64 {
+    time.0 as f64 / 1e9
+}
+
 fn served(state: &HostState, name: Option<&str>) -> Result<Value, String> {
     let Some(v) = show::started(state, name)? else {
         return Ok(json!({ "volumes": [] }));
@@ -101,6 +108,11 @@ fn brick(side: &Side<'_>, trouble: Option<String>) -> Value {
             "bytes_total": report.space.total, "bytes_free": report.space.free, "round_trips": report.round_trips,
             "requests": report.requests, "flushes": report.flushes, "waits_for": report.waits.map(show::waiting),
             "witness_answers": report.witness,
+            "healing": report.resync.map(|r| json!({
+                "files": r.files, "files_done": r.files_done, "files_copied": r.files_copied, "bytes": r.bytes,
+                "bytes_done": r.bytes_done, "bytes_copied": r.copied, "seconds": seconds(r.elapsed),
+                "seconds_left": r.left().map(seconds),
+            })),
         });
         map.extend(more.as_object().cloned().unwrap_or_default());
     }

@@ -24,6 +24,7 @@ pub(crate) fn report(brick: BrickId, status: Status) -> BrickReport {
         debt_records: 0,
         debt_bytes: 0,
         debt_files: Vec::new(),
+        resync: None,
         sessions: Vec::new(),
         space: Space {
             total: 100,

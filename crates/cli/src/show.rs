@@ -5,8 +5,8 @@
 
 use crate::words::{Command, Key};
 use mboxfs_types::{
-    BrickId, Timestamp,
-    admin::{BrickAt, BrickReport, HostState, PeerState, Phase, ShownVolumeId, Status, Volume},
+    BrickId, Nanos, Timestamp,
+    admin::{BrickAt, BrickReport, HostState, PeerState, Phase, ResyncReport, ShownVolumeId, Status, Volume},
     limits,
     quorum::{Policy, Quorum, Waits},
 };
@@ -27,6 +27,14 @@ pub(crate) fn answer(command: &Command, state: &HostState) -> Result<String, Str
         Command::Change { name, .. } => format!("{}: {name}: success", command.prefix()),
         Command::Probe { .. } | Command::Detach { .. } => format!("{}: success", command.prefix()),
         Command::Set { .. } => "volume set: success".into(),
+        Command::Replace { reset: false, .. } => {
+            "volume replace-brick: success: replace-brick commit force operation successful".into()
+        }
+        Command::Replace { force, .. } => format!(
+            "volume reset-brick: success: reset-brick commit {}operation successful",
+            if *force { "force " } else { "" }
+        ),
+        Command::Retire { .. } => "volume reset-brick: success: reset-brick start operation successful".into(),
         Command::ForceSolo(name) => format!("volume force-solo: {name}: success: this brick goes on alone"),
         Command::Get { name, key } => volume(state, Some(name))?.map_or_else(none, |_| options(&state.quorum, *key)),
         Command::PeerStatus => peers(state),
@@ -427,8 +435,30 @@ fn heal(state: &HostState, v: &Volume) -> String {
         for file in pending(report) {
             let _ = write!(text, "\n{}", clean(file));
         }
+        if let Some(resync) = &report.resync {
+            let _ = write!(text, "\n{}", progress(resync));
+        }
     }
     text
+}
+
+/// A brick that gets the files of its peer.
+fn progress(r: &ResyncReport) -> String {
+    const MIB: f64 = (1 << 20) as f64;
+    let mib = |bytes: u64| bytes as f64 / MIB;
+    let secs = |t: Nanos| t.0 as f64 / 1e9;
+    let left = r
+        .left()
+        .map_or_else(|| "unknown".to_owned(), |t| format!("{:.0} s", secs(t)));
+    format!(
+        "Healing: {} of {} files, {:.1} of {:.1} MiB compared, {:.1} MiB copied, {:.1} MiB/s, time left: {left}",
+        r.files_done,
+        r.files,
+        mib(r.bytes_done),
+        mib(r.bytes),
+        mib(r.copied),
+        mib(r.bytes_done) / secs(r.elapsed).max(0.001),
+    )
 }
 
 /// Files of the debt; none if there is none any more.

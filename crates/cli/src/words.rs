@@ -28,6 +28,10 @@ usage: mboxfs [--brickd HOST:PORT] [--json] [--yes] [VERB ...]
       witness HOST[:PORT]            where brickd --witness runs: on a third host; a new one, or anew, while it is in use
   volume get NAME KEY|all            one of them, or all
   volume force-solo NAME             let the brick of this host go on although its peer may have mail that it lacks
+  volume replace-brick NAME HOST2:/OLD HOST:/NEW commit force
+  volume reset-brick NAME HOST2:/PATH start | HOST2:/PATH HOST2:/PATH commit [force]
+                                     an empty directory in the place of the other host's brick: start its brickd on
+                                     it; this host's brick gives it everything, see heal status
   volume info [NAME], volume list    what was decided
   volume status [NAME]               what runs
   heal status [NAME]                 what is on one copy only
@@ -59,6 +63,11 @@ const VERBS: &[(&str, &str)] = &[
     ("volume set", "NAME quorum none|witness|both | NAME witness HOST[:PORT]"),
     ("volume get", "NAME quorum|witness|all"),
     ("volume force-solo", "NAME"),
+    ("volume replace-brick", "NAME HOST2:/OLD HOST:/NEW commit force"),
+    (
+        "volume reset-brick",
+        "NAME HOST2:/PATH start | NAME HOST2:/PATH HOST2:/PATH commit [force]",
+    ),
     ("volume delete", "NAME"),
     ("volume status", "[NAME]"),
     ("volume list", ""),
@@ -166,6 +175,19 @@ pub(crate) enum Command {
         key: Option<Key>,
     },
     ForceSolo(String),
+    Replace {
+        name: String,
+        old: BrickSpec,
+        new: BrickSpec,
+        /// `reset-brick`: the place stays.
+        reset: bool,
+        force: bool,
+    },
+    /// `reset-brick ... start`.
+    Retire {
+        name: String,
+        brick: BrickSpec,
+    },
     Info(Option<String>),
     Status(Option<String>),
     List,
@@ -305,6 +327,13 @@ fn command(words: &[&str]) -> Result<Command, Wrong> {
             volume_name(name).map(|name| Command::Get { name, key })
         }
         ["volume", "force-solo", name] => volume_name(name).map(Command::ForceSolo),
+        ["volume", "replace-brick", name, old, new, "commit", "force"] => replace(name, old, new, false, true),
+        ["volume", "reset-brick", name, old, "start"] => Ok(Command::Retire {
+            name: volume_name(name)?,
+            brick: brick(old)?,
+        }),
+        ["volume", "reset-brick", name, old, new, "commit"] => replace(name, old, new, true, false),
+        ["volume", "reset-brick", name, old, new, "commit", "force"] => replace(name, old, new, true, true),
         ["volume", "stop", name] => change(name, VolumeVerb::Stop, false),
         ["volume", "delete", name] => change(name, VolumeVerb::Delete, false),
         ["volume", "info"] | ["volume", "info", "all"] => Ok(Command::Info(None)),
@@ -317,6 +346,21 @@ fn command(words: &[&str]) -> Result<Command, Wrong> {
         ["volume", "heal", name, "info"] => volume_name(name).map(Command::HealInfo),
         _ => unknown(words),
     }
+}
+
+fn replace(name: &str, old: &str, new: &str, reset: bool, force: bool) -> Result<Command, Wrong> {
+    let (old, new) = (brick(old)?, brick(new)?);
+    if reset && old.path != new.path {
+        let hint = "another place: mboxfs volume replace-brick";
+        return wrong("reset-brick keeps the brick's place, and these are two", hint);
+    }
+    Ok(Command::Replace {
+        name: volume_name(name)?,
+        old,
+        new,
+        reset,
+        force,
+    })
 }
 
 fn drill(words: &[&str]) -> Result<Drill, Wrong> {
@@ -505,6 +549,10 @@ impl Command {
                 relayed: false,
             },
             Self::ForceSolo(name) => Ask::ForceSolo { name },
+            Self::Replace {
+                name, old, new, force, ..
+            } => Ask::Replace { name, old, new, force },
+            Self::Retire { name, brick } => Ask::Retire { name, brick },
             Self::List | Self::Info(_) | Self::Get { .. } => Ask::Status { deep: false }, // both sides remember the same
             _ => Ask::Status { deep: true },
         }
@@ -520,6 +568,8 @@ impl Command {
                 | Self::Change { .. }
                 | Self::Set { .. }
                 | Self::ForceSolo(_)
+                | Self::Replace { .. }
+                | Self::Retire { .. }
         )
     }
 
@@ -537,6 +587,7 @@ impl Command {
                 "Mail that only the other brick accepted is missing here until it is back. If it serves now, or was alone \
                  last, both copies diverge and have to be merged."
             }
+            Self::Retire { .. } => "Mail is on one copy only from then on, until the brick is back.",
             Self::Detach { host, .. } => {
                 let mounts = format!("All clients mounted through the peer {host} need to be remounted.");
                 return Some(format!("{mounts} Do you want to proceed?"));
@@ -551,6 +602,7 @@ impl Command {
         match self {
             Self::Detach { host, force, .. } => format!("peer detach {host}{}", if *force { " force" } else { "" }),
             Self::Change { name, .. } | Self::ForceSolo(name) => format!("{} {name}", self.prefix()),
+            Self::Retire { name, brick } => format!("{} {name} {}:{} start", self.prefix(), brick.host, brick.path),
             _ => self.prefix().to_owned(),
         }
     }
@@ -577,6 +629,8 @@ impl Command {
             Self::Set { .. } => "volume set",
             Self::Get { .. } => "volume get",
             Self::ForceSolo(_) => "volume force-solo",
+            Self::Replace { reset: false, .. } => "volume replace-brick",
+            Self::Replace { .. } | Self::Retire { .. } => "volume reset-brick",
             Self::Info(_) => "volume info",
             Self::Status(_) => "volume status",
             Self::List => "volume list",
@@ -599,6 +653,8 @@ impl Command {
             Self::Set { name, .. } => format!("set options of volume {name}"),
             Self::Get { name, .. } => format!("show options of volume {name}"),
             Self::ForceSolo(name) => format!("let volume {name} go on alone"),
+            Self::Replace { name, .. } => format!("replace a brick of volume {name}"),
+            Self::Retire { name, .. } => format!("take a brick of volume {name} out of service"),
             _ => format!("show {}", self.prefix()),
         }
     }
@@ -608,6 +664,7 @@ impl Command {
         let (prefix, why) = (self.prefix(), crate::show::clean(why));
         match self {
             Self::Probe { .. } | Self::Detach { .. } => Some(format!("{prefix}: failed: {why}")),
+            Self::Replace { .. } | Self::Retire { .. } => Some(format!("{prefix}: failed: {why}")),
             Self::Create { name, .. } | Self::Change { name, .. } => Some(format!("{prefix}: {name}: failed: {why}")),
             _ => None,
         }

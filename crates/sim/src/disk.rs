@@ -17,10 +17,10 @@ use mboxfs_store::{
 use mboxfs_types::{
     BrickId, VolumeId,
     call::Space,
-    disk::{DiskOp, Done, Superblock},
+    disk::{DiskOp, Done, Superblock, Worth},
     ids::BrickUuid,
     limits,
-    record::Record,
+    record::{Members, Record},
 };
 use std::collections::VecDeque;
 
@@ -83,15 +83,34 @@ impl Disk {
     /// If it cannot be made.
     #[must_use]
     pub fn format(brick: BrickId, segment_bytes: u64) -> Self {
+        Self::made(BrickUuid([brick.index() + 1; 16]), brick, segment_bytes, |_| {})
+    }
+
+    /// One that takes the place of a former brick, whose peer has everything.
+    #[must_use]
+    pub fn replacement(brick: BrickId, segment_bytes: u64) -> Self {
+        Self::made(
+            BrickUuid([brick.index() + 77; 16]),
+            brick,
+            segment_bytes,
+            |superblock| {
+                superblock.members = Members::Only(brick.other());
+                superblock.files = Worth::Copying;
+            },
+        )
+    }
+
+    fn made(uuid: BrickUuid, brick: BrickId, segment_bytes: u64, change: impl FnOnce(&mut Superblock)) -> Self {
         let medium = LossyMedium::new();
         let options = Options {
             segment_bytes,
             ..Options::default()
         };
-        format_medium(&medium, BrickUuid([brick.index() + 1; 16]), &options).expect("an empty medium can be formatted");
+        format_medium(&medium, uuid, &options).expect("an empty medium can be formatted");
         let mut found = recover(&medium, &options).expect("what was formatted can be opened");
         found.superblock.volume = Some(VolumeId([7; 16]));
         found.superblock.brick = brick;
+        change(&mut found.superblock);
         found
             .superblock_writer
             .write(&found.superblock)
@@ -137,7 +156,11 @@ impl Disk {
     /// Takes an operation in. The thread that was idle and has to begin, if any.
     pub fn submit(&mut self, op: DiskOp) -> Option<Thread> {
         let thread = match op {
-            DiskOp::Append(_) | DiskOp::Superblock(_) | DiskOp::ReadLog { .. } | DiskOp::Trim { .. } => Thread::Log,
+            DiskOp::Append(_)
+            | DiskOp::Superblock(_)
+            | DiskOp::ReadLog { .. }
+            | DiskOp::Trim { .. }
+            | DiskOp::Restart { .. } => Thread::Log,
             DiskOp::Apply(_) | DiskOp::Look { .. } | DiskOp::Checkpoint { .. } => Thread::Files,
         };
         self.put(thread, op)
@@ -209,6 +232,11 @@ impl Disk {
             }
             DiskOp::Trim { below } => {
                 parts.log.trim(below).map_err(|e| e.to_string())?;
+                Vec::new()
+            }
+            DiskOp::Restart { next } => {
+                parts.log.restart(next).map_err(|e| e.to_string())?;
+                self.durable = next - 1;
                 Vec::new()
             }
             DiskOp::Apply(effects) => {

@@ -6,6 +6,7 @@
 
 mod draw;
 
+use mboxfs_types::limits;
 pub use mboxfs_types::quorum::Policy;
 
 /// How a world is, for all of its time.
@@ -23,6 +24,8 @@ pub struct Settings {
     pub drift: [i64; 2],
     /// Bytes executed before a checkpoint.
     pub checkpoint_bytes: usize,
+    /// Bytes of the log that are kept for a peer that is away.
+    pub log_debt_bytes: usize,
     /// Of a log segment.
     pub segment_bytes: u64,
     /// Nobody looks at mailboxes but the programs that are run.
@@ -39,7 +42,8 @@ impl Settings {
             net_us: (50, 500),
             disk_us: (100, 1000),
             drift: [0, 0],
-            checkpoint_bytes: 32 << 20,
+            checkpoint_bytes: limits::CHECKPOINT_BYTES,
+            log_debt_bytes: limits::LOG_DEBT_BYTES_MAX,
             segment_bytes: 64 << 10,
             quiet: false,
         }

@@ -211,7 +211,8 @@ impl fmt::Display for Plan {
             s.disk_us.0,
             s.disk_us.1
         )?;
-        writeln!(f, "checkpoint {}\nsegment {}", s.checkpoint_bytes, s.segment_bytes)?;
+        writeln!(f, "checkpoint {}\ndebt {}", s.checkpoint_bytes, s.log_debt_bytes)?;
+        writeln!(f, "segment {}", s.segment_bytes)?;
         writeln!(f, "drift {} {}", s.drift[0], s.drift[1])?;
         self.actions
             .iter()
@@ -236,6 +237,7 @@ pub(crate) fn set_up(settings: &mut Settings, line: &str) -> Result<bool, String
         "net" => settings.net_us = (number()?, number()?),
         "disk" => settings.disk_us = (number()?, number()?),
         "checkpoint" => settings.checkpoint_bytes = number()? as usize,
+        "debt" => settings.log_debt_bytes = number()? as usize,
         "segment" => settings.segment_bytes = number()?,
         "quiet" => settings.quiet = true,
         "drift" => {

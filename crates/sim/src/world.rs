@@ -129,6 +129,8 @@ pub struct World {
     pub journal: Journal,
     /// How often a brick gave up a part of its line of history.
     pub reloads: u32,
+    /// How often a brick got the files of its peer.
+    pub resyncs: u32,
     /// Sessions may end under living programs: a mount was cut off for long.
     pub may_expire: bool,
     /// How often both bricks had lines of their own at the same time.
@@ -165,6 +167,7 @@ impl World {
             broken: None,
             journal: Journal::new(show),
             reloads: 0,
+            resyncs: 0,
             may_expire: false,
             forks: 0,
             forced: false,

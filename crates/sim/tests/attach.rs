@@ -39,6 +39,7 @@ impl Alone {
             log_start: found.log_start,
             bricks: vec!["h0:24009".into(), "h1:24009".into()],
             checkpoint_bytes: limits::CHECKPOINT_BYTES,
+            log_debt_bytes: limits::LOG_DEBT_BYTES_MAX,
             nonce: 5,
         };
         let mut out = Vec::new();

@@ -13,6 +13,7 @@
 
 mod content;
 mod dirs;
+mod foreign;
 mod inode;
 mod kept;
 mod names;
@@ -22,7 +23,7 @@ use crate::{
     medium::{DirMedium, open_dir},
     touched::{DIRS_MAX, SYNC_EACH_MAX, Touched},
 };
-pub use content::Content;
+pub use content::{Content, Leisure};
 use dirs::Spot;
 pub(crate) use kept::FORK_DIR;
 use kept::{Kept, Key};
@@ -188,6 +189,8 @@ impl Files {
                 mtime,
             } => self.set_attr(*ino, (*uid, *gid), *mode, (*atime, *mtime)),
             Effect::Xattr { ino, name, value } => self.set_xattr(*ino, name, value.as_deref()),
+            Effect::AllXattrs { ino, all } => self.set_all_xattrs(*ino, all),
+            Effect::Only { names, nameless } => self.keep_only(names, nameless),
             Effect::Free { ino } => self.free(*ino),
             Effect::Keep { fork, ino, ranges } => self.keep(Key { fork: *fork, ino: *ino }, ranges),
             Effect::Revert { fork, ino } => self.revert(Key { fork: *fork, ino: *ino }),
@@ -204,11 +207,18 @@ impl Files {
             Look::Read { ino, offset, len } => self.read(*ino, *offset, *len).map(Seen::Data),
             Look::GetXattr { ino, name } => self.get_xattr(*ino, name).map(Seen::Data),
             Look::ListXattr { ino } => self.list_xattrs(*ino).map(Seen::Names),
-            Look::Index { ino, base } => self
-                .content(*ino, *base)?
-                .index(&AtomicBool::new(false))
-                .map(Seen::Data),
+            Look::Index { .. } | Look::Copy { .. } | Look::Digests { .. } => {
+                self.leisure(look)?.answer(&AtomicBool::new(false)).map(Seen::Data)
+            }
+            Look::Xattrs { inos } => self.xattrs_of(inos).map(Seen::Data),
         }
+    }
+
+    /// Opens what another thread can read at leisure: for `Look::Index`, `Copy` and `Digests`.
+    ///
+    /// Errors: as [`Self::content`]; EINVAL for other looks.
+    pub fn leisure(&self, look: &Look) -> Result<Leisure, Errno> {
+        Leisure::open(self, look)
     }
 
     /// Why the device could not be read in the last look. Its answer must not be given then: the other copy is good.
@@ -281,6 +291,8 @@ fn describe(effect: &Effect) -> String {
         Effect::Write { ino, .. } => format!("write {ino}"),
         Effect::SetAttr { ino, .. } => format!("set attributes of {ino}"),
         Effect::Xattr { ino, .. } => format!("set extended attribute of {ino}"),
+        Effect::AllXattrs { ino, .. } => format!("set all extended attributes of {ino}"),
+        Effect::Only { .. } => "remove what the peer does not have".to_string(),
         Effect::Free { ino } => format!("free {ino}"),
         Effect::Keep { ino, .. } => format!("keep what {ino} held at the fork"),
         Effect::Revert { ino, .. } => format!("put {ino} back to the fork"),

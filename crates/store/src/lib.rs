@@ -31,7 +31,7 @@ mod touched;
 
 pub use checkpoint::Checkpointer;
 pub use error::{LogError, StoreError};
-pub use files::{Content, Files};
+pub use files::{Content, Files, Leisure};
 pub use log::{Log, SEGMENT_BYTES, SEGMENT_BYTES_MIN};
 pub use lossy::LossyMedium;
 pub use medium::{DirMedium, Medium};

@@ -14,13 +14,7 @@ use crate::{
     superblock::SuperblockWriter,
 };
 use bytes::Bytes;
-use mboxfs_types::{
-    BrickId, GenId,
-    disk::Superblock,
-    ids::BrickUuid,
-    limits,
-    record::{Members, Record},
-};
+use mboxfs_types::{disk::Superblock, ids::BrickUuid, record::Record};
 
 /// What was found, and who goes on from there.
 #[derive(Debug)]
@@ -43,23 +37,7 @@ pub struct Recovery<M: Medium> {
 
 /// Makes an empty brick on `medium`, whose directories exist already (V1).
 pub fn format_medium<M: Medium>(medium: &M, uuid: BrickUuid, options: &Options) -> Result<(), StoreError> {
-    let superblock = Superblock {
-        format: limits::FORMAT_VERSION,
-        uuid,
-        volume: None,
-        brick: BrickId::A,
-        inc: 0,
-        g: GenId::default(),
-        v: 0,
-        members: Members::Both,
-        primary: BrickId::A,
-        history: Vec::new(),
-        fork: None,
-        diverged: None,
-        giving_up: None,
-        quorum: mboxfs_types::quorum::Settled::default(),
-        forced: false,
-    };
+    let superblock = Superblock::new(uuid);
     Log::format(medium, uuid, options.segment_bytes)
         .and_then(|()| SuperblockWriter::format(medium, &superblock))
         .map_err(|source| StoreError::Io {

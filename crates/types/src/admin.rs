@@ -5,7 +5,7 @@
 //! Not here: words and tables (`cli`), who may ask and what is done (`brickd::cluster`).
 
 use crate::{
-    BrickId, Fingerprint, SessionId, Timestamp, VolumeId,
+    BrickId, Fingerprint, Nanos, SessionId, Timestamp, VolumeId,
     call::{Space, View},
     quorum::{Policy, Quorum, Waits},
 };
@@ -70,6 +70,8 @@ pub struct BrickReport {
     pub debt_bytes: u64,
     /// Files that they change, at most 1000 names.
     pub debt_files: Vec<String>,
+    /// It makes its files those of its peer: how far it is.
+    pub resync: Option<ResyncReport>,
     /// Mounts: session, host, attached here?
     pub sessions: Vec<(SessionId, String, bool)>,
     /// Room.
@@ -86,6 +88,36 @@ pub struct BrickReport {
     pub waits: Option<Waits>,
     /// Does the witness answer, with this volume's register? None: it was not asked.
     pub witness: Option<bool>,
+}
+
+/// A brick that makes its files those of its peer.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct ResyncReport {
+    /// Files of the volume. 0 until the peer has told.
+    pub files: u64,
+    /// Of them, those that are right.
+    pub files_done: u64,
+    /// Of them, those of which something was copied.
+    pub files_copied: u64,
+    /// Bytes in all files.
+    pub bytes: u64,
+    /// Of them, those that were compared or copied, or known to be right.
+    pub bytes_done: u64,
+    /// Bytes that were copied from the peer.
+    pub copied: u64,
+    /// Since it began.
+    pub elapsed: Nanos,
+}
+
+impl ResyncReport {
+    /// How long it will still take, if it goes on as it did. None: nobody can tell yet.
+    #[must_use]
+    pub fn left(&self) -> Option<Nanos> {
+        let rest = self.bytes.saturating_sub(self.bytes_done);
+        let done = u128::from(self.bytes_done);
+        (done > 0)
+            .then(|| Nanos(u64::try_from(u128::from(self.elapsed.0) * u128::from(rest) / done).unwrap_or(u64::MAX)))
+    }
 }
 
 // ---- peers and the volume
@@ -242,6 +274,13 @@ pub enum Plan {
         /// What.
         verb: VolumeVerb,
     },
+    /// An empty directory takes the place of the brick that was there, in a volume that is served.
+    Replace {
+        /// The volume as it is to be.
+        volume: Volume,
+        /// Also on the root file system.
+        force: bool,
+    },
 }
 
 /// Options to be set; what is not named stays.
@@ -296,6 +335,24 @@ pub enum Ask {
         verb: VolumeVerb,
         /// For a start: also if it is started already.
         force: bool,
+    },
+    /// Put an empty directory in the place of the other brick; the brick of this brickd gives it everything.
+    Replace {
+        /// The volume.
+        name: String,
+        /// The brick that is replaced, as the volume has it.
+        old: BrickSpec,
+        /// The empty one.
+        new: BrickSpec,
+        /// Also on the root file system.
+        force: bool,
+    },
+    /// Serve a brick no more: another directory is about to take its place.
+    Retire {
+        /// The volume.
+        name: String,
+        /// On this host, or on the peer.
+        brick: BrickSpec,
     },
     /// Let the brick of this brickd, or of its peer, fail for a while: a drill (`mboxfs drill`).
     Drill {

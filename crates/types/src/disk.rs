@@ -12,6 +12,7 @@ use crate::{
     BrickId, Errno, GenId, Ino, Kind, Name, Tag, Timestamp, VolumeId,
     call::{Extent, Space},
     ids::BrickUuid,
+    limits,
     quorum::Settled,
     record::{Members, Record},
 };
@@ -52,6 +53,12 @@ pub enum DiskOp {
         /// First position to keep.
         below: u64,
     },
+    /// The log begins anew: no record is needed any more, the next one is `next`. No answer; a superblock given after this is
+    /// written after it. The checkpoint of `next - 1` has to be durable before.
+    Restart {
+        /// Position of the next record.
+        next: u64,
+    },
 }
 
 /// A look at files.
@@ -85,7 +92,34 @@ pub enum Look {
         /// As it was at a fork; else as it is.
         base: Option<AtFork>,
     },
+    /// As `Read`, without haste: for a copy of the whole file, behind all that mounts read.
+    Copy {
+        /// The file.
+        ino: Ino,
+        /// From.
+        offset: u64,
+        /// At most.
+        len: u32,
+    },
+    /// Checksums of blocks, without haste: `Seen::Data` of `limits::DIGEST_BYTES` for each block of `limits::BLOCK_BYTES`,
+    /// counted from `offset`; the last one may be shorter.
+    Digests {
+        /// The file.
+        ino: Ino,
+        /// From.
+        offset: u64,
+        /// At most; what is not there has no checksum.
+        len: u64,
+    },
+    /// The user's extended attributes of several inodes: `Seen::Data` of `codec` bytes of [`Xattrs`], in this order.
+    Xattrs {
+        /// Which.
+        inos: Vec<Ino>,
+    },
 }
+
+/// Inodes with their user's extended attributes, in order of names.
+pub type Xattrs = Vec<(Ino, Vec<(Vec<u8>, Vec<u8>)>)>;
 
 /// A file as it was at a fork.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -233,6 +267,20 @@ pub enum Effect {
         /// Value; none removes it.
         value: Option<Vec<u8>>,
     },
+    /// These are all extended attributes of the user that `ino` has.
+    AllXattrs {
+        /// Which inode.
+        ino: Ino,
+        /// Name and value.
+        all: Vec<(Vec<u8>, Vec<u8>)>,
+    },
+    /// These are all names and inodes that the volume has: other ones of ours go. What is not ours stays where it is.
+    Only {
+        /// Directory, name and inode.
+        names: Vec<(Ino, Name, Ino)>,
+        /// Inodes without a name.
+        nameless: Vec<Ino>,
+    },
     /// `ino` has no name and no user: free its space.
     Free {
         /// Which inode.
@@ -298,6 +346,54 @@ pub struct Superblock {
     pub quorum: Settled,
     /// The operator made this brick go on alone, whatever the policy says; until both are together again.
     pub forced: bool,
+    /// The log since `fork` has outgrown its limit: neither it nor what files held at the fork is kept any more.
+    pub overrun: bool,
+    /// What the files are worth.
+    pub files: Worth,
+    /// Process starts of the peer, as far as this brick has heard: a new directory in its place counts on from there, so
+    /// that no inode number is given twice.
+    pub peer_inc: u32,
+    /// Directory of the peer, as far as this brick has met it: another one is let in only if it knows nothing.
+    pub peer_uuid: Option<BrickUuid>,
+}
+
+impl Superblock {
+    /// Of a directory that was just made: of no volume yet, with nothing in it.
+    #[must_use]
+    pub fn new(uuid: BrickUuid) -> Self {
+        Self {
+            format: limits::FORMAT_VERSION,
+            uuid,
+            volume: None,
+            brick: BrickId::A,
+            inc: 0,
+            g: GenId::default(),
+            v: 0,
+            members: Members::Both,
+            primary: BrickId::A,
+            history: Vec::new(),
+            fork: None,
+            diverged: None,
+            giving_up: None,
+            quorum: Settled::default(),
+            forced: false,
+            overrun: false,
+            files: Worth::Whole,
+            peer_inc: 0,
+            peer_uuid: None,
+        }
+    }
+}
+
+/// What the files of a brick are worth.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum Worth {
+    /// They are what the log says.
+    Whole,
+    /// They are being made those of the peer: this brick knows nothing, and is nothing but a learner.
+    Copying,
+    /// They are those of the peer, and partly ahead of the log: right when both are together.
+    Ahead,
 }
 
 /// A stretch of the log numbered under one generation and view.

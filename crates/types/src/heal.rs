@@ -1,10 +1,15 @@
-//! The conversation of a merge: the brick that goes on asks, the one whose line of history will be given up answers.
+//! Questions of one brick to the other about its files, and answers in parts.
+//!
+//! In a merge the brick that goes on asks the one whose line of history will be given up. In a resync the one whose files
+//! are being made those of its peer asks the one that serves. `Digests` and `Read` may be asked whenever both work, too.
 //!
 //! Promises
-//! H1  The one that answers serves no mount and changes nothing while it answers: all answers are of one moment.
+//! H1  In a merge the one that answers serves no mount and changes nothing: all answers are of one moment.
 //! H2  `base` is the object as both bricks knew it when they parted, `now` as this line left it.
+//! H3  After `State` was asked from its beginning the one that answers keeps its log from that state on, and every further
+//!     answer is of that moment or later: files copied after that, in whatever order, become right by executing the log.
 //!
-//! Not here: how the two are merged (`brick::heal`, `mbox`).
+//! Not here: how two are merged (`brick::heal`, `mbox`), how files are compared (`brick::resync`).
 
 use crate::{Attr, Ino, Kind, Name, Timestamp};
 use alloc::vec::Vec;
@@ -30,6 +35,26 @@ pub enum Ask {
         offset: u64,
         /// At most `limits::EXTENT_BYTES_MAX`.
         len: u32,
+    },
+    /// A snapshot of the brain, as its checkpoints have it, from this byte on; 0 takes a new one. An empty answer: that was all.
+    State {
+        /// First byte.
+        offset: u64,
+    },
+    /// Checksums of the blocks of a file, as it is now: see `disk::Look::Digests`.
+    Digests {
+        /// The file.
+        ino: Ino,
+        /// First byte of the first block.
+        offset: u64,
+        /// At most `limits::DIGEST_SPAN`.
+        len: u64,
+    },
+    /// Extended attributes of the next inodes: `codec` bytes of `disk::Xattrs`, also of those that have none. No inode: that
+    /// was all.
+    Xattrs {
+        /// In ascending order, after this one; none: from the first one on.
+        after: Option<Ino>,
     },
 }
 

@@ -98,8 +98,31 @@ pub const DIR_ENTRIES_MAX: usize = 4096;
 pub const VALUE_BYTES_MAX: usize = 4096;
 /// Hard links to one inode.
 pub const LINKS_MAX: u32 = 32_000;
-/// Bytes of the log kept for an absent peer before it has to be healed by comparing files.
-pub const LOG_DEBT_BYTES_MAX: u64 = 4 << 30;
+/// Bytes of the log kept for an absent peer before it has to be healed by comparing files. A start reads all of it. Also for
+/// one that is being healed: when it has not come to its end by then it begins again, with what it has.
+pub const LOG_DEBT_BYTES_MAX: usize = 1 << 30;
+/// Objects that are known to have changed since the peer left; when there are more, all are compared.
+pub const DEBT_OBJECTS_MAX: usize = 100_000;
+/// Files are compared in blocks of so many bytes ...
+pub const BLOCK_BYTES: usize = 64 << 10;
+/// ... by checksums of so many bytes (BLAKE3) ...
+pub const DIGEST_BYTES: usize = 16;
+/// ... of so many bytes of the file at a time.
+pub const DIGEST_SPAN: u64 = 16 << 20;
+/// Bytes of a file that one question of a resync asks for: nothing that mounts wait for stands behind more than these.
+pub const COPY_BYTES_MAX: usize = 256 << 10;
+/// Bytes of the state in one answer.
+pub const STATE_PART_BYTES: usize = 512 << 10;
+/// Inodes in one answer about extended attributes.
+pub const XATTR_INODES_MAX: usize = 128;
+/// Bytes of mail that a resync copies in a second, at most.
+pub const COPY_RATE: u64 = 96 << 20;
+/// What it may be ahead of that rate.
+pub const COPY_BURST: Nanos = Nanos::from_millis(100);
+/// While mail is being written the one that serves lets a resync wait up to this long for each answer.
+pub const COPY_YIELD: Nanos = Nanos::from_millis(10);
+/// An answer that does not come within this ends a resync; it begins again, with what it has.
+pub const COPY_PATIENCE: Nanos = Nanos::from_millis(30_000);
 /// Free bytes that a brick keeps for expunge and heal; below them writes get ENOSPC.
 pub const RESERVE_BYTES: u64 = 16 << 20;
 /// Free inodes that a brick keeps for its own files; below them new files get ENOSPC.
@@ -114,4 +137,6 @@ const _: () = assert!(DRILL.0 > 2 * STALL.0 && DRILL.0 > PROMISE.0 + GRACE.0);
 const _: () = assert!(PROMISE.0 + BACKUP_DELAY.0 + WITNESS_RETRY.0 + GRACE.0 < 3_000_000_000);
 const _: () = assert!(OP_TIMEOUT.0 > PROMISE.0 + GRACE.0 + REATTACH.0);
 const _: () = assert!(CHECKPOINT_BYTES >= STAGED_BYTES_MAX);
+const _: () = assert!(COPY_BYTES_MAX <= EXTENT_BYTES_MAX && STATE_PART_BYTES <= EXTENT_BYTES_MAX);
+const _: () = assert!(COPY_BYTES_MAX % BLOCK_BYTES == 0 && DIGEST_SPAN % BLOCK_BYTES as u64 == 0);
 const _: () = assert!(STAGED_BYTES_MAX >= RECORD_BYTES_MAX && RECORD_BYTES_MAX >= EXTENT_BYTES_MAX);

@@ -81,6 +81,11 @@ pub enum ToPeer {
     },
     /// All that you changed is here too: give up your line of history and learn mine.
     Merged,
+    /// From the one that copied files: they are yours as of this record, as soon as your log after it is executed.
+    Copied {
+        /// Position of the state that was asked for.
+        n: u64,
+    },
     /// I serve nobody any more; go on without me at once.
     Goodbye {
         /// For the operator: stopped on purpose, or what has failed here. At most `limits::REASON_BYTES_MAX` bytes.
@@ -141,6 +146,10 @@ pub struct Hello {
     pub merging: bool,
     /// I was alone and began to let you join: from this position on I commit nothing without you.
     pub joint: Option<u64>,
+    /// My log since I was left alone outgrew its limit: what files held then is not known any more.
+    pub overrun: bool,
+    /// My files are half those of yours: what else this says of my log counts for nothing.
+    pub incomplete: bool,
 }
 
 /// Heartbeat question.

@@ -9,7 +9,7 @@ use alloc::vec::Vec;
 use mboxfs_types::{
     BrickId, GenId, Nanos,
     call::View,
-    disk::DiskOp,
+    disk::{DiskOp, Worth},
     limits,
     peer::{Hello, ToPeer},
     planted::Bug,
@@ -17,12 +17,21 @@ use mboxfs_types::{
 };
 
 impl Brick {
-    /// The peer lacks what came after `common`.
-    pub(super) fn on_learner(&mut self, common: u64, theirs: &Hello, out: &mut Vec<Output>) {
-        if !matches!(self.stand, Stand::Solo { .. }) || theirs.last > common || self.log.start > common + 1 {
-            // Not serving yet, or it first drops what never counted, or the log does not reach back: it comes again.
+    /// The peer lacks what came after `common`, or gets files first.
+    pub(super) fn on_learner(&mut self, common: u64, whole: bool, theirs: &Hello, out: &mut Vec<Output>) {
+        if !matches!(self.stand, Stand::Solo { .. }) || whole || theirs.last > common {
+            // Not serving yet, or it will ask, or it first drops what never counted: it comes again.
             return;
         }
+        if self.log.start > common + 1 {
+            return self.refuse_peer("the log was trimmed meanwhile", out);
+        }
+        self.feed_log(common, out);
+    }
+
+    /// Sends the log after `common`.
+    pub(crate) fn feed_log(&mut self, common: u64, out: &mut Vec<Output>) {
+        self.feed.kept = 0;
         let catch_up = CatchUp {
             next: common + 1,
             began: common + 1,
@@ -42,20 +51,18 @@ impl Brick {
         }
     }
 
-    pub(super) fn learn(&mut self, common: u64, theirs: &Hello, out: &mut Vec<Output>) {
-        if self.log.last > common || matches!(self.stand, Stand::Solo { .. }) {
+    pub(super) fn learn(&mut self, common: u64, whole: bool, theirs: &Hello, out: &mut Vec<Output>) {
+        let of_its_own = self.sb.files != Worth::Copying && self.log.start <= common + 1;
+        if of_its_own && (self.log.last > common || matches!(self.stand, Stand::Solo { .. })) {
             // Above the common point are records that nobody relies on (V2); as after a crash, without them.
             out.push(Output::Reload { keep: common });
             return;
         }
+        if whole {
+            return self.begin_resync(common, theirs, out);
+        }
         self.drop_mounts(out);
-        self.view = theirs.view;
-        self.sb.g = theirs.view.g;
-        self.sb.v = theirs.view.v;
-        self.sb.members = Members::Only(theirs.brick);
-        self.sb.primary = theirs.brick;
-        self.sb.fork = None;
-        self.sb.forced = false;
+        self.follow(theirs.brick, theirs.view);
         self.write_superblock(out);
         self.set_stand(
             Stand::Learner { commit: common },
@@ -119,6 +126,7 @@ impl Brick {
         self.sb.v = self.view.v;
         self.sb.members = Members::Both;
         self.sb.fork = None;
+        self.sb.overrun = false;
         self.sb.forced = false;
         self.write_superblock(out);
     }
@@ -150,6 +158,7 @@ impl Brick {
             self.sb.v = 0;
             self.sb.members = members;
             self.sb.primary = primary;
+            self.sb.files = Worth::Whole; // the log up to here makes copied files right
             self.write_superblock(out);
         }
     }

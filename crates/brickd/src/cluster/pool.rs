@@ -68,7 +68,7 @@ impl Cluster {
     }
 
     /// Who is there, with the key that is given if one is, and takes us into its pool.
-    async fn hello(
+    pub(super) async fn hello(
         &self,
         host: &str,
         port: u16,

@@ -40,6 +40,9 @@ impl Local for Fake {
         *self.running.lock().unwrap() = None;
         Ok(())
     }
+    fn take_over(&self, _: &VolumeConfig) -> Result<(), String> {
+        Ok(())
+    }
     fn report(&self) -> Option<BrickReport> {
         let brick = self.running.lock().unwrap().as_ref()?.own;
         Some(BrickReport {
@@ -62,6 +65,7 @@ impl Local for Fake {
             debt_records: 0,
             debt_bytes: 0,
             debt_files: Vec::new(),
+            resync: None,
             sessions: Vec::new(),
             space: Space {
                 total: 0,

@@ -114,7 +114,7 @@ impl Cluster {
     }
 
     /// Could the brick of this host be that side of the volume? Where RIVALS.md has gluster's words, they are used.
-    fn check_brick(&self, volume: &Volume, own: BrickId, force: bool) -> Result<(), Refusal> {
+    pub(super) fn check_brick(&self, volume: &Volume, own: BrickId, force: bool) -> Result<(), Refusal> {
         let BrickAt { host, path, .. } = volume.side(own);
         let place = Path::new(path);
         let whole = place.canonicalize().unwrap_or_else(|_| place.to_path_buf());
@@ -132,7 +132,7 @@ impl Cluster {
             };
             return refuse(why, hint);
         }
-        if self.config().claimed.is_some() {
+        if self.config().claimed.is_some_and(|id| id != volume.id) {
             let hint =
                 format!("start brickd on {host} on an empty directory; the mail in {path} is of a deleted volume");
             return refuse(format!("{path} is already part of a volume"), hint);
@@ -202,7 +202,7 @@ impl Cluster {
     }
 
     /// U1.
-    async fn agree_and_do(&self, peer: &Peer, plan: Plan) -> Outcome {
+    pub(super) async fn agree_and_do(&self, peer: &Peer, plan: Plan) -> Outcome {
         let address = names::address(&peer.host, peer.port);
         let id = *Uuid::new_v4().as_bytes();
         let prepare = Ask::Prepare {
@@ -275,6 +275,7 @@ impl Cluster {
         };
         match &plan {
             Plan::Create { volume, force } => self.could_create(&asker, volume, *force).await?,
+            Plan::Replace { volume, force } => self.could_replace(&asker, volume, *force).await?,
             Plan::Change { id, name, verb } => match &self.config().volume {
                 Some((volume, _)) if volume.id != *id => {
                     return refuse(
@@ -324,7 +325,7 @@ impl Cluster {
     }
 
     /// Which brick of `volume` is here.
-    async fn own_side(&self, volume: &Volume) -> Result<BrickId, Refusal> {
+    pub(super) async fn own_side(&self, volume: &Volume) -> Result<BrickId, Refusal> {
         for own in [BrickId::A, BrickId::B] {
             let brick = volume.side(own);
             if brick.port == self.port && self.is_here(&brick.host).await {
@@ -406,6 +407,11 @@ impl Cluster {
                 }
                 next.volume = Some((volume.clone(), own));
             }
+            Plan::Replace { volume, .. } => {
+                let last_plan = next.last_plan;
+                next = self.replaced(&former, volume).await.map_err(|r| r.why)?;
+                next.last_plan = last_plan;
+            }
             Plan::Change { verb, .. } => match (phase(*verb), &mut next.volume) {
                 (None, volume) => *volume = None,
                 (Some(phase), Some((volume, _))) => {
@@ -426,7 +432,15 @@ impl Cluster {
             }
         })
         .await?;
-        if let Err(why) = self.run_or_stop(started).await {
+        let made_way = match (plan, self.volume()) {
+            (Plan::Replace { .. }, Some(now)) => self.make_way(&former, &now),
+            _ => Ok(()),
+        };
+        let ran = match made_way {
+            Ok(()) => self.run_or_stop(started).await,
+            Err(why) => Err(why),
+        };
+        if let Err(why) = ran {
             self.change(|c| {
                 *c = Config {
                     generation: c.generation,
@@ -464,7 +478,7 @@ impl Cluster {
 }
 
 /// The name that the operator gave the peer's host at create is the one by which it is dialled from now on.
-fn rename(config: &mut Config, id: HostId, host: &str) {
+pub(super) fn rename(config: &mut Config, id: HostId, host: &str) {
     let Some(peer) = config.peers.iter_mut().find(|p| p.id == id && p.host != host) else {
         return;
     };

@@ -9,10 +9,10 @@ use crate::wire as w;
 use bytes::Bytes;
 use mboxfs_types::admin::{
     self as t, Ask, Away, BrickAt, BrickReport, BrickSpec, Fault, HostId, HostState, Options, PeerState, Phase, Plan,
-    Status, Tell, Volume, VolumeVerb,
+    ResyncReport, Status, Tell, Volume, VolumeVerb,
 };
 use mboxfs_types::quorum::{Policy, Quorum, Waits, WitnessAt};
-use mboxfs_types::{VolumeId, limits};
+use mboxfs_types::{Nanos, VolumeId, limits};
 
 /// Reasons, hints, directories, names of files.
 const TEXT_BYTES_MAX: usize = 8192;
@@ -100,6 +100,16 @@ pub(crate) fn ask_message(ask: Ask) -> w::AdminAsk {
             verb: verb_number(verb),
             force,
         }),
+        Ask::Replace { name, old, new, force } => Wire::Replace(w::AdminReplace {
+            name,
+            old: Some(old.into()),
+            new: Some(new.into()),
+            force,
+        }),
+        Ask::Retire { name, brick } => Wire::Retire(w::AdminRetire {
+            name,
+            brick: Some(brick.into()),
+        }),
         Ask::Drill { name, fault, here } => Wire::Drill(w::AdminDrill {
             name,
             fault: fault_number(fault),
@@ -169,6 +179,16 @@ pub(crate) fn ask(message: w::AdminAsk) -> Result<Ask> {
             verb: verb(a.verb)?,
             force: a.force,
         },
+        Wire::Replace(a) => Ask::Replace {
+            name: volume_name(a.name)?,
+            old: need(a.old, "no brick")?.try_into()?,
+            new: need(a.new, "no brick")?.try_into()?,
+            force: a.force,
+        },
+        Wire::Retire(a) => Ask::Retire {
+            name: volume_name(a.name)?,
+            brick: need(a.brick, "no brick")?.try_into()?,
+        },
         Wire::Drill(a) => Ask::Drill {
             name: volume_name(a.name)?,
             fault: fault(a.fault)?,
@@ -231,6 +251,10 @@ impl From<Plan> for w::admin_prepare::Plan {
                 volume: Some(volume.into()),
                 force,
             }),
+            Plan::Replace { volume, force } => Self::Replace(w::AdminPlanCreate {
+                volume: Some(volume.into()),
+                force,
+            }),
             Plan::Change { id, name, verb } => Self::Change(w::AdminPlanChange {
                 id: base::id16_bytes(&id.0),
                 name,
@@ -252,6 +276,10 @@ impl TryFrom<w::admin_prepare::Plan> for Plan {
                     force: plan.force,
                 }
             }
+            w::admin_prepare::Plan::Replace(plan) => Self::Replace {
+                volume: need(plan.volume, "no volume")?.try_into()?,
+                force: plan.force,
+            },
             w::admin_prepare::Plan::Change(plan) => Self::Change {
                 id: VolumeId(base::id16(&plan.id)?),
                 name: volume_name(plan.name)?,
@@ -535,6 +563,15 @@ impl From<BrickReport> for w::AdminReport {
             }),
             waits: from.waits.map_or(0, waits_number),
             witness: from.witness,
+            resync: from.resync.map(|r| w::AdminResync {
+                files: r.files,
+                files_done: r.files_done,
+                files_copied: r.files_copied,
+                bytes: r.bytes,
+                bytes_done: r.bytes_done,
+                copied: r.copied,
+                elapsed: r.elapsed.0,
+            }),
         }
     }
 }
@@ -566,6 +603,15 @@ impl TryFrom<w::AdminReport> for BrickReport {
             peer_away: from.peer_away.map(away).transpose()?,
             waits: (from.waits != 0).then(|| waits(from.waits)).transpose()?,
             witness: from.witness,
+            resync: from.resync.map(|r| ResyncReport {
+                files: r.files,
+                files_done: r.files_done,
+                files_copied: r.files_copied,
+                bytes: r.bytes,
+                bytes_done: r.bytes_done,
+                copied: r.copied,
+                elapsed: Nanos(r.elapsed),
+            }),
         })
     }
 }

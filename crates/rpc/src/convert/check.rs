@@ -374,7 +374,11 @@ impl Check for Ask {
     fn check(&self) -> Result<(), Invalid> {
         match self {
             Self::Read { offset, len, .. } => read(*offset, *len),
-            Self::Changes | Self::Index { .. } => Ok(()),
+            Self::Digests { offset, len, .. } => {
+                require(*len <= limits::DIGEST_SPAN, "too many blocks")?;
+                require(offset.checked_add(*len).is_some(), "end of a read")
+            }
+            Self::Changes | Self::Index { .. } | Self::State { .. } | Self::Xattrs { .. } => Ok(()),
         }
     }
 }
@@ -419,7 +423,9 @@ impl Check for ToPeer {
             Self::Deliver { frame, .. } => frame.check(),
             Self::Ask { ask, .. } => ask.check(),
             Self::Part { data, last, .. } => require(data.is_ok() || *last, "answer goes on after an error"),
-            Self::Durable { .. } | Self::Commit { .. } | Self::Lost { .. } | Self::Merged => Ok(()),
+            Self::Durable { .. } | Self::Commit { .. } | Self::Lost { .. } | Self::Merged | Self::Copied { .. } => {
+                Ok(())
+            }
             Self::Goodbye { why } => require(why.len() <= limits::REASON_BYTES_MAX, "reason too long"),
         }
     }

@@ -62,6 +62,7 @@ impl Frame for ToPeer {
                 ask: Some(ask.into()),
             }),
             Self::Merged => WireFrame::Merged(w::Nothing {}),
+            Self::Copied { n } => WireFrame::Copied(n),
             Self::Goodbye { why } => WireFrame::Goodbye(w::Goodbye { why }),
         };
         out.push_back(w::ToPeer { frame: Some(frame) });
@@ -243,6 +244,7 @@ impl TryFrom<w::ToPeer> for ToPeer {
             },
             WireFrame::Part(part) => part.try_into()?,
             WireFrame::Merged(_) => Self::Merged,
+            WireFrame::Copied(n) => Self::Copied { n },
             WireFrame::Goodbye(bye) => Self::Goodbye { why: bye.why },
         })
     }
@@ -321,6 +323,15 @@ impl From<Ask> for WireAsk {
                 offset,
                 len,
             }),
+            Ask::State { offset } => Self::State(offset),
+            Ask::Digests { ino, offset, len } => Self::Digests(w::AskDigests {
+                ino: ino.0,
+                offset,
+                len,
+            }),
+            Ask::Xattrs { after } => Self::Xattrs(w::AskXattrs {
+                after: after.map(|ino| ino.0),
+            }),
         }
     }
 }
@@ -341,6 +352,15 @@ impl From<WireAsk> for Ask {
                 ino: Ino(read.ino),
                 offset: read.offset,
                 len: read.len,
+            },
+            WireAsk::State(offset) => Self::State { offset },
+            WireAsk::Digests(digests) => Self::Digests {
+                ino: Ino(digests.ino),
+                offset: digests.offset,
+                len: digests.len,
+            },
+            WireAsk::Xattrs(xattrs) => Self::Xattrs {
+                after: xattrs.after.map(Ino),
             },
         }
     }
@@ -426,6 +446,8 @@ impl From<Hello> for w::Hello {
             diverged: from.diverged,
             merging: from.merging,
             joint: from.joint,
+            overrun: from.overrun,
+            incomplete: from.incomplete,
         }
     }
 }
@@ -449,6 +471,8 @@ impl TryFrom<w::Hello> for Hello {
             diverged: from.diverged,
             merging: from.merging,
             joint: from.joint,
+            overrun: from.overrun,
+            incomplete: from.incomplete,
         })
     }
 }

@@ -518,7 +518,7 @@ fn hello() -> impl Strategy<Value = Hello> {
     let ids = any::<([u8; 16], [u8; 16])>();
     let epochs = vec((generation(), any::<u32>(), 0..100u64), 0..4);
     (
-        any::<(u32, u32, bool, bool, bool, Option<u64>)>(),
+        any::<(u32, u32, bool, bool, bool, bool, bool, Option<u64>)>(),
         ids,
         brick(),
         view(),
@@ -528,7 +528,7 @@ fn hello() -> impl Strategy<Value = Hello> {
     )
         .prop_map(
             |(
-                (protocol, inc, fresh, diverged, merging, joint),
+                (protocol, inc, fresh, diverged, merging, overrun, incomplete, joint),
                 (volume, uuid),
                 brick,
                 view,
@@ -554,6 +554,8 @@ fn hello() -> impl Strategy<Value = Hello> {
                     diverged,
                     merging,
                     joint,
+                    overrun,
+                    incomplete,
                 }
             },
         )
@@ -566,6 +568,13 @@ fn ask() -> impl Strategy<Value = Ask> {
         Just(Ask::Changes),
         (ino(), of).prop_map(|(ino, of)| Ask::Index { ino, of }),
         read.prop_map(|(ino, offset, len)| Ask::Read { ino, offset, len }),
+        any::<u64>().prop_map(|offset| Ask::State { offset }),
+        (ino(), 0..u64::MAX / 2, 0..=limits::DIGEST_SPAN).prop_map(|(ino, offset, len)| Ask::Digests {
+            ino,
+            offset,
+            len
+        }),
+        proptest::option::of(ino()).prop_map(|after| Ask::Xattrs { after }),
     ]
 }
 
@@ -616,6 +625,7 @@ pub(crate) fn to_peer() -> impl Strategy<Value = ToPeer> {
         (any::<u64>(), ask()).prop_map(|(ticket, ask)| ToPeer::Ask { ticket, ask }),
         part(),
         Just(ToPeer::Merged),
+        any::<u64>().prop_map(|n| ToPeer::Copied { n }),
         text().prop_map(|why| ToPeer::Goodbye { why }),
     ]
 }

@@ -5,6 +5,7 @@
 
 use super::{Action, Job, Plan, Policy, Settings};
 use crate::rng::Rng;
+use mboxfs_types::limits;
 
 /// Longest time in which something is done, in ms.
 const SPAN: u64 = 9_000;
@@ -85,6 +86,7 @@ impl Plan {
                 }
             }),
             checkpoint_bytes: [2 << 10, 16 << 10, 32 << 20][rng.below(3) as usize],
+            log_debt_bytes: limits::LOG_DEBT_BYTES_MAX,
             segment_bytes: [64 << 10, 128 << 10][rng.below(2) as usize],
             quiet: false,
         };

@@ -131,7 +131,7 @@ impl World {
         }
         let nonce = self.rng.below(u64::from(u32::MAX)) as u32;
         let clock = self.brick_clock(i);
-        let checkpoint_bytes = self.settings.checkpoint_bytes;
+        let (checkpoint_bytes, log_debt_bytes) = (self.settings.checkpoint_bytes, self.settings.log_debt_bytes);
         let host = &mut self.hosts[i];
         let found = match host.disk.open() {
             Ok(found) => found,
@@ -155,6 +155,7 @@ impl World {
             log_start: found.log_start,
             bricks: vec!["h0:24009".into(), "h1:24009".into()],
             checkpoint_bytes,
+            log_debt_bytes,
             nonce,
         };
         let mut out = Vec::new();
@@ -273,12 +274,24 @@ impl World {
     }
 
     fn on_event(&mut self, i: usize, event: &Said) {
+        self.resyncs += u32::from(matches!(event, Said::Resynced { .. }));
         self.journal.event(self.now, format_args!("brick{i} ** {event:?}"));
     }
 
     fn submit(&mut self, i: usize, op: DiskOp) {
-        if let DiskOp::Append(record) = &op {
-            self.hosts[i].note(record);
+        match &op {
+            DiskOp::Append(record) => self.hosts[i].note(record),
+            // It takes over what the other one knows.
+            DiskOp::Restart { next } => {
+                let known = self.hosts[1 - i]
+                    .records
+                    .range(..next)
+                    .map(|(_, record)| record.clone());
+                let known: Vec<Record> = known.collect();
+                self.hosts[i].drop_above(0);
+                known.iter().for_each(|record| self.hosts[i].note(record));
+            }
+            _ => {}
         }
         self.to_disk(i, op);
     }

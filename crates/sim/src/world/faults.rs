@@ -5,6 +5,7 @@
 
 use super::{Event, MS, World, net::Kind};
 use crate::{
+    disk::Disk,
     mailers::{Dovecot, Mutt, Postfix, Reader, Unlocked},
     plan::{Action, Job},
 };
@@ -124,6 +125,14 @@ impl World {
     pub(crate) fn boot(&mut self, i: usize) {
         self.hosts[i].power = true;
         self.start(i);
+    }
+
+    /// A new directory in the place of a brick that is down, for a volume that it belongs to by an operator's word.
+    pub fn replace_disk(&mut self, i: usize) {
+        let host = &mut self.hosts[i];
+        let brick = host.disk.superblock.brick;
+        host.disk = Disk::replacement(brick, self.settings.segment_bytes);
+        host.drop_above(0);
     }
 
     /// SIGSTOP, and SIGCONT later: what comes meanwhile waits.

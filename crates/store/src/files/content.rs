@@ -18,7 +18,11 @@ use mboxfs_mbox::{
     index::{Index, Unindexed},
     source::Source,
 };
-use mboxfs_types::{Errno, Ino, disk::AtFork};
+use mboxfs_types::{
+    Errno, Ino,
+    disk::{AtFork, Look},
+    limits,
+};
 use std::{
     fmt,
     fs::File,
@@ -80,13 +84,92 @@ impl Files {
     }
 }
 
+/// A look that reads much: the file is open, the rest can be done by any thread.
+#[derive(Debug)]
+pub struct Leisure {
+    content: Content,
+    wanted: Wanted,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Wanted {
+    Index,
+    Bytes { offset: u64, len: u32 },
+    Digests { offset: u64, len: u64 },
+}
+
+impl Leisure {
+    pub(super) fn open(files: &Files, look: &Look) -> Result<Self, Errno> {
+        let (ino, base, wanted) = match *look {
+            Look::Index { ino, base } => (ino, base, Wanted::Index),
+            Look::Copy { ino, offset, len } => (ino, None, Wanted::Bytes { offset, len }),
+            Look::Digests { ino, offset, len } => (ino, None, Wanted::Digests { offset, len }),
+            _ => return Err(Errno::EINVAL),
+        };
+        match files.content(ino, base) {
+            Ok(content) => Ok(Self { content, wanted }),
+            // A copy has to know: gone is not the same as unreadable.
+            Err(Errno::ESTALE) if base.is_none() && files.is_there(ino) => Err(Errno::ENODATA),
+            Err(errno) => Err(errno),
+        }
+    }
+
+    /// The answer. An index takes some seconds for each GB, and memory for its messages, not its bytes; it is given up soon
+    /// after `stop` is set.
+    ///
+    /// Errors: ENODATA if it cannot be read, or if what the file was at the fork is damaged or not there; EFBIG if it has more
+    /// messages than `mbox` takes; ESTALE if there is no such file, or `stop` was set.
+    pub fn answer(self, stop: &AtomicBool) -> Result<Bytes, Errno> {
+        match self.wanted {
+            Wanted::Index => self.content.index(stop),
+            Wanted::Bytes { offset, len } => self.content.bytes(offset, len),
+            Wanted::Digests { offset, len } => self.content.digests(offset, len, stop),
+        }
+    }
+}
+
 impl Content {
+    /// At most `len` bytes from `offset` on; of a file that is cut meanwhile, what is left.
+    fn bytes(&self, offset: u64, len: u32) -> Result<Bytes, Errno> {
+        let want = self.size.saturating_sub(offset).min(u64::from(len));
+        let mut buf = vec![0; usize::try_from(want).map_err(|_| Errno::EINVAL)?];
+        let mut filled = 0;
+        while filled < buf.len() {
+            match self.file.read_at(&mut buf[filled..], offset + filled as u64) {
+                Ok(0) => break,
+                Ok(n) => filled += n,
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(_) => return Err(Errno::ENODATA),
+            }
+        }
+        buf.truncate(filled);
+        Ok(buf.into())
+    }
+
+    fn digests(&self, offset: u64, len: u64, stop: &AtomicBool) -> Result<Bytes, Errno> {
+        let mut digests = Vec::new();
+        let (mut at, end) = (offset, offset.saturating_add(len));
+        while at < end {
+            go_on(stop).map_err(|_| Errno::ESTALE)?;
+            let block = self.bytes(at, (end - at).min(limits::BLOCK_BYTES as u64) as u32)?;
+            if block.is_empty() {
+                break;
+            }
+            digests.extend_from_slice(&blake3::hash(&block).as_bytes()[..limits::DIGEST_BYTES]);
+            at += block.len() as u64;
+            if block.len() < limits::BLOCK_BYTES {
+                break;
+            }
+        }
+        Ok(digests.into())
+    }
+
     /// The index of its messages, as `mbox` encodes it. Takes some seconds for each GB, and memory for its messages, not
     /// its bytes. Gives up soon after `stop` is set.
     ///
     /// Errors: ENODATA if what the file was at the fork is damaged or not there; EFBIG if it has more messages than `mbox`
     /// takes; ESTALE if it cannot be read, or `stop` was set.
-    pub fn index(self, stop: &AtomicBool) -> Result<Bytes, Errno> {
+    fn index(self, stop: &AtomicBool) -> Result<Bytes, Errno> {
         let reader = self.reader(stop).map_err(|error| refusal(&error))?;
         match Index::read(reader) {
             Ok(index) => Ok(index.encode().into()),

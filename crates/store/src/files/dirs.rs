@@ -252,7 +252,7 @@ fn set_mark(fd: &OwnedFd, ino: Ino) -> io::Result<()> {
 }
 
 /// Names in a directory, in byte order.
-fn entries(fd: &OwnedFd) -> io::Result<Vec<Vec<u8>>> {
+pub(super) fn entries(fd: &OwnedFd) -> io::Result<Vec<Vec<u8>>> {
     list(fd, |_, _| Ok(true))
 }
 

@@ -69,6 +69,15 @@ fn report(status: Status) -> BrickReport {
         flushes: 9,
         waits: Some(Waits::Survivor),
         witness: Some(false),
+        resync: Some(ResyncReport {
+            files: 5,
+            files_done: 4,
+            files_copied: 3,
+            bytes: 100,
+            bytes_done: 50,
+            copied: 25,
+            elapsed: Nanos(1),
+        }),
     }
 }
 
