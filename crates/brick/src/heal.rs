@@ -349,6 +349,7 @@ impl Brick {
     }
 
     fn end_merge(&mut self, out: &mut Vec<Output>) {
+        self.release(out);
         let Some(heal) = self.heal.take() else { return };
         Self::event(
             Event::Merged {
