@@ -1,6 +1,6 @@
 //! What a brick says to its mounts while a merge is under way, step by step.
 
-use super::super::Step;
+use super::super::{Step, Then, gather::Take};
 use super::*;
 use crate::{
     arbiter::Want,
@@ -195,10 +195,19 @@ fn a_recall_never_overtakes_the_grant_that_it_is_about() {
         intact: 0,
     };
     heal.todo = [change(None), change(None)].into();
+    let take = Take {
+        into: gone,
+        expect: 0,
+        cut: 0,
+        size: 0,
+        mtime: Timestamp::default(),
+        pieces: vec![],
+        version: None,
+    };
     heal.step = Step::Hold {
         ino: gone,
         until: Nanos(u64::MAX),
-        then: None,
+        then: Then::Take(take),
     };
     let hold = Want::Hold { ino: gone, name: None };
     alone.brick.arbiter.want(SessionId::HEAL, hold);
