@@ -244,6 +244,14 @@ fn run_within(pair: &Pair, node: &Node, script: &str, words: &[&str], deadline: 
     );
 }
 
+/// Hundreds of mailboxes take their time on a machine that has other things to do.
+fn wait_merged(pair: &Pair) {
+    wait_for("all is merged", Duration::from_secs(150), || {
+        pair.one.cli("heal status").status.success() && pair.two.cli("heal status").status.success()
+    });
+    pair.wait_whole();
+}
+
 /// What both bricks say of themselves.
 fn state(pair: &Pair) -> String {
     let of = |node: &Node| {
@@ -271,11 +279,11 @@ for i in range(first, last):
     os.close(fd)
 "#;
 
-/// Mail goes on through both mounts while many mailboxes are merged: no call waits for longer than a mount may
-/// (`OP_TIMEOUT`), and all of it is there.
+/// Mail goes on through both mounts while many mailboxes are merged, and one that both write to: no call waits for longer
+/// than a mount may (`OP_TIMEOUT`), nobody's lock is broken into, and all of it is there, whole.
 #[test]
 fn mail_flows_while_many_mailboxes_are_merged() {
-    const BOXES: usize = 1000;
+    const BOXES: usize = 300;
     const FLOWS_MAX: Duration = Duration::from_secs(40);
     const BATCH_MAX: Duration = Duration::from_secs(240);
     if !have("mail_flows_while_many_mailboxes_are_merged", NEEDS) {
@@ -301,7 +309,7 @@ fn mail_flows_while_many_mailboxes_are_merged() {
     for _ in 0..10 {
         letters.wait_more(20, FLOWS_MAX);
     }
-    pair.wait_whole();
+    wait_merged(&pair);
     letters.wait_more(50, FLOWS_MAX);
     letters.stop();
     letters.audit(&pair);
@@ -339,20 +347,25 @@ fn an_interrupted_merge_brings_nothing_back() {
         scope.spawn(|| batch(two, "two"));
     });
     // Who has more to lose goes on: the first one.
-    deliver(one, "m0999", &["more"; 3]);
+    for _ in 0..5 {
+        deliver(one, "m0999", &["more"]);
+    }
     deliver(two, "made-there", &["a", "b"]);
     lab.restore_link();
     wait_for("the first mailbox is merged", Duration::from_secs(40), || {
         texts(&read(one, "m0000")).contains(&"two")
     });
     lab.cut_link();
-    let after = read(two, "m0000");
-    assert_eq!(texts(&after), ["old", "two"], "the merge is not over");
+    wait_for(
+        "the second mount is back at its own brick, which has not given up",
+        Duration::from_secs(20),
+        || fs::read_to_string(two.seen("m0000")).is_ok_and(|content| texts(&content) == ["old", "two"]),
+    );
     let kept: String = ["old", "one"].map(message).concat();
     rewrite(one, "m0000", &kept);
     deliver(two, "m0000", &["later"]);
     lab.restore_link();
-    pair.wait_whole();
+    wait_merged(&pair);
     for node in both(&pair) {
         let on = node.host.name();
         assert_eq!(texts(&read(node, "m0000")), ["later", "old", "one"], "{on}");

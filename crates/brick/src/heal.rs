@@ -80,23 +80,24 @@ enum Step {
     /// All mounts to be out of the way of this.
     Leases(Wish),
     /// Z3: the lock of this file, until then; what to do with it.
-    Hold {
-        ino: Ino,
-        until: Nanos,
-        then: Option<Indexes>,
-    },
+    Hold { ino: Ino, until: Nanos, then: Then },
     /// Somebody has it locked: to be asked for again then.
-    Locked {
-        ino: Ino,
-        until: Nanos,
-        then: Option<Indexes>,
-    },
+    Locked { ino: Ino, until: Nanos, then: Then },
     /// A record, with this position.
     Record { n: u64, then: Option<Gather> },
     /// Indexes of a mailbox changed on both sides.
     Indexes(Indexes),
     /// Bytes.
     Bytes(Gather),
+}
+
+/// What a file is locked for.
+#[derive(Debug)]
+enum Then {
+    /// To merge it, all of this being known.
+    Merge(Indexes),
+    /// To give it this content.
+    Take(gather::Take),
 }
 
 /// A record to be.
@@ -256,11 +257,14 @@ impl Brick {
         if let Some(heal) = &mut self.heal {
             let alone = heal.todo.len() == 1;
             match &mut heal.step {
-                Step::Locked { ino, until, then } if now >= *until && alone => {
-                    let (ino, then) = (*ino, then.take());
-                    return self.hold(ino, then, out);
+                Step::Hold { until, .. } | Step::Locked { until, .. } if now < *until => return,
+                Step::Hold { .. } | Step::Locked { .. } if !alone => {}
+                Step::Locked { .. } => {
+                    if let Step::Locked { ino, then, .. } = core::mem::replace(&mut heal.step, Step::List) {
+                        self.hold(ino, then, out);
+                    }
+                    return;
                 }
-                Step::Hold { until, .. } | Step::Locked { until, .. } if now >= *until && !alone => {}
                 _ => return,
             }
             heal.todo.rotate_left(1);
@@ -360,6 +364,7 @@ impl Brick {
     }
 
     fn end_merge(&mut self, out: &mut Vec<Output>) {
+        self.release(out);
         let Some(heal) = self.heal.take() else { return };
         Self::event(
             Event::Merged {
@@ -403,10 +408,8 @@ impl Brick {
         let Step::Leases(wish) = core::mem::replace(&mut heal.step, Step::List) else {
             return self.arbiter.executed(&keys);
         };
-        if !wish
-            .expect
-            .is_none_or(|(ino, version)| version_of(&self.state, ino) == Some(version))
-        {
+        let is_not = |(ino, version)| version_of(&self.state, ino) != Some(version);
+        if wish.expect.is_some_and(is_not) {
             self.arbiter.executed(&keys);
             return self.next_object(out); // somebody was faster
         }
@@ -482,7 +485,7 @@ impl Brick {
     // ---- content
 
     /// Z3: asks for the lock of a file.
-    fn hold(&mut self, ino: Ino, then: Option<Indexes>, out: &mut Vec<Output>) {
+    fn hold(&mut self, ino: Ino, then: Then, out: &mut Vec<Output>) {
         self.release(out);
         let home = self.state.inode(ino).ok().and_then(|i| i.home.clone());
         let name = home.map(|(dir, name)| Group::of(dir, &name));
@@ -510,15 +513,19 @@ impl Brick {
         }
         heal.held = Some((ino, keys));
         match (then, version_of(&self.state, ino)) {
-            (Some(indexes), Some(version)) if indexes.both.version == version => {
+            (Then::Merge(indexes), Some(version)) if indexes.both.version == version => {
                 heal.step = Step::Indexes(indexes);
                 self.gather_indexes(out);
             }
-            (Some(mut indexes), Some(version)) => {
+            (Then::Merge(mut indexes), Some(version)) => {
                 // It changed meanwhile: the part that is quickly read is read again.
                 (indexes.both.version, indexes.ours) = (version, None);
                 heal.step = Step::Indexes(indexes);
                 self.look(Asker::Heal, Look::Index { ino, base: None }, out);
+            }
+            (Then::Take(take), Some(version)) if take.expect == version => {
+                heal.step = Step::Bytes(Gather::new(take));
+                self.gather_bytes(out);
             }
             _ => self.next_object(out),
         }
@@ -540,7 +547,7 @@ impl Brick {
             return self.gather_bytes(out);
         }
         let into = take.into;
-        self.hold(into, None, out);
+        self.hold(into, Then::Take(take), out);
     }
 
     fn gather_indexes(&mut self, out: &mut Vec<Output>) {
@@ -554,11 +561,11 @@ impl Brick {
         if let (None, Some(of)) = (&i.base, both.base) {
             return self.ask_peer(Ask::Index { ino, of }, out);
         }
-        if i.ours.is_some() && !heal.held.as_ref().is_some_and(|(ino, _)| *ino == both.into) {
+        if i.ours.is_some() && heal.held.as_ref().is_none_or(|(ino, _)| *ino != both.into) {
             let Step::Indexes(indexes) = core::mem::replace(&mut heal.step, Step::List) else {
                 return;
             };
-            return self.hold(both.into, Some(indexes), out);
+            return self.hold(both.into, Then::Merge(indexes), out);
         }
         let (Some(ours), Some(theirs), Some(base)) = (&i.ours, &i.theirs, &i.base) else {
             return;

@@ -272,7 +272,7 @@ impl Client {
         if !self.calls.values().any(|p| late(&p)) {
             return;
         }
-        let asked = |p: &Pending| matches!(p.wait, Wait::Request(_) | Wait::Commit(_));
+        let asked = |p: &Pending| matches!(p.wait, Wait::Request(_) | Wait::Commit(_)) || self.frees_dot(p).is_some();
         let session = self.calls.values().filter(late).any(asked);
         let calls = self.calls.values().filter(late).count();
         Self::event(Event::Unanswered { calls, session }, out);
@@ -306,14 +306,28 @@ impl Client {
         self.ready.clear();
     }
 
+    /// The own dotlock that a call removes.
+    fn frees_dot(&self, p: &Pending) -> Option<Group> {
+        let Call::Unlink { dir, name } = &p.call else {
+            return None;
+        };
+        let group = name.is_dotlock().then(|| Group::of(*dir, name))?;
+        let mine = self.own_dots.get(&group).is_some_and(|dot| dot.pid == p.caller.pid);
+        mine.then_some(group)
+    }
+
     /// Ends a call with ESTALE, but one that has nothing to lose: what close and unlock were to commit is gone, and they are
-    /// the last to say so (L1).
+    /// the last to say so (L1). A dotlock goes with its session: who removes his own one has what he wants (I23).
     fn fail_call(&mut self, id: CallId, p: &Pending, out: &mut Vec<Output>) {
+        let freed = self.frees_dot(p);
+        if let Some(group) = &freed {
+            self.remove_dot(id, group);
+        }
         let staging = |ino: &Ino| self.nodes.get(ino).and_then(|n| n.staging.as_ref());
         let harmless = match &p.call {
             Call::Flush { ino, fh, .. } => staging(ino).is_none_or(|s| !s.writers.contains(fh)),
             Call::SetLock { ino, kind: None, .. } => staging(ino).is_none(),
-            call => matches!(call, Call::Release { .. }),
+            call => freed.is_some() || matches!(call, Call::Release { .. }),
         };
         let result = if harmless {
             Ok(Answer::Empty)

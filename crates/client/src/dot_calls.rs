@@ -83,7 +83,7 @@ impl Client {
         dot
     }
 
-    fn remove_dot(&mut self, id: CallId, group: &Group) {
+    pub(crate) fn remove_dot(&mut self, id: CallId, group: &Group) {
         if let Some(dot) = self.own_dots.remove(group) {
             self.keep_dot(group, id);
             self.changed(dot.ino); // nlink, if it was made by link(2)

@@ -159,7 +159,7 @@ pub(crate) fn parse<'a>(options: impl Iterator<Item = &'a str>, sloppy: bool) ->
 }
 
 const KNOWN: &str = "known are ro, noexec, port=N, backup-volfile-servers=HOST[:HOST], log-file=FILE, log-level=LEVEL, \
-                     mount-timeout=SECONDS, and what every fstab line may have";
+                     identity=FILE, mount-timeout=SECONDS, and what every fstab line may have";
 
 fn bad(option: &str, wanted: &str) -> Failure {
     let name = option.split('=').next().unwrap_or(option);

@@ -4,6 +4,7 @@
 //! Content is a set of tokens, one for each commit: what `mbox` does with messages.
 
 mod interrupted;
+mod order;
 
 use super::decide::{self, Next};
 use crate::{

@@ -121,3 +121,23 @@ fn a_machine_that_slept_has_not_waited() {
     let out = mount.wait(Nanos(limits::OP_TIMEOUT.0 * 100));
     assert_eq!(done(&out, id), None);
 }
+
+/// I23: Postfix and Dovecot do not expect that their own dotlock cannot be removed.
+#[test]
+fn an_own_dotlock_can_always_be_removed() {
+    let (mut mount, name, _) = with_dotlock();
+    mount.step(Input::Disconnected);
+    mount.now.mono = mount.now.mono + SECOND; // it may not answer by itself any more
+    let unlink = Call::Unlink { dir: Ino::ROOT, name };
+    let (id, before) = mount.call_by(process(100, 50), unlink);
+    let mut out = before;
+    for _ in 0..=limits::OP_TIMEOUT.0 / SECOND.0 {
+        assert_eq!(done(&out, id), None);
+        mount.now.mono = mount.now.mono + SECOND;
+        out = mount.step(Input::Tick);
+        if done(&out, id).is_some() {
+            break;
+        }
+    }
+    assert_eq!(done(&out, id), Some(Ok(Answer::Empty)));
+}
