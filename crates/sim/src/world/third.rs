@@ -120,6 +120,7 @@ impl World {
             host: "w".into(),
             port: 1,
             register,
+            fingerprint: mboxfs_types::Fingerprint::default(),
         });
         if witness.is_some() {
             let verb = WitnessVerb::Create { g };
