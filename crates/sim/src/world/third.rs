@@ -7,7 +7,7 @@ use super::{Event, MS, World};
 use crate::plan::Policy;
 use mboxfs_brick::{input::Input, quorum::Order, witness::Witness};
 use mboxfs_types::{
-    BrickId, Fingerprint, VolumeId,
+    BrickId, VolumeId,
     admin::Status,
     quorum::{AskWitness, Quorum, WitnessAt, WitnessTell, WitnessVerb},
     record::Members,
@@ -120,7 +120,7 @@ impl World {
             host: "w".into(),
             port: 1,
             register,
-            fingerprint: Fingerprint::default(),
+            fingerprint: mboxfs_types::Fingerprint::default(),
         });
         if witness.is_some() {
             let verb = WitnessVerb::Create { g };
