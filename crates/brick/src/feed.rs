@@ -18,7 +18,7 @@ use crate::{
 };
 use alloc::vec::Vec;
 use bytes::Bytes;
-use mboxfs_types::{Errno, Ino, Nanos, disk::Look, heal::Ask, limits, peer::ToPeer};
+use mboxfs_types::{Errno, Ino, Nanos, disk::Look, heal::Ask, limits, peer::ToPeer, record::Members};
 
 /// See above.
 #[derive(Debug, Default)]
