@@ -18,7 +18,7 @@ use crate::{
 };
 use alloc::vec::Vec;
 use bytes::Bytes;
-use mboxfs_types::{Errno, Ino, Nanos, disk::Look, heal::Ask, limits, peer::ToPeer};
+use mboxfs_types::{Errno, Ino, Nanos, disk::Look, heal::Ask, limits, peer::ToPeer, record::Members};
 
 /// See above.
 #[derive(Debug, Default)]
@@ -39,7 +39,9 @@ impl Brick {
         if !matches!(self.stand, Stand::Solo { .. }) {
             return;
         }
-        if !self.sb.overrun && self.log.since_checkpoint > self.log_debt_bytes {
+        let alone = usize::try_from(self.debt.bytes + 64 * self.debt.records).unwrap_or(usize::MAX);
+        let alone = if self.sb.members == Members::Both { 0 } else { alone }; // the peer is being made a member
+        if !self.sb.overrun && alone > self.log_debt_bytes {
             self.sb.overrun = true;
             self.write_superblock(out);
             Self::event(Event::Overrun, out);
