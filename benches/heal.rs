@@ -16,6 +16,7 @@ mod common {
     pub(crate) mod pair;
     pub(crate) mod wait;
 }
+#[allow(dead_code, reason = "the bench uses its own part of the mailers")]
 #[path = "failures/mailer.rs"]
 mod mailer;
 

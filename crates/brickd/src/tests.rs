@@ -144,7 +144,7 @@ async fn pair() -> [Node; 2] {
         let (fatal, ended) = Fatal::channel();
         let trust = trusts.next().unwrap();
         let guard = trust.guard().unwrap();
-        let driver = Driver::new(data.path(), Quorum::default(), trust, fatal);
+        let driver = Driver::new(data.path(), Quorum::default(), limits::LOG_DEBT_BYTES_MAX, trust, fatal);
         let (close, closed) = oneshot::channel::<()>();
         let open = Open(Arc::clone(&driver));
         let listen = address(&listener);
@@ -416,7 +416,13 @@ async fn a_directory_of_another_volume_is_refused() {
     a.driver.quit().await;
     let (fatal, _) = Fatal::channel();
     let trust = Trust::open(&a.data.path().join(".mboxfs/identity.pem")).unwrap();
-    let second = Driver::new(a.data.path(), Quorum::default(), trust, fatal);
+    let second = Driver::new(
+        a.data.path(),
+        Quorum::default(),
+        limits::LOG_DEBT_BYTES_MAX,
+        trust,
+        fatal,
+    );
     let other = VolumeConfig {
         id: VolumeId([8; 16]),
         ..a.volume.clone()

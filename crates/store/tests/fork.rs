@@ -320,17 +320,18 @@ fn an_index_of_what_is_no_file_is_refused() {
     };
     assert_eq!(files.look(&root), Err(Errno::EISDIR));
     files.apply(&[make(INO), write(INO, 0, text(0, b"x"), 1)]).unwrap();
-    let opened = files.content(INO, None).unwrap();
+    let look = Look::Index { ino: INO, base: None };
+    let opened = files.leisure(&look).unwrap();
     assert_eq!(
-        opened.index(&AtomicBool::new(true)),
+        opened.answer(&AtomicBool::new(true)),
         Err(Errno::ESTALE),
         "it was stopped"
     );
     // Opened before, read after.
-    let opened = files.content(INO, None).unwrap();
+    let opened = files.leisure(&look).unwrap();
     files.apply(&[write(INO, 1, text(1, LETTERS), 200)]).unwrap();
     assert_eq!(
-        opened.index(&AtomicBool::new(false)).map(Seen::Data),
+        opened.answer(&AtomicBool::new(false)).map(Seen::Data),
         index_of(b"x"),
         "nothing beyond the size of then"
     );

@@ -574,7 +574,7 @@ fn ask() -> impl Strategy<Value = Ask> {
             offset,
             len
         }),
-        proptest::option::of(ino()).prop_map(|after| Ask::Xattrs { after }),
+        option::of(ino()).prop_map(|after| Ask::Xattrs { after }),
     ]
 }
 

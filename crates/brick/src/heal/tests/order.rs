@@ -10,13 +10,11 @@ use crate::{
     view::Stand,
 };
 use mboxfs_types::{
-    BrickId, Group, Key, Nanos, SessionId, VolumeId,
+    Group, Key, Nanos, SessionId, VolumeId,
     call::{Answer, Attach, Intent, LeaseRequest, Mode, Reclaim, Request, ToBrick, ToMount, Verdict},
     disk::{DiskOp, Done, Superblock},
     ids::BrickUuid,
     limits,
-    quorum::Settled,
-    record::Members,
 };
 
 /// A brick that is alone, whose disk does at once what it is told, and what it said to mounts.
@@ -29,21 +27,9 @@ struct Alone {
 impl Alone {
     fn new() -> Self {
         let superblock = Superblock {
-            format: limits::FORMAT_VERSION,
-            uuid: BrickUuid([0; 16]),
             volume: Some(VolumeId([7; 16])),
-            brick: BrickId::A,
             inc: 1,
-            g: GenId::default(),
-            v: 0,
-            members: Members::Both,
-            primary: BrickId::A,
-            history: vec![],
-            fork: None,
-            diverged: None,
-            giving_up: None,
-            quorum: Settled::default(),
-            forced: false,
+            ..Superblock::new(BrickUuid([0; 16]))
         };
         let recovered = Recovered {
             superblock,
@@ -52,6 +38,7 @@ impl Alone {
             log_start: 1,
             bricks: vec![],
             checkpoint_bytes: limits::CHECKPOINT_BYTES,
+            log_debt_bytes: limits::LOG_DEBT_BYTES_MAX,
             nonce: 5,
         };
         let mono = Nanos::from_millis(1000);
@@ -116,6 +103,7 @@ impl Alone {
                 leases,
                 locks,
                 dots,
+                known: vec![],
             }),
         );
     }
