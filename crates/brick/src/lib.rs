@@ -24,6 +24,8 @@ mod query;
 pub mod quorum;
 mod replicate;
 mod report;
+mod rot;
+mod scrub;
 mod stall;
 mod state;
 mod view;

@@ -274,6 +274,7 @@ impl Brick {
         (self.heal, self.merge_at) = (None, None);
         self.arbiter.remove(SessionId::HEAL);
         self.looks.forget_bricks();
+        self.stop_repairs(out);
     }
 
     /// The promise need not be waited for: it is there so that a peer that lives and lost its stream can come back. What its
@@ -572,6 +573,13 @@ impl Brick {
             ToPeer::Commit { n } => self.on_commit(n),
             ToPeer::Ask { ticket, ask } => self.on_ask(ticket, ask, out),
             ToPeer::Part { ticket, data, last } => self.on_part(ticket, data, last, out),
+            ToPeer::Check { ticket, check } => self.on_check(ticket, check, out),
+            ToPeer::Checked {
+                ticket,
+                version,
+                sure,
+                data,
+            } => self.on_checked(ticket, (version, sure), data, out),
             ToPeer::Merged => self.on_merged(out),
             ToPeer::Goodbye { why } => self.on_goodbye(&why, out),
             ToPeer::Relay { session, frame } if self.is_primary() => {
@@ -590,6 +598,8 @@ impl Brick {
         }
         self.tick_view(out);
         self.tick_heal(out);
+        self.tick_rot(out);
+        self.tick_scrub(out);
         self.tick_mounts(out);
     }
 

@@ -168,6 +168,7 @@ mod tests {
             giving_up: None,
             quorum: Settled::default(),
             forced: false,
+            scrub: mboxfs_types::disk::ScrubMark::default(),
         }
     }
 

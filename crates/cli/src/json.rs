@@ -7,7 +7,7 @@ use crate::{
     show::{self, Side},
     words::{Command, Key},
 };
-use mboxfs_types::admin::{HostState, PeerState, ShownVolumeId, Volume};
+use mboxfs_types::admin::{HostState, PeerState, ScrubReport, ShownVolumeId, Volume};
 use mboxfs_types::quorum::Quorum;
 use serde_json::{Value, json};
 
@@ -34,6 +34,7 @@ pub(crate) fn answer(command: &Command, state: &HostState) -> Result<String, Str
             json!({ "volumes": found.into_iter().map(|v| info(v, &state.quorum)).collect::<Vec<_>>() })
         }
         Command::Status(name) | Command::Heal(name) => served(state, name.as_deref())?,
+        Command::Scrub { name, .. } => served(state, Some(name))?,
         Command::Get { name, .. } => {
             show::volume(state, Some(name))?;
             options(&state.quorum)
@@ -86,6 +87,18 @@ fn served(state: &HostState, name: Option<&str>) -> Result<Value, String> {
     Ok(json!({ "volumes": [{ "name": v.name, "healthy": healthy, "bricks": bricks }] }))
 }
 
+fn scrubbed(scrub: &ScrubReport) -> Value {
+    let bad = scrub.bad.iter();
+    let bad: Vec<Value> = bad
+        .map(|f| json!({ "path": f.path, "blocks": f.blocks, "on_both_bricks": f.both }))
+        .collect();
+    json!({
+        "state": crate::scrub::word(scrub), "last_completed": scrub.mark.ended.map(|t| t.secs),
+        "last_started": scrub.mark.started.map(|t| t.secs), "bytes": scrub.bytes, "bytes_checked": scrub.checked,
+        "blocks_repaired": scrub.repaired, "damaged": bad,
+    })
+}
+
 fn brick(side: &Side<'_>, trouble: Option<String>) -> Value {
     let mut value = json!({
         "host": side.brick.host, "port": side.brick.port, "path": side.brick.path, "here": side.here,
@@ -100,7 +113,7 @@ fn brick(side: &Side<'_>, trouble: Option<String>) -> Value {
             "peer_durable": report.peer_durable, "mounts": mounts, "inodes": report.inodes,
             "bytes_total": report.space.total, "bytes_free": report.space.free, "round_trips": report.round_trips,
             "requests": report.requests, "flushes": report.flushes, "waits_for": report.waits.map(show::waiting),
-            "witness_answers": report.witness,
+            "witness_answers": report.witness, "scrub": scrubbed(&report.scrub),
         });
         map.extend(more.as_object().cloned().unwrap_or_default());
     }

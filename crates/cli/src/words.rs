@@ -6,7 +6,7 @@
 
 use mboxfs_types::{
     Fingerprint,
-    admin::{Ask, BrickSpec, Fault, Options as Set, VolumeVerb, is_brick_path, is_host, is_volume_name},
+    admin::{Ask, BrickSpec, Fault, Options as Set, ScrubVerb, VolumeVerb, is_brick_path, is_host, is_volume_name},
     limits,
     quorum::Policy,
 };
@@ -32,6 +32,9 @@ usage: mboxfs [--brickd HOST:PORT] [--json] [--yes] [VERB ...]
   volume status [NAME]               what runs
   heal status [NAME]                 what is on one copy only
   volume heal NAME info              the same in gluster's words
+  volume scrub NAME status           how far the search for rotten blocks is, and what it found; also: volume bitrot NAME scrub status
+  volume scrub NAME start|pause|resume
+                                     look at all files of both bricks now; rest; go on. A pass a week starts by itself
   drill crash --volume NAME [--here]
   drill slow-disk --volume NAME [--here]
                                      let a brick fail for 5 s and see what mail notices: the brick of
@@ -63,6 +66,7 @@ const VERBS: &[(&str, &str)] = &[
     ("volume status", "[NAME]"),
     ("volume list", ""),
     ("volume heal", "NAME info"),
+    ("volume scrub", "NAME start|status|pause|resume"),
     ("heal status", "[NAME]"),
     ("drill crash", "--volume NAME [--here]"),
     ("drill slow-disk", "--volume NAME [--here]"),
@@ -171,6 +175,11 @@ pub(crate) enum Command {
     List,
     Heal(Option<String>),
     HealInfo(String),
+    /// None: its state.
+    Scrub {
+        name: String,
+        verb: Option<ScrubVerb>,
+    },
 }
 
 /// An option of a volume.
@@ -314,9 +323,27 @@ fn command(words: &[&str]) -> Result<Command, Wrong> {
         ["volume", "list"] => Ok(Command::List),
         ["heal", "status"] => Ok(Command::Heal(None)),
         ["heal", "status", name] => volume_name(name).map(|n| Command::Heal(Some(n))),
+        ["volume", "scrub", name, verb] | ["volume", "bitrot", name, "scrub", verb] => scrub(name, verb),
         ["volume", "heal", name, "info"] => volume_name(name).map(Command::HealInfo),
         _ => unknown(words),
     }
+}
+
+/// gluster's words, too: `ondemand` begins a pass.
+fn scrub(name: &str, verb: &str) -> Result<Command, Wrong> {
+    let verb = match verb {
+        "status" => None,
+        "start" | "ondemand" => Some(ScrubVerb::Start),
+        "pause" => Some(ScrubVerb::Pause),
+        "resume" => Some(ScrubVerb::Resume),
+        _ => {
+            return wrong(
+                format!("'{verb}' is nothing that a scrub can do"),
+                "start, status, pause or resume",
+            );
+        }
+    };
+    volume_name(name).map(|name| Command::Scrub { name, verb })
 }
 
 fn drill(words: &[&str]) -> Result<Drill, Wrong> {
@@ -505,6 +532,11 @@ impl Command {
                 relayed: false,
             },
             Self::ForceSolo(name) => Ask::ForceSolo { name },
+            Self::Scrub { name, verb: Some(verb) } => Ask::Scrub {
+                name,
+                verb,
+                relayed: false,
+            },
             Self::List | Self::Info(_) | Self::Get { .. } => Ask::Status { deep: false }, // both sides remember the same
             _ => Ask::Status { deep: true },
         }
@@ -520,6 +552,7 @@ impl Command {
                 | Self::Change { .. }
                 | Self::Set { .. }
                 | Self::ForceSolo(_)
+                | Self::Scrub { verb: Some(_), .. }
         )
     }
 
@@ -582,6 +615,7 @@ impl Command {
             Self::List => "volume list",
             Self::Heal(_) => "heal status",
             Self::HealInfo(_) => "volume heal info",
+            Self::Scrub { .. } => "volume scrub",
         }
     }
 
@@ -599,6 +633,11 @@ impl Command {
             Self::Set { name, .. } => format!("set options of volume {name}"),
             Self::Get { name, .. } => format!("show options of volume {name}"),
             Self::ForceSolo(name) => format!("let volume {name} go on alone"),
+            Self::Scrub { name, verb: Some(verb) } => match verb {
+                ScrubVerb::Start => format!("scrub volume {name}"),
+                ScrubVerb::Pause => format!("pause the scrub of volume {name}"),
+                ScrubVerb::Resume => format!("resume the scrub of volume {name}"),
+            },
             _ => format!("show {}", self.prefix()),
         }
     }

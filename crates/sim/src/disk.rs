@@ -9,6 +9,7 @@ use mboxfs_types::{
     Errno, Ino,
     call::Space,
     disk::{AtFork, DiskOp, Done, Effect, Look, Seen, Superblock},
+    limits,
     record::Record,
 };
 use std::collections::BTreeMap;
@@ -59,6 +60,14 @@ impl Disk {
                 let records = self.log.iter().filter(|r| r.tag.n >= from).take(3).cloned().collect();
                 Some(Done::Log { from, records })
             }
+            DiskOp::Damage => Some(Done::Damage {
+                bad: Vec::new(),
+                doubtful: Vec::new(),
+            }),
+            DiskOp::Scrub { ino, .. } => Some(Done::Scrubbed {
+                ino,
+                suspects: Vec::new(),
+            }),
             DiskOp::Trim { below } => {
                 self.log.retain(|r| r.tag.n >= below);
                 None
@@ -135,6 +144,13 @@ impl Disk {
                 let index = Index::read(file.as_slice()).map_err(|_| Errno::ESTALE)?;
                 Ok(Seen::Data(index.encode().into()))
             }
+            Look::Block { ino, block, .. } => {
+                let file = self.files.get(ino).ok_or(Errno::ESTALE)?;
+                let from = ((block * limits::SUM_BLOCK_BYTES) as usize).min(file.len());
+                let to = (from + limits::SUM_BLOCK_BYTES as usize).min(file.len());
+                Ok(Seen::Data(Bytes::copy_from_slice(&file[from..to])))
+            }
+            Look::Sums { .. } => Ok(Seen::Data(Bytes::new())),
             Look::GetXattr { .. } => Err(Errno::ENODATA),
             Look::ListXattr { .. } => Ok(Seen::Names(Vec::new())),
         }

@@ -194,6 +194,7 @@ impl World {
                 giving_up: None,
                 quorum: Settled::default(),
                 forced: false,
+                scrub: mboxfs_types::disk::ScrubMark::default(),
             };
             let disk = Disk {
                 superblock: Some(superblock),

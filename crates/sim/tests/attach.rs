@@ -45,6 +45,7 @@ impl Alone {
             giving_up: None,
             quorum: Settled::default(),
             forced: false,
+            scrub: mboxfs_types::disk::ScrubMark::default(),
         };
         let mut disk = Disk::default();
         disk.superblock = Some(superblock);

@@ -330,7 +330,7 @@ fn an_index_of_what_is_no_file_is_refused() {
     let opened = files.content(INO, None).unwrap();
     files.apply(&[write(INO, 1, text(1, LETTERS), 200)]).unwrap();
     assert_eq!(
-        opened.index(&AtomicBool::new(false)).map(Seen::Data),
+        opened.index(&AtomicBool::new(false)),
         index_of(b"x"),
         "nothing beyond the size of then"
     );

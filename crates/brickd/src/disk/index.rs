@@ -7,7 +7,7 @@
 
 use super::Common;
 use mboxfs_store::Content;
-use mboxfs_types::disk::{Done, Seen};
+use mboxfs_types::disk::Done;
 use std::sync::{atomic::AtomicBool, mpsc::Receiver};
 
 /// A file to be read.
@@ -18,7 +18,7 @@ pub(super) struct IndexJob {
 
 pub(super) fn run(jobs: &Receiver<IndexJob>, halted: &AtomicBool, common: &Common) {
     for IndexJob { ticket, content } in jobs {
-        let result = content.index(halted).map(Seen::Data);
+        let result = content.index(halted);
         common.say(Done::Answer { ticket, result });
     }
 }
