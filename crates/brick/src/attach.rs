@@ -148,7 +148,7 @@ impl Brick {
             return;
         };
         self.mounts.conns.remove(&local.session);
-        self.looks.forget(conn);
+        self.forget_looks(conn);
         if self.is_primary() {
             self.on_lost(local.session, Place::Here);
         } else if self.serving() {
@@ -170,7 +170,7 @@ impl Brick {
                 && let Some(old) = self.mounts.conns.remove(&session)
             {
                 self.mounts.locals.remove(&old);
-                self.looks.forget(old);
+                self.forget_looks(old);
                 out.push(Output::DropMount { conn: old });
             }
         } else if self.mounts.places.get(&session) != Some(&from) {
@@ -284,7 +284,7 @@ impl Brick {
         self.relayed.retain(|(s, _), _| *s != session);
         if let Some(conn) = self.mounts.conns.remove(&session) {
             self.mounts.locals.remove(&conn);
-            self.looks.forget(conn);
+            self.forget_looks(conn);
             out.push(Output::Mount {
                 conn,
                 frame: ToMount::Attached(Attached::Expired),

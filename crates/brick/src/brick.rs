@@ -19,6 +19,8 @@ use crate::{
     query::Looks,
     quorum::Asking,
     resync::Resync,
+    rot::Rot,
+    scrub::Scrub,
     stall::Stall,
     state::State,
     view::{Peer, Stand},
@@ -34,6 +36,7 @@ use mboxfs_types::{
     call::{Op, Space, View},
     codec,
     disk::{DiskOp, Done, Superblock, Worth},
+    limits,
     peer::ToPeer,
     record::Record,
 };
@@ -89,6 +92,8 @@ pub struct Brick {
     pub(crate) arbiter: Arbiter,
     pub(crate) mounts: Mounts,
     pub(crate) looks: Looks,
+    pub(crate) rot: Rot,
+    pub(crate) scrub: Scrub,
     /// Requests of own mounts passed to the primary and not numbered yet.
     pub(crate) relayed: BTreeMap<(SessionId, u64), (u64, Op)>,
     /// Keys kept busy by numbered changes.
@@ -194,6 +199,8 @@ impl Brick {
             arbiter: Arbiter::default(),
             mounts: Mounts::default(),
             looks: Looks::default(),
+            rot: Rot::default(),
+            scrub: Scrub::default(),
             relayed: BTreeMap::new(),
             busy: BTreeMap::new(),
             debt,
@@ -223,6 +230,8 @@ impl Brick {
             // Not these files' log.
             brick.log.pending.clear();
         }
+        brick.rot.replay_end = brick.log.last;
+        brick.scrub.due = clock.mono + limits::SCRUB_FIRST;
         brick.boot(out);
         Ok(brick)
     }
@@ -255,7 +264,7 @@ impl Brick {
         match done {
             Done::Appended { .. } | Done::Superblock | Done::Log { .. } => self.stall.log_moved(self.clock.mono),
             Done::Answer { .. } => self.stall.look_moved(),
-            Done::Checkpoint { .. } | Done::Space(_) => {}
+            Done::Checkpoint { .. } | Done::Damage { .. } | Done::Scrubbed { .. } | Done::Space(_) => {}
         }
         match done {
             Done::Appended { n } => self.on_appended(n, out),
@@ -263,6 +272,8 @@ impl Brick {
             Done::Answer { ticket, result } => self.on_look(ticket, result, out),
             Done::Checkpoint { n } => self.on_checkpoint(n, out),
             Done::Log { from, records } => self.on_log_read(from, records, out),
+            Done::Damage { bad, doubtful } => self.on_damage(bad, doubtful, out),
+            Done::Scrubbed { ino, suspects } => self.on_scrubbed(ino, &suspects, out),
             Done::Space(space) => {
                 self.space = space;
                 self.spent.told();

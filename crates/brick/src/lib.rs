@@ -27,6 +27,8 @@ pub mod quorum;
 mod replicate;
 mod report;
 mod resync;
+mod rot;
+mod scrub;
 mod stall;
 mod state;
 mod tree;

@@ -4,7 +4,7 @@
 //! Not here: doing them (`brickd::driver`).
 
 use crate::input::MountConn;
-use alloc::string::String;
+use alloc::{string::String, vec::Vec};
 use mboxfs_types::{
     GenId, Nanos, SessionId,
     admin::Status,
@@ -135,6 +135,41 @@ pub enum Event {
     Healed {
         /// Records that it got.
         records: u64,
+    },
+    /// Blocks of a file do not hold what was written to them, or cannot be read. They are not given out.
+    Rotten {
+        /// Which file.
+        path: String,
+        /// Which blocks.
+        blocks: Vec<u64>,
+    },
+    /// A bad block was repaired with the peer's copy.
+    Repaired {
+        /// Which file.
+        path: String,
+        /// Which block.
+        block: u64,
+    },
+    /// The bricks hold different bytes in a block, and each of them what was written to it. It is a fault of this software.
+    Differ {
+        /// Which file.
+        path: String,
+        /// Which block.
+        block: u64,
+    },
+    /// All files were looked at for rot.
+    Scrubbed {
+        /// Bytes.
+        bytes: u64,
+        /// Files that are damaged now.
+        bad: u64,
+    },
+    /// A block is bad on both bricks, or they differ and both look good.
+    RottenTwice {
+        /// Which file.
+        path: String,
+        /// Which block.
+        block: u64,
     },
     /// Another policy is in force from now on.
     Quorum {

@@ -28,30 +28,47 @@ pub(crate) enum Asker {
     Peer { ticket: u64 },
     /// The merge here, or the resync.
     Heal,
+    /// The other brick, about a block that is bad there; the file has this version here.
+    Check { ticket: u64, version: u64 },
+    /// The repair of a block here.
+    Repair { ticket: u64 },
+    /// The scrub, about a block that looked bad.
+    Suspect,
+    /// The scrub, for the sums here of a file that has this version.
+    Sums { version: u64 },
+}
+
+/// A look under way.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Question {
+    pub(crate) asker: Asker,
+    pub(crate) look: Look,
+    /// How often it met bad blocks.
+    pub(crate) tries: u32,
 }
 
 /// Looks under way, and listings that wait for the log.
 #[derive(Debug, Default)]
 pub(crate) struct Looks {
     next_ticket: u64,
-    tickets: BTreeMap<u64, Asker>,
+    tickets: BTreeMap<u64, Question>,
     barriers: VecDeque<(u64, SessionId, u64, Query)>,
 }
 
 impl Looks {
     pub(crate) fn forget(&mut self, conn: MountConn) {
         self.tickets
-            .retain(|_, asker| !matches!(asker, Asker::Mount { conn: c, .. } if *c == conn));
+            .retain(|_, q| !matches!(q.asker, Asker::Mount { conn: c, .. } if c == conn));
     }
 
     /// The other brick, or the merge, does not wait any more.
     pub(crate) fn forget_bricks(&mut self) {
-        self.tickets.retain(|_, asker| matches!(asker, Asker::Mount { .. }));
+        self.tickets.retain(|_, q| matches!(q.asker, Asker::Mount { .. }));
     }
 
     /// Does the disk owe a mount an answer? What bricks ask for may take long.
     pub(crate) fn are_open(&self) -> bool {
-        self.tickets.values().any(|asker| matches!(asker, Asker::Mount { .. }))
+        self.tickets.values().any(|q| matches!(q.asker, Asker::Mount { .. }))
     }
 
     pub(crate) fn clear_barriers(&mut self) {
@@ -89,35 +106,95 @@ impl Brick {
         self.look(Asker::Mount { conn, id }, look, out);
     }
 
+    /// A mount's stream is gone.
+    pub(crate) fn forget_looks(&mut self, conn: MountConn) {
+        self.looks.forget(conn);
+        self.rot
+            .forget(|asker| matches!(asker, Asker::Mount { conn: c, .. } if *c == conn));
+    }
+
     pub(crate) fn look(&mut self, asker: Asker, look: Look, out: &mut Vec<Output>) {
+        self.ask_disk(Question { asker, look, tries: 0 }, out);
+    }
+
+    pub(crate) fn ask_disk(&mut self, question: Question, out: &mut Vec<Output>) {
+        let look = question.look.clone();
         self.looks.next_ticket += 1;
         let ticket = self.looks.next_ticket;
-        self.looks.tickets.insert(ticket, asker);
+        self.looks.tickets.insert(ticket, question);
         out.push(Output::Disk(DiskOp::Look { ticket, look }));
     }
 
     pub(crate) fn on_look(&mut self, ticket: u64, result: Result<Seen, Errno>, out: &mut Vec<Output>) {
-        let (conn, id) = match self.looks.tickets.remove(&ticket) {
-            Some(Asker::Mount { conn, id }) => (conn, id),
-            Some(Asker::Peer { ticket }) => {
-                let data = result.map(data_of);
-                return out.push(Output::Peer(ToPeer::Part {
-                    ticket,
-                    data,
-                    last: true,
-                }));
-            }
-            Some(Asker::Heal) => return self.on_own_look(result.map(data_of), out),
-            None => return,
+        let Some(question) = self.looks.tickets.remove(&ticket) else {
+            return;
         };
-        let result = result.map(|seen| match seen {
-            Seen::Data(data) => Found::Data(data),
-            Seen::Names(names) => Found::Names(names),
-        });
-        out.push(Output::Mount {
-            conn,
-            frame: ToMount::Found { id, result },
-        });
+        if let (Asker::Repair { ticket }, result) = (question.asker, &result) {
+            return self.on_repaired(ticket, result.clone(), out);
+        }
+        match (result, &question.look) {
+            (
+                Ok(Seen::Rotten(blocks)),
+                Look::Read { ino, .. }
+                | Look::Block { ino, .. }
+                | Look::Index { ino, .. }
+                | Look::Copy { ino, .. }
+                | Look::Digests { ino, .. },
+            ) => {
+                let ino = *ino;
+                self.on_rotten(question, ino, &blocks, out);
+            }
+            (Ok(Seen::Rotten(_)), _) => self.deny(&question, Errno::ESTALE, out),
+            (Ok(Seen::Doubtful(data)), _) => self.give_block(&question, data, out),
+            (Ok(Seen::Data(data)), _) => self.give(&question, Ok(Found::Data(data)), out),
+            (Ok(Seen::Names(names)), _) => self.give(&question, Ok(Found::Names(names)), out),
+            (Err(errno), _) => self.deny(&question, errno, out),
+        }
+    }
+
+    /// A block that fits and is in doubt.
+    fn give_block(&mut self, question: &Question, data: Bytes, out: &mut Vec<Output>) {
+        if let Asker::Check { ticket, version } = question.asker {
+            out.push(Output::Peer(ToPeer::Checked {
+                ticket,
+                version,
+                sure: false,
+                data: Ok(data),
+            }));
+        }
+    }
+
+    /// There is no answer.
+    pub(crate) fn deny(&mut self, question: &Question, errno: Errno, out: &mut Vec<Output>) {
+        self.give(question, Err(errno), out);
+    }
+
+    fn give(&mut self, question: &Question, result: Result<Found, Errno>, out: &mut Vec<Output>) {
+        match question.asker {
+            Asker::Mount { conn, id } => out.push(Output::Mount {
+                conn,
+                frame: ToMount::Found { id, result },
+            }),
+            Asker::Peer { ticket } => out.push(Output::Peer(ToPeer::Part {
+                ticket,
+                data: result.map(data_of),
+                last: true,
+            })),
+            Asker::Check { ticket, version } => out.push(Output::Peer(ToPeer::Checked {
+                ticket,
+                version,
+                sure: true,
+                data: result.map(data_of),
+            })),
+            Asker::Heal => self.on_own_look(result.map(data_of), out),
+            Asker::Sums { version } => {
+                if let (Ok(found), Look::Sums { ino, first, count }) = (result, &question.look) {
+                    let (ino, first, count) = (*ino, *first, *count);
+                    self.compare((ino, version), (first, count), data_of(found), out);
+                }
+            }
+            Asker::Repair { .. } | Asker::Suspect => {}
+        }
     }
 
     /// Primary (Q2).
@@ -156,9 +233,9 @@ impl Brick {
 }
 
 /// Bytes that were asked for; a look for bytes never finds names.
-fn data_of(seen: Seen) -> Bytes {
-    match seen {
-        Seen::Data(data) => data,
-        Seen::Names(_) => Bytes::new(),
+fn data_of(found: Found) -> Bytes {
+    match found {
+        Found::Data(data) => data,
+        _ => Bytes::new(),
     }
 }

@@ -21,6 +21,7 @@ use alloc::{
 };
 use mboxfs_types::{
     GenId, Nanos,
+    admin::ScrubVerb,
     call::View,
     disk::Worth,
     limits,
@@ -96,6 +97,8 @@ pub enum Order {
     },
     /// Go on alone, whatever the policy says.
     ForceSolo,
+    /// Look for rot, or rest.
+    Scrub(ScrubVerb),
 }
 
 impl Brick {
@@ -107,6 +110,7 @@ impl Brick {
         match order {
             Order::Quorum { quorum, g } => self.set_quorum(quorum, g, out),
             Order::ForceSolo => self.force_solo(out),
+            Order::Scrub(verb) => self.order_scrub(verb, out),
         }?;
         self.advance(out);
         Ok(())

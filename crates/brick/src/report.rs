@@ -42,6 +42,7 @@ impl Brick {
             inodes: self.state.inode_count(),
             round_trips: self.counters.round_trips,
             requests: self.counters.requests,
+            scrub: self.scrub_report(),
             // The brain does not see the device: its driver knows.
             flushes: 0,
             waits: self.waits(),

@@ -95,6 +95,10 @@ impl State {
         self.inodes.iter()
     }
 
+    pub(crate) fn inodes_from(&self, first: Ino) -> impl Iterator<Item = (&Ino, &Inode)> {
+        self.inodes.range(first..)
+    }
+
     pub(crate) fn inode(&self, ino: Ino) -> Result<&Inode, Errno> {
         self.inodes.get(&ino).ok_or(Errno::ESTALE)
     }

@@ -288,6 +288,7 @@ impl Brick {
         self.end_feed();
         self.arbiter.remove(SessionId::HEAL);
         self.looks.forget_bricks();
+        self.stop_repairs(out);
     }
 
     /// The promise need not be waited for: it is there so that a peer that lives and lost its stream can come back. What its
@@ -616,6 +617,13 @@ impl Brick {
             ToPeer::Commit { n } => self.on_commit(n),
             ToPeer::Ask { ticket, ask } => self.on_ask(ticket, ask, out),
             ToPeer::Part { ticket, data, last } => self.on_part(ticket, data, last, out),
+            ToPeer::Check { ticket, check } => self.on_check(ticket, check, out),
+            ToPeer::Checked {
+                ticket,
+                version,
+                sure,
+                data,
+            } => self.on_checked(ticket, (version, sure), data, out),
             ToPeer::Merged => self.on_merged(out),
             ToPeer::Copied { n } => self.on_copied(n, out),
             ToPeer::Goodbye { why } => self.on_goodbye(&why, out),
@@ -636,6 +644,8 @@ impl Brick {
         self.tick_view(out);
         self.tick_heal(out);
         self.tick_resync(out);
+        self.tick_rot(out);
+        self.tick_scrub(out);
         self.tick_mounts(out);
     }
 

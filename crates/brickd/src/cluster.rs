@@ -209,6 +209,7 @@ impl Cluster {
             Ask::Drill { name, fault, here } => self.drill(name, fault, here).await,
             Ask::Set { name, options, relayed } => self.set_options(&name, options, relayed).await,
             Ask::ForceSolo { name } => self.force_solo(&name),
+            Ask::Scrub { name, verb, relayed } => self.scrub(&name, verb, relayed).await,
             Ask::Status { .. } | Ask::Commit { .. } | Ask::Abort { .. } => Ok(None), // above
         }
     }

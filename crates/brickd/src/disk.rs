@@ -1,5 +1,5 @@
-//! Four threads do what the brain wants of its disk: one for the log, one for the files, one for checkpoints, one that reads
-//! whole mailboxes (`index`).
+//! Five threads do what the brain wants of its disk: one for the log, one for the files, one for checkpoints, one that reads
+//! whole mailboxes (`index`), one that looks for rot (`scrub`).
 //!
 //! K1  Appends that wait share one write and one fdatasync; `Done::Appended` leaves after it returned (D3).
 //! K2  What failed is never tried again: the daemon ends ([`Fatal`]).
@@ -11,16 +11,18 @@
 //! Not here: bytes in files (`store`), what is asked for and why (`brick`).
 
 mod index;
+mod scrub;
 
 use crate::fatal::{Fatal, Guard};
 use index::IndexJob;
 use mboxfs_store::{Checkpointer, Files, Log, SuperblockWriter, Touched};
 use mboxfs_types::{
-    Errno,
+    Errno, Ino,
     call::Op,
     disk::{DiskOp, Done, Effect, Look, Seen, Superblock},
     record::{Body, Record},
 };
+use scrub::ScrubJob;
 use std::{
     io,
     sync::{
@@ -74,6 +76,8 @@ enum FilesJob {
     Apply(Vec<Effect>, usize),
     Look { ticket: u64, look: Look },
     Checkpoint { n: u64, snapshot: bytes::Bytes },
+    Damage,
+    Scrub { ino: Ino, first: u64, count: u64 },
 }
 
 struct CheckpointJob {
@@ -131,6 +135,7 @@ pub(crate) struct Disk {
     files_thread: JoinHandle<()>,
     checkpoint_thread: JoinHandle<()>,
     index_thread: JoinHandle<()>,
+    scrub_thread: JoinHandle<()>,
     halted: Arc<AtomicBool>,
 }
 
@@ -161,13 +166,14 @@ impl Disk {
         let (files, files_jobs) = channel();
         let (checkpoints, checkpoint_jobs) = channel();
         let (indexes, index_jobs) = channel();
+        let (scrubs, scrub_jobs) = channel();
         let Parts {
             log: store_log,
             superblock,
             files: store_files,
             checkpointer,
         } = parts;
-        let (c1, c2, c3, c4) = (common(), common(), common(), common());
+        let (c1, c2, c3, c4, c5) = (common(), common(), common(), common(), common());
         let halted = Arc::new(AtomicBool::new(false));
         let stop = Arc::clone(&halted);
         let flushes = Arc::new(AtomicU64::new(0));
@@ -187,6 +193,7 @@ impl Disk {
                     files: store_files,
                     checkpoints,
                     indexes,
+                    scrubs,
                     common: c2,
                 }
                 .run(&files_jobs);
@@ -195,6 +202,7 @@ impl Disk {
                 run_checkpoints(checkpointer, &checkpoint_jobs, &c3)
             })?,
             index_thread: spawn("index", fatal, move || index::run(&index_jobs, &stop, &c4))?,
+            scrub_thread: spawn("scrub", fatal, move || scrub::run(&scrub_jobs, &c5))?,
             held: Vec::new(),
             halted,
             log,
@@ -223,6 +231,8 @@ impl Disk {
             }
             DiskOp::Look { ticket, look } => Job::Files(FilesJob::Look { ticket, look }),
             DiskOp::Checkpoint { n, snapshot } => Job::Files(FilesJob::Checkpoint { n, snapshot }),
+            DiskOp::Damage => Job::Files(FilesJob::Damage),
+            DiskOp::Scrub { ino, first, count } => Job::Files(FilesJob::Scrub { ino, first, count }),
         });
     }
 
@@ -268,8 +278,9 @@ impl Disk {
         let files = self.files_thread.join();
         let checkpoint = self.checkpoint_thread.join();
         let index = self.index_thread.join();
-        match (log, files, checkpoint, index) {
-            (Ok(log), Ok(()), Ok(()), Ok(())) => Ok(log),
+        let scrub = self.scrub_thread.join();
+        match (log, files, checkpoint, index, scrub) {
+            (Ok(log), Ok(()), Ok(()), Ok(()), Ok(())) => Ok(log),
             _ => Err("a disk thread panicked".to_string()),
         }
     }
@@ -375,6 +386,7 @@ struct FilesThread {
     files: Files,
     checkpoints: Sender<CheckpointJob>,
     indexes: Sender<IndexJob>,
+    scrubs: Sender<ScrubJob>,
     common: Common,
 }
 
@@ -426,6 +438,20 @@ impl FilesThread {
                     return false;
                 }
                 self.answer(ticket, result);
+            }
+            FilesJob::Damage => {
+                let (bad, doubtful) = self.files.damage();
+                self.common.say(Done::Damage { bad, doubtful });
+            }
+            FilesJob::Scrub { ino, first, count } => {
+                let scrub = self.files.scrub(ino);
+                let job = ScrubJob {
+                    ino,
+                    scrub,
+                    first,
+                    count,
+                };
+                drop(self.scrubs.send(job));
             }
             FilesJob::Checkpoint { n, snapshot } => {
                 let touched = self.files.take_touched();
@@ -480,6 +506,7 @@ fn op_weight(op: &Op) -> usize {
 fn effects_weight(effects: &[Effect]) -> usize {
     let data = effects.iter().map(|effect| match effect {
         Effect::Write { extents, .. } => extents.iter().map(|e| e.data.len()).sum(),
+        Effect::Repair { bytes, .. } => bytes.len(),
         _ => 0,
     });
     JOB_BYTES + data.sum::<usize>()

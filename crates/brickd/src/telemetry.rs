@@ -73,6 +73,22 @@ pub(crate) fn event(event: &Event) {
             info!("has the files of its peer: {bytes} bytes in {files} files were copied");
         }
         Event::Healed { records } => info!("peer has everything again: {records} records sent"),
+        Event::Rotten { path, blocks } => error!(
+            "{path}: {} do not hold what was written to them, or cannot be read: the disk is failing, or somebody changed \
+             the file; they are not given out before they are repaired with the peer's copy",
+            blocks_of(blocks)
+        ),
+        Event::Repaired { path, block } => info!("{path}: {} repaired with the peer's copy", blocks_of(&[*block])),
+        Event::RottenTwice { path, block } => error!(
+            "{path}: {} bad on both bricks: it is not given out; everything else of the file is",
+            blocks_of(&[*block])
+        ),
+        Event::Differ { path, block } => error!(
+            "{path}: {} differ between the bricks, although each holds what was written to it: please report this",
+            blocks_of(&[*block])
+        ),
+        Event::Scrubbed { bytes, bad: 0 } => info!("scrub: all files are good, {bytes} bytes"),
+        Event::Scrubbed { bad, .. } => error!("scrub: {bad} files are damaged: mboxfs heal status"),
         Event::Quorum { quorum } => match &quorum.witness {
             Some(at) => info!("quorum is {} now, witness {}", quorum.policy.word(), at.address()),
             None => info!("quorum is {} now", quorum.policy.word()),
@@ -84,6 +100,17 @@ pub(crate) fn event(event: &Event) {
         ),
         Event::Fenced { session } => debug!("session {} spoke of a lease that it does not hold", Short(*session)),
     }
+}
+
+/// `bytes 0-65535` for the first block, and so on; the first few.
+fn blocks_of(blocks: &[u64]) -> String {
+    let bytes = |block: &u64| {
+        let from = block * limits::SUM_BLOCK_BYTES;
+        format!("{from}-{}", from + limits::SUM_BLOCK_BYTES - 1)
+    };
+    let named: Vec<String> = blocks.iter().take(4).map(bytes).collect();
+    let more = if blocks.len() > 4 { " ..." } else { "" };
+    format!("bytes {}{more}", named.join(", "))
 }
 
 const fn is_worse(to: Status) -> bool {

@@ -7,6 +7,7 @@ use crate::{
     show::{self, Side},
     words::{Command, Key},
 };
+use mboxfs_types::admin::ScrubReport;
 use mboxfs_types::quorum::Quorum;
 use mboxfs_types::{
     Nanos,
@@ -37,6 +38,7 @@ pub(crate) fn answer(command: &Command, state: &HostState) -> Result<String, Str
             json!({ "volumes": found.into_iter().map(|v| info(v, &state.quorum)).collect::<Vec<_>>() })
         }
         Command::Status(name) | Command::Heal(name) => served(state, name.as_deref())?,
+        Command::Scrub { name, .. } => served(state, Some(name))?,
         Command::Get { name, .. } => {
             show::volume(state, Some(name))?;
             options(&state.quorum)
@@ -93,6 +95,18 @@ fn served(state: &HostState, name: Option<&str>) -> Result<Value, String> {
     Ok(json!({ "volumes": [{ "name": v.name, "healthy": healthy, "bricks": bricks }] }))
 }
 
+fn scrubbed(scrub: &ScrubReport) -> Value {
+    let bad = scrub.bad.iter();
+    let bad: Vec<Value> = bad
+        .map(|f| json!({ "path": f.path, "blocks": f.blocks, "on_both_bricks": f.both }))
+        .collect();
+    json!({
+        "state": crate::scrub::word(scrub), "last_completed": scrub.mark.ended.map(|t| t.secs),
+        "last_started": scrub.mark.started.map(|t| t.secs), "bytes": scrub.bytes, "bytes_checked": scrub.checked,
+        "blocks_repaired": scrub.repaired, "damaged": bad,
+    })
+}
+
 fn brick(side: &Side<'_>, trouble: Option<String>) -> Value {
     let mut value = json!({
         "host": side.brick.host, "port": side.brick.port, "path": side.brick.path, "here": side.here,
@@ -107,7 +121,7 @@ fn brick(side: &Side<'_>, trouble: Option<String>) -> Value {
             "peer_durable": report.peer_durable, "mounts": mounts, "inodes": report.inodes,
             "bytes_total": report.space.total, "bytes_free": report.space.free, "round_trips": report.round_trips,
             "requests": report.requests, "flushes": report.flushes, "waits_for": report.waits.map(show::waiting),
-            "witness_answers": report.witness,
+            "witness_answers": report.witness, "scrub": scrubbed(&report.scrub),
             "healing": report.resync.map(|r| json!({
                 "files": r.files, "files_done": r.files_done, "files_copied": r.files_copied, "bytes": r.bytes,
                 "bytes_done": r.bytes_done, "bytes_copied": r.copied, "seconds": seconds(r.elapsed),

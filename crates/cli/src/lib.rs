@@ -11,6 +11,7 @@ mod drill;
 mod json;
 #[cfg(test)]
 mod samples;
+mod scrub;
 mod show;
 mod words;
 

@@ -2,7 +2,7 @@
 
 use mboxfs_types::{
     BrickId, Fingerprint, GenId, VolumeId,
-    admin::{BrickAt, BrickReport, HostId, HostState, PeerState, Phase, Status, Volume},
+    admin::{BrickAt, BrickReport, HostId, HostState, PeerState, Phase, ScrubReport, Status, Volume},
     call::{Space, View},
     quorum::Quorum,
 };
@@ -38,6 +38,7 @@ pub(crate) fn report(brick: BrickId, status: Status) -> BrickReport {
         flushes: 5,
         waits: None,
         witness: None,
+        scrub: ScrubReport::default(),
     }
 }
 

@@ -3,7 +3,10 @@
 //! Promises: names are never cut; control characters in names never reach a terminal.
 //! Not here: asking, JSON (`json`).
 
-use crate::words::{Command, Key};
+use crate::{
+    scrub,
+    words::{Command, Key},
+};
 use mboxfs_types::{
     BrickId, Nanos, Timestamp,
     admin::{BrickAt, BrickReport, HostState, PeerState, Phase, ResyncReport, ShownVolumeId, Status, Volume},
@@ -47,6 +50,10 @@ pub(crate) fn answer(command: &Command, state: &HostState) -> Result<String, Str
         Command::Status(name) => started(state, name.as_deref())?.map_or_else(none, |v| status(state, v)),
         Command::Heal(name) => started(state, name.as_deref())?.map_or_else(none, |v| heal(state, v)),
         Command::HealInfo(name) => started(state, Some(name))?.map_or_else(none, |v| heal_info(state, v)),
+        Command::Scrub { name, verb: None } => {
+            started(state, Some(name))?.map_or_else(none, |v| scrub::status(state, v))
+        }
+        Command::Scrub { name, .. } => format!("volume scrub: {name}: success"),
     })
 }
 
@@ -71,10 +78,10 @@ pub(crate) fn started<'a>(state: &'a HostState, name: Option<&str>) -> Result<Op
     }
 }
 
-/// Do both bricks serve, with nothing on one copy only? Asked by the verbs whose exit code says so.
+/// Do both bricks serve, with nothing on one copy only, and nothing damaged? Asked by the verbs whose exit code says so.
 pub(crate) fn is_healthy(command: &Command, state: &HostState) -> bool {
     match command {
-        Command::Status(_) | Command::Heal(_) => match &state.volume {
+        Command::Status(_) | Command::Heal(_) | Command::Scrub { verb: None, .. } => match &state.volume {
             Some((v, _)) => sides(state, v).into_iter().all(|s| {
                 // Without the witness all mail is safe, and one more failure stops it.
                 let lame = matches!(command, Command::Status(_)) && s.report.is_some_and(|r| r.witness == Some(false));
@@ -87,7 +94,7 @@ pub(crate) fn is_healthy(command: &Command, state: &HostState) -> bool {
 }
 
 pub(crate) fn is_good(report: &BrickReport) -> bool {
-    report.status == Status::Normal && report.debt_records == 0
+    report.status == Status::Normal && report.debt_records == 0 && report.scrub.bad.is_empty()
 }
 
 /// One brick of the volume, as far as it is known.
@@ -359,7 +366,7 @@ pub(crate) fn trouble(side: &Side<'_>, other: &Side<'_>) -> Option<String> {
 }
 
 /// `2026-11-24 02:54:28 UTC`. Days to a date as in Howard Hinnant's "chrono-Compatible Low-Level Date Algorithms".
-fn utc(time: Timestamp) -> String {
+pub(crate) fn utc(time: Timestamp) -> String {
     let (days, rest) = (time.secs.div_euclid(86_400), time.secs.rem_euclid(86_400));
     let z = days + 719_468;
     let (era, of_era) = (z.div_euclid(146_097), z.rem_euclid(146_097));
@@ -438,6 +445,7 @@ fn heal(state: &HostState, v: &Volume) -> String {
         if let Some(resync) = &report.resync {
             let _ = write!(text, "\n{}", progress(resync));
         }
+        scrub::summary(side, &mut text);
     }
     text
 }

@@ -6,7 +6,7 @@
 
 use mboxfs_types::{
     Fingerprint,
-    admin::{Ask, BrickSpec, Fault, Options as Set, VolumeVerb, is_brick_path, is_host, is_volume_name},
+    admin::{Ask, BrickSpec, Fault, Options as Set, ScrubVerb, VolumeVerb, is_brick_path, is_host, is_volume_name},
     limits,
     quorum::Policy,
 };
@@ -36,6 +36,9 @@ usage: mboxfs [--brickd HOST:PORT] [--json] [--yes] [VERB ...]
   volume status [NAME]               what runs
   heal status [NAME]                 what is on one copy only
   volume heal NAME info              the same in gluster's words
+  volume scrub NAME status           how far the search for rotten blocks is, and what it found; also: volume bitrot NAME scrub status
+  volume scrub NAME start|pause|resume
+                                     look at all files of both bricks now; rest; go on. A pass a week starts by itself
   drill crash --volume NAME [--here]
   drill slow-disk --volume NAME [--here]
                                      let a brick fail for 5 s and see what mail notices: the brick of
@@ -72,6 +75,7 @@ const VERBS: &[(&str, &str)] = &[
     ("volume status", "[NAME]"),
     ("volume list", ""),
     ("volume heal", "NAME info"),
+    ("volume scrub", "NAME start|status|pause|resume"),
     ("heal status", "[NAME]"),
     ("drill crash", "--volume NAME [--here]"),
     ("drill slow-disk", "--volume NAME [--here]"),
@@ -193,6 +197,11 @@ pub(crate) enum Command {
     List,
     Heal(Option<String>),
     HealInfo(String),
+    /// None: its state.
+    Scrub {
+        name: String,
+        verb: Option<ScrubVerb>,
+    },
 }
 
 /// An option of a volume.
@@ -343,6 +352,7 @@ fn command(words: &[&str]) -> Result<Command, Wrong> {
         ["volume", "list"] => Ok(Command::List),
         ["heal", "status"] => Ok(Command::Heal(None)),
         ["heal", "status", name] => volume_name(name).map(|n| Command::Heal(Some(n))),
+        ["volume", "scrub", name, verb] | ["volume", "bitrot", name, "scrub", verb] => scrub(name, verb),
         ["volume", "heal", name, "info"] => volume_name(name).map(Command::HealInfo),
         _ => unknown(words),
     }
@@ -361,6 +371,23 @@ fn replace(name: &str, old: &str, new: &str, reset: bool, force: bool) -> Result
         reset,
         force,
     })
+}
+
+/// gluster's words, too: `ondemand` begins a pass.
+fn scrub(name: &str, verb: &str) -> Result<Command, Wrong> {
+    let verb = match verb {
+        "status" => None,
+        "start" | "ondemand" => Some(ScrubVerb::Start),
+        "pause" => Some(ScrubVerb::Pause),
+        "resume" => Some(ScrubVerb::Resume),
+        _ => {
+            return wrong(
+                format!("'{verb}' is nothing that a scrub can do"),
+                "start, status, pause or resume",
+            );
+        }
+    };
+    volume_name(name).map(|name| Command::Scrub { name, verb })
 }
 
 fn drill(words: &[&str]) -> Result<Drill, Wrong> {
@@ -553,6 +580,11 @@ impl Command {
                 name, old, new, force, ..
             } => Ask::Replace { name, old, new, force },
             Self::Retire { name, brick } => Ask::Retire { name, brick },
+            Self::Scrub { name, verb: Some(verb) } => Ask::Scrub {
+                name,
+                verb,
+                relayed: false,
+            },
             Self::List | Self::Info(_) | Self::Get { .. } => Ask::Status { deep: false }, // both sides remember the same
             _ => Ask::Status { deep: true },
         }
@@ -570,6 +602,7 @@ impl Command {
                 | Self::ForceSolo(_)
                 | Self::Replace { .. }
                 | Self::Retire { .. }
+                | Self::Scrub { verb: Some(_), .. }
         )
     }
 
@@ -636,6 +669,7 @@ impl Command {
             Self::List => "volume list",
             Self::Heal(_) => "heal status",
             Self::HealInfo(_) => "volume heal info",
+            Self::Scrub { .. } => "volume scrub",
         }
     }
 
@@ -655,6 +689,11 @@ impl Command {
             Self::ForceSolo(name) => format!("let volume {name} go on alone"),
             Self::Replace { name, .. } => format!("replace a brick of volume {name}"),
             Self::Retire { name, .. } => format!("take a brick of volume {name} out of service"),
+            Self::Scrub { name, verb: Some(verb) } => match verb {
+                ScrubVerb::Start => format!("scrub volume {name}"),
+                ScrubVerb::Pause => format!("pause the scrub of volume {name}"),
+                ScrubVerb::Resume => format!("resume the scrub of volume {name}"),
+            },
             _ => format!("show {}", self.prefix()),
         }
     }

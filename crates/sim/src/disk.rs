@@ -161,7 +161,11 @@ impl Disk {
             | DiskOp::ReadLog { .. }
             | DiskOp::Trim { .. }
             | DiskOp::Restart { .. } => Thread::Log,
-            DiskOp::Apply(_) | DiskOp::Look { .. } | DiskOp::Checkpoint { .. } => Thread::Files,
+            DiskOp::Apply(_)
+            | DiskOp::Look { .. }
+            | DiskOp::Checkpoint { .. }
+            | DiskOp::Damage
+            | DiskOp::Scrub { .. } => Thread::Files,
         };
         self.put(thread, op)
     }
@@ -178,7 +182,14 @@ impl Disk {
         self.batch[thread as usize] = appends.max(1).min(queue.len());
         let flush = !matches!(
             queue.front(),
-            Some(DiskOp::Apply(_) | DiskOp::Look { .. } | DiskOp::ReadLog { .. } | DiskOp::Trim { .. })
+            Some(
+                DiskOp::Apply(_)
+                    | DiskOp::Look { .. }
+                    | DiskOp::ReadLog { .. }
+                    | DiskOp::Trim { .. }
+                    | DiskOp::Damage
+                    | DiskOp::Scrub { .. }
+            )
         );
         (!queue.is_empty(), flush)
     }
@@ -230,6 +241,15 @@ impl Disk {
                 let records = parts.log.read(from, READ_LOG_BYTES).map_err(|e| e.to_string())?;
                 vec![Done::Log { from, records }]
             }
+            // Nothing rots in an image.
+            DiskOp::Damage => vec![Done::Damage {
+                bad: Vec::new(),
+                doubtful: Vec::new(),
+            }],
+            DiskOp::Scrub { ino, .. } => vec![Done::Scrubbed {
+                ino,
+                suspects: Vec::new(),
+            }],
             DiskOp::Trim { below } => {
                 parts.log.trim(below).map_err(|e| e.to_string())?;
                 Vec::new()

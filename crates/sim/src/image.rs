@@ -258,6 +258,16 @@ impl Image {
                 let blocks = self.bytes_at(*ino, *offset, *len)?.chunks(limits::BLOCK_BYTES);
                 Ok(Seen::Data(blocks.flat_map(digest).collect()))
             }
+            Look::Block { ino, block, .. } => {
+                let bytes = self.bytes_at(*ino, block * limits::SUM_BLOCK_BYTES, limits::SUM_BLOCK_BYTES)?;
+                Ok(Seen::Data(Bytes::copy_from_slice(bytes)))
+            }
+            Look::Sums { ino, first, count } => {
+                let len = count * limits::SUM_BLOCK_BYTES;
+                let bytes = self.bytes_at(*ino, first * limits::SUM_BLOCK_BYTES, len)?;
+                let sums = bytes.chunks(limits::SUM_BLOCK_BYTES as usize);
+                Ok(Seen::Data(sums.flat_map(|block| digest(block)[..4].to_vec()).collect()))
+            }
             Look::Xattrs { inos } => {
                 let of = |ino: &Ino| self.now.files.get(ino).map(|f| f.xattrs.clone().into_iter().collect());
                 let all: Xattrs = inos.iter().map(|ino| (*ino, of(ino).unwrap_or_default())).collect();

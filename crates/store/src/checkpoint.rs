@@ -1,6 +1,7 @@
 //! Checkpoints: files made durable, then a snapshot of the state that needs no older record.
 //!
-//! C1  A snapshot of position `n` is in place only after every effect of the records up to `n` is durable.
+//! C1  A snapshot of position `n` is in place only after every effect of the records up to `n` is durable. It comes with the
+//!     sums of what the files held at that moment (`sums` C2).
 //! C2  The newest two snapshots stay, and those that are pinned.
 //! C3  A snapshot is used only if its checksum is good, its position lies in this log, and the log goes on from it.
 //!
@@ -18,8 +19,8 @@ use std::{collections::BTreeSet, fmt, io};
 
 /// Directory of the snapshots.
 pub(crate) const SNAPSHOT_DIR: &str = "snapshot";
-const MAGIC: &[u8; 8] = b"mboxfsS1";
-const HEAD_BYTES: usize = 28;
+const MAGIC: &[u8; 8] = b"mboxfsS2";
+const HEAD_BYTES: usize = 36;
 const KEEP: usize = 2;
 
 /// Does checkpoints.
@@ -49,13 +50,16 @@ impl<M: Medium> Checkpointer<M> {
     /// C1. `touched`: all that was changed since the last checkpoint, up to `n` at least.
     pub fn checkpoint(&mut self, touched: Touched, n: u64, snapshot: &[u8]) -> io::Result<()> {
         touched.sync()?;
-        let mut bytes = Vec::with_capacity(HEAD_BYTES + snapshot.len());
+        let sums = touched.sums.encode();
+        let mut bytes = Vec::with_capacity(HEAD_BYTES + snapshot.len() + sums.len());
         bytes.extend_from_slice(MAGIC);
         bytes.extend_from_slice(&n.to_le_bytes());
         bytes.extend_from_slice(&(snapshot.len() as u64).to_le_bytes());
-        let crc = checksum(&bytes, snapshot);
+        bytes.extend_from_slice(&(sums.len() as u64).to_le_bytes());
+        let crc = checksum(&bytes, &[snapshot, &sums]);
         bytes.extend_from_slice(&crc.to_le_bytes());
         bytes.extend_from_slice(snapshot);
+        bytes.extend_from_slice(&sums);
         self.medium.replace(SNAPSHOT_DIR, &segment_name(n), &bytes)?;
         let old = positions(&self.medium)?;
         for n in old.iter().rev().skip(KEEP).filter(|n| !self.pinned.contains(n)) {
@@ -97,15 +101,25 @@ fn positions<M: Medium>(medium: &M) -> io::Result<Vec<u64>> {
         .collect())
 }
 
-fn checksum(head: &[u8], body: &[u8]) -> u32 {
+fn checksum(head: &[u8], body: &[&[u8]]) -> u32 {
     let mut hasher = crc32fast::Hasher::new();
     hasher.update(head);
-    hasher.update(body);
+    for part in body {
+        hasher.update(part);
+    }
     hasher.finalize()
 }
 
-/// The content of snapshot `n`, if it is whole.
-fn load<M: Medium>(medium: &M, n: u64) -> io::Result<Option<Bytes>> {
+/// A snapshot that can be used. All empty: there is none yet.
+#[derive(Debug, Default)]
+pub(crate) struct Found {
+    pub(crate) position: u64,
+    pub(crate) state: Bytes,
+    pub(crate) sums: Bytes,
+}
+
+/// Snapshot `n`, if it is whole.
+fn load<M: Medium>(medium: &M, n: u64) -> io::Result<Option<Found>> {
     let file = medium.open(&path(n))?;
     medium.settle(&file)?;
     let mut bytes = vec![0; usize::try_from(medium.len(&file)?).map_err(io::Error::other)?];
@@ -113,17 +127,27 @@ fn load<M: Medium>(medium: &M, n: u64) -> io::Result<Option<Bytes>> {
     let Some((head, body)) = bytes.split_at_checked(HEAD_BYTES) else {
         return Ok(None);
     };
+    let number = |at: usize| u64::from_le_bytes(head[at..at + 8].try_into().expect("eight bytes"));
     let good = head.starts_with(MAGIC)
-        && head[8..16] == n.to_le_bytes()
-        && head[16..24] == (body.len() as u64).to_le_bytes()
-        && head[24..] == checksum(&head[..24], body).to_le_bytes();
-    Ok(good.then(|| Bytes::from(bytes).slice(HEAD_BYTES..)))
+        && number(8) == n
+        && number(16).checked_add(number(24)) == Some(body.len() as u64)
+        && head[32..] == checksum(&head[..32], &[body]).to_le_bytes();
+    if !good {
+        return Ok(None);
+    }
+    let end = HEAD_BYTES + usize::try_from(number(16)).map_err(io::Error::other)?;
+    let bytes = Bytes::from(bytes);
+    Ok(Some(Found {
+        position: n,
+        state: bytes.slice(HEAD_BYTES..end),
+        sums: bytes.slice(end..),
+    }))
 }
 
-/// C3: the newest usable snapshot at or below `at_most`, with its position. No bytes at position 0: a brick without any
-/// snapshot whose log has its first record. Those above the end of the log belong to a line of history that was dropped:
+/// C3: the newest usable snapshot at or below `at_most`. Position 0: a brick without any snapshot whose log has its first
+/// record. Those above the end of the log belong to a line of history that was dropped:
 /// they are removed, before new records can reach their positions.
-pub(crate) fn recover<M: Medium>(medium: &M, log: &Log<M>, at_most: u64) -> Result<(u64, Bytes), StoreError> {
+pub(crate) fn recover<M: Medium>(medium: &M, log: &Log<M>, at_most: u64) -> Result<Found, StoreError> {
     let io = |source| StoreError::Io { verb: "opened", source };
     for name in medium.names(SNAPSHOT_DIR).map_err(io)? {
         if name.ends_with(TEMP_SUFFIX) {
@@ -135,13 +159,14 @@ pub(crate) fn recover<M: Medium>(medium: &M, log: &Log<M>, at_most: u64) -> Resu
     let mut bad = Vec::new();
     let mut found = None;
     for n in all.iter().rev().copied().filter(|n| *n <= at_most.min(log.last())) {
-        if let Some(content) = load(medium, n).map_err(io)? {
-            found = Some((n, content));
+        found = load(medium, n).map_err(io)?;
+        if found.is_some() {
             break;
         }
         bad.push(n);
     }
-    let (n, content) = found.unwrap_or_default();
+    let found = found.unwrap_or_default();
+    let n = found.position;
     if n + 1 < log.start() {
         let damaged = if bad.is_empty() {
             ""
@@ -166,5 +191,5 @@ pub(crate) fn recover<M: Medium>(medium: &M, log: &Log<M>, at_most: u64) -> Resu
     if !bad.is_empty() {
         medium.sync_dir(SNAPSHOT_DIR).map_err(io)?;
     }
-    Ok((n, content))
+    Ok(found)
 }

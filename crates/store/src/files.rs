@@ -11,6 +11,7 @@
 //! Not here: syncing (`medium`, through `touched`), directories (`dirs`), inodes (`inode`), names (`names`), what belongs to
 //! a fork (`kept`), which messages there are (`content`).
 
+mod at_rest;
 mod content;
 mod dirs;
 mod foreign;
@@ -23,7 +24,9 @@ use crate::{
     medium::{DirMedium, open_dir},
     touched::{DIRS_MAX, SYNC_EACH_MAX, Touched},
 };
-pub use content::{Content, Leisure};
+use at_rest::AtRest;
+pub use at_rest::Scrub;
+pub use content::Leisure;
 use dirs::Spot;
 pub(crate) use kept::FORK_DIR;
 use kept::{Kept, Key};
@@ -65,6 +68,8 @@ pub struct Files {
     missing: BTreeSet<Ino>,
     /// What files held at the fork.
     kept: Kept,
+    /// What they should hold.
+    at_rest: AtRest,
     /// There is a directory for that, durably.
     has_fork_dir: bool,
     /// The device failed in a look.
@@ -104,9 +109,16 @@ fn mark(ino: Ino, stamp: Tag) -> Vec<u8> {
 }
 
 impl Files {
-    /// Finds the directories of the volume. `root`: the data directory, `home`: its `.mboxfs`.
-    pub(crate) fn open(root: Arc<OwnedFd>, home: Arc<OwnedFd>, guard: Guard) -> io::Result<Self> {
+    /// Finds the directories of the volume. `root`: the data directory, `home`: its `.mboxfs`; `sums`: of the snapshot;
+    /// `horizon`: end of the log (sums C3).
+    pub(crate) fn open(
+        (root, home): (Arc<OwnedFd>, Arc<OwnedFd>),
+        guard: Guard,
+        sums: &[u8],
+        horizon: u64,
+    ) -> io::Result<Self> {
         let kept = Kept::new(DirMedium::new(Arc::clone(&home)));
+        let at_rest = AtRest::open(DirMedium::new(Arc::clone(&home)), sums, horizon)?;
         let mut files = Self {
             root,
             home,
@@ -118,6 +130,7 @@ impl Files {
             buckets: BTreeSet::new(),
             missing: BTreeSet::new(),
             kept,
+            at_rest,
             has_fork_dir: false,
             trouble: None,
             may_chown: rustix::process::geteuid().is_root(),
@@ -195,6 +208,13 @@ impl Files {
             Effect::Keep { fork, ino, ranges } => self.keep(Key { fork: *fork, ino: *ino }, ranges),
             Effect::Revert { fork, ino } => self.revert(Key { fork: *fork, ino: *ino }),
             Effect::Forget { below } => self.kept.forget(*below),
+            Effect::Rotten { ino, blocks } => self.rotten(*ino, blocks),
+            Effect::Repair {
+                ino,
+                block,
+                bytes,
+                sure,
+            } => self.repair(*ino, *block, bytes, *sure),
         }
     }
 
@@ -204,11 +224,13 @@ impl Files {
     /// getxattr(2) say; of an index see [`Content::index`], which another thread can do.
     pub fn look(&mut self, look: &Look) -> Result<Seen, Errno> {
         match look {
-            Look::Read { ino, offset, len } => self.read(*ino, *offset, *len).map(Seen::Data),
+            Look::Read { ino, offset, len } => self.read(*ino, *offset, *len),
+            Look::Sums { ino, first, count } => self.sums(*ino, *first, *count),
+            Look::Block { ino, block, deep } => self.read_block(*ino, *block, *deep),
             Look::GetXattr { ino, name } => self.get_xattr(*ino, name).map(Seen::Data),
             Look::ListXattr { ino } => self.list_xattrs(*ino).map(Seen::Names),
             Look::Index { .. } | Look::Copy { .. } | Look::Digests { .. } => {
-                self.leisure(look)?.answer(&AtomicBool::new(false)).map(Seen::Data)
+                self.leisure(look)?.answer(&AtomicBool::new(false))
             }
             Look::Xattrs { inos } => self.xattrs_of(inos).map(Seen::Data),
         }
@@ -257,6 +279,7 @@ impl Files {
             home: Some(Arc::clone(&self.home)),
             files,
             buckets,
+            sums: self.at_rest.sums().clone(),
             ..Touched::default()
         };
         if touched.len() + dirs.len() > SYNC_EACH_MAX || dirs.len() > DIRS_MAX {
@@ -296,6 +319,8 @@ fn describe(effect: &Effect) -> String {
         Effect::Free { ino } => format!("free {ino}"),
         Effect::Keep { ino, .. } => format!("keep what {ino} held at the fork"),
         Effect::Revert { ino, .. } => format!("put {ino} back to the fork"),
+        Effect::Rotten { ino, .. } => format!("mark {ino} as damaged"),
+        Effect::Repair { ino, block, .. } => format!("repair block {block} of {ino}"),
         Effect::Forget { .. } => "forget what was kept for a fork".to_string(),
     }
 }

@@ -6,6 +6,7 @@
 //! - [`Log`]: records in order; durable when `append` returns
 //! - [`Files`]: effects on mailbox files, and looks at them; durable at the next checkpoint
 //! - [`Content`]: a file as it is or was at a fork, and the index of its messages
+//! - [`Scrub`]: blocks of a file, compared with their checksums
 //! - [`Checkpointer`]: makes files durable, then writes a snapshot
 //! - [`SuperblockWriter`]: the brick's memory of who it is
 //! - [`RegisterFile`]: the witness's memory
@@ -26,12 +27,13 @@ mod register;
 mod segment;
 mod slots;
 mod store;
+mod sums;
 mod superblock;
 mod touched;
 
 pub use checkpoint::Checkpointer;
 pub use error::{LogError, StoreError};
-pub use files::{Content, Files, Leisure};
+pub use files::{Files, Leisure, Scrub};
 pub use log::{Log, SEGMENT_BYTES, SEGMENT_BYTES_MIN};
 pub use lossy::LossyMedium;
 pub use medium::{DirMedium, Medium};

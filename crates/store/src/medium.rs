@@ -177,6 +177,11 @@ pub(crate) fn sync_all(fd: impl AsFd) -> io::Result<()> {
     Ok(rustix::fs::fsync(fd)?)
 }
 
+/// Content of one file.
+pub(crate) fn sync_content(fd: impl AsFd) -> io::Result<()> {
+    Ok(rustix::fs::fdatasync(fd)?)
+}
+
 /// Everything on the filesystem of `fd`.
 pub(crate) fn sync_filesystem(fd: impl AsFd) -> io::Result<()> {
     Ok(rustix::fs::syncfs(fd)?)

@@ -6,7 +6,7 @@
 //! Not here: the directory and its lock (`store`), mailbox files (`files`).
 
 use crate::{
-    checkpoint::{self, Checkpointer},
+    checkpoint::{self, Checkpointer, Found},
     error::StoreError,
     log::{Guard, Log},
     medium::Medium,
@@ -25,6 +25,8 @@ pub struct Recovery<M: Medium> {
     pub position: u64,
     /// Encoded state; empty if there is none yet.
     pub snapshot: Bytes,
+    /// What the files held at `position`.
+    pub sums: Bytes,
     /// All records above `position`.
     pub records: Vec<Record>,
     /// The log.
@@ -62,12 +64,13 @@ pub(crate) fn recover_guarded<M: Medium>(
         .write(&superblock)
         .map_err(|source| StoreError::Io { verb: "opened", source })?; // V2
     let mut log = Log::open(medium.clone(), superblock.uuid, options.segment_bytes, guard.clone())?;
-    let (position, snapshot) = checkpoint::recover(medium, &log, options.at_most)?;
+    let Found { position, state, sums } = checkpoint::recover(medium, &log, options.at_most)?;
     let records = log.read_all(position + 1)?;
     Ok(Recovery {
         superblock,
         position,
-        snapshot,
+        snapshot: state,
+        sums,
         records,
         log,
         superblock_writer,

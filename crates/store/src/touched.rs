@@ -8,6 +8,7 @@
 use crate::{
     files::ino_path,
     medium::{open_dir, sync_all, sync_filesystem},
+    sums::Sums,
 };
 use mboxfs_types::Ino;
 use rustix::{
@@ -35,11 +36,13 @@ pub struct Touched {
     pub(crate) dirs: Vec<OwnedFd>,
     /// Too many to tell: everything.
     pub(crate) everything: bool,
+    /// What all files hold at this moment.
+    pub(crate) sums: Sums,
 }
 
 impl Touched {
     /// Makes it all durable.
-    pub(crate) fn sync(self) -> io::Result<()> {
+    pub(crate) fn sync(&self) -> io::Result<()> {
         let Some(home) = &self.home else {
             return Ok(());
         };

@@ -7,6 +7,7 @@
 use crate::{
     BrickId, Fingerprint, Nanos, SessionId, Timestamp, VolumeId,
     call::{Space, View},
+    disk::ScrubMark,
     quorum::{Policy, Quorum, Waits},
 };
 use alloc::{boxed::Box, string::String, vec::Vec};
@@ -41,6 +42,43 @@ pub struct Away {
     pub since: Timestamp,
     /// What it said itself when it left, or what was noticed here. At most `limits::REASON_BYTES_MAX` bytes.
     pub why: String,
+}
+
+/// A file of which blocks do not fit their checksums.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct BadFile {
+    /// As users know it.
+    pub path: String,
+    /// How many blocks, of `limits::SUM_BLOCK_BYTES` each.
+    pub blocks: u64,
+    /// How many of them are bad on the other brick, too.
+    pub both: u64,
+}
+
+/// What an operator wants of the search for rot.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum ScrubVerb {
+    /// A pass over all files, from the beginning.
+    Start,
+    /// Rest until told otherwise.
+    Pause,
+    /// Go on.
+    Resume,
+}
+
+/// What is known of the files of a brick at rest.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct ScrubReport {
+    /// How far the last pass has come.
+    pub mark: ScrubMark,
+    /// Bytes of all files.
+    pub bytes: u64,
+    /// Of them, looked at in this pass.
+    pub checked: u64,
+    /// Files with blocks that are bad here, at most `limits::BAD_FILES_MAX`.
+    pub bad: Vec<BadFile>,
+    /// Blocks that were bad and were repaired, since start.
+    pub repaired: u64,
 }
 
 /// Snapshot of a brick's brain.
@@ -86,6 +124,8 @@ pub struct BrickReport {
     pub flushes: u64,
     /// Why it does not serve; none if it does, or gets what it lacks.
     pub waits: Option<Waits>,
+    /// Checksums of files at rest.
+    pub scrub: ScrubReport,
     /// Does the witness answer, with this volume's register? None: it was not asked.
     pub witness: Option<bool>,
 }
@@ -370,6 +410,15 @@ pub enum Ask {
         /// What is to change.
         options: Options,
         /// Asked by the other brickd: its brick is not the primary.
+        relayed: bool,
+    },
+    /// Look for rot in the files of both bricks, or rest.
+    Scrub {
+        /// The volume.
+        name: String,
+        /// What to do.
+        verb: ScrubVerb,
+        /// Asked by the other brickd: for its own brick only.
         relayed: bool,
     },
     /// Let the brick of this host go on alone, whatever the policy says.

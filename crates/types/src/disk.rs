@@ -48,6 +48,18 @@ pub enum DiskOp {
         /// First position.
         from: u64,
     },
+    /// What is known to be bad or in doubt: `Done::Damage`.
+    Damage,
+    /// Compare blocks of a file, as the device has them, with their checksums, when there is nothing else to do:
+    /// `Done::Scrubbed`.
+    Scrub {
+        /// The file.
+        ino: Ino,
+        /// First block.
+        first: u64,
+        /// How many.
+        count: u64,
+    },
     /// Records below this position are no longer needed.
     Trim {
         /// First position to keep.
@@ -72,6 +84,24 @@ pub enum Look {
         offset: u64,
         /// At most.
         len: u32,
+    },
+    /// A whole block of a file.
+    Block {
+        /// The file.
+        ino: Ino,
+        /// Which, of `limits::SUM_BLOCK_BYTES` each.
+        block: u64,
+        /// As the device has it, not as the kernel remembers it.
+        deep: bool,
+    },
+    /// Checksums of blocks of a file, four bytes each, little-endian.
+    Sums {
+        /// The file.
+        ino: Ino,
+        /// First block.
+        first: u64,
+        /// At most so many.
+        count: u64,
     },
     /// Value of an extended attribute.
     GetXattr {
@@ -159,6 +189,20 @@ pub enum Done {
         /// The records.
         records: Vec<Record>,
     },
+    /// What is known to be bad or in doubt.
+    Damage {
+        /// File and block.
+        bad: Vec<(Ino, u64)>,
+        /// File and block.
+        doubtful: Vec<(Ino, u64)>,
+    },
+    /// What was found of the blocks that were to be compared.
+    Scrubbed {
+        /// The file.
+        ino: Ino,
+        /// Blocks that do not fit, or were changed meanwhile.
+        suspects: Vec<u64>,
+    },
     /// Room on the brick, said from time to time.
     Space(Space),
 }
@@ -170,6 +214,11 @@ pub enum Seen {
     Data(Bytes),
     /// Attribute names.
     Names(Vec<Vec<u8>>),
+    /// A block that fits its checksum, which a crash has left in doubt.
+    Doubtful(Bytes),
+    /// None of the bytes may be given out: these blocks (`limits::SUM_BLOCK_BYTES` each) do not fit their checksums, or cannot
+    /// be read (law L12).
+    Rotten(Vec<u64>),
 }
 
 /// A change of the brick's files.
@@ -305,6 +354,25 @@ pub enum Effect {
         /// The file.
         ino: Ino,
     },
+    /// These blocks were found bad. Those that are bad indeed are known to be from now on, durably.
+    Rotten {
+        /// The file.
+        ino: Ino,
+        /// Which.
+        blocks: Vec<u64>,
+    },
+    /// What a block has to hold, from the other brick: put in its place, durably, if it fits what is known of it. Nothing
+    /// that users see changes.
+    Repair {
+        /// The file.
+        ino: Ino,
+        /// Which.
+        block: u64,
+        /// All of it.
+        bytes: Bytes,
+        /// Beyond doubt there. If not, it counts only if it is what is here, or what should be.
+        sure: bool,
+    },
     /// Nothing that was kept for forks below this position is needed any more. Not before the superblock that knows no such
     /// fork is durable, nor before files that were put back are.
     Forget {
@@ -355,6 +423,8 @@ pub struct Superblock {
     pub peer_inc: u32,
     /// Directory of the peer, as far as this brick has met it: another one is let in only if it knows nothing.
     pub peer_uuid: Option<BrickUuid>,
+    /// How far its files were looked at for rot.
+    pub scrub: ScrubMark,
 }
 
 impl Superblock {
@@ -381,7 +451,29 @@ impl Superblock {
             files: Worth::Whole,
             peer_inc: 0,
             peer_uuid: None,
+            scrub: ScrubMark::default(),
         }
+    }
+}
+
+/// How far the files of a brick were looked at for rot.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct ScrubMark {
+    /// When the last pass began.
+    pub started: Option<Timestamp>,
+    /// When it ended; before `started`, or none: it has not yet.
+    pub ended: Option<Timestamp>,
+    /// Files below this are done.
+    pub next: Ino,
+    /// The operator wants it to rest.
+    pub paused: bool,
+}
+
+impl ScrubMark {
+    /// A pass is under way, or paused.
+    #[must_use]
+    pub fn is_on(&self) -> bool {
+        self.started.is_some() && self.ended < self.started
     }
 }
 

@@ -80,7 +80,7 @@ impl FromStr for Fingerprint {
 }
 
 /// Inode number (gfid): `brick:1 | incarnation:31 | counter:32`; 1 is the root. Never reused (PROTOCOL.md section 1).
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize, Default)]
 pub struct Ino(pub u64);
 
 impl Ino {

@@ -86,6 +86,26 @@ pub const EXTENT_HEAD_BYTES: usize = 32;
 pub const RECORD_BYTES_MAX: usize = 1 << 20;
 /// Bytes that a lock session may stage before it is committed in pieces.
 pub const STAGED_BYTES_MAX: usize = 32 << 20;
+/// Who reads a bad block waits this long for its repair.
+pub const REPAIR_WAIT: Nanos = Nanos::from_millis(5000);
+/// A bad block that the peer could not give is asked for again after this long,
+pub const REPAIR_RETRY: Nanos = Nanos::from_millis(1000);
+/// or this, if it is bad there, too.
+pub const REPAIR_RETRY_BOTH: Nanos = Nanos::from_millis(60_000);
+/// Bad blocks that are asked for at the same time.
+pub const REPAIRS_MAX: usize = 16;
+/// Damaged files that a report names.
+pub const BAD_FILES_MAX: usize = 1000;
+/// A pass over all files looks for rot this often,
+pub const SCRUB_EVERY: Nanos = Nanos::from_millis(7 * 24 * 3600 * 1000);
+/// not in the first minutes after a start,
+pub const SCRUB_FIRST: Nanos = Nanos::from_millis(600_000);
+/// with at most so many bytes a second,
+pub const SCRUB_BYTES_PER_SECOND: u64 = 4 << 20;
+/// so many blocks at a time.
+pub const SCRUB_BLOCKS: u64 = 16;
+/// Bytes that one checksum of a file at rest is of.
+pub const SUM_BLOCK_BYTES: u64 = 64 << 10;
 /// Bytes executed before a checkpoint is written.
 pub const CHECKPOINT_BYTES: usize = 32 << 20;
 /// Longest gRPC message: a record, its head, and room.

@@ -79,6 +79,24 @@ pub enum ToPeer {
         /// There are no more.
         last: bool,
     },
+    /// From one who is in step, and whose copy is bad.
+    Check {
+        /// Its number for the answer.
+        ticket: u64,
+        /// What it wants to know.
+        check: Check,
+    },
+    /// The answer.
+    Checked {
+        /// As asked.
+        ticket: u64,
+        /// Version of the file that it is about.
+        version: u64,
+        /// Beyond doubt.
+        sure: bool,
+        /// At most `limits::SUM_BLOCK_BYTES`. ENODATA: this copy is bad, too. Another error: not now.
+        data: Result<Bytes, Errno>,
+    },
     /// All that you changed is here too: give up your line of history and learn mine.
     Merged,
     /// From the one that copied files: they are yours as of this record, as soon as your log after it is executed.
@@ -90,6 +108,27 @@ pub enum ToPeer {
     Goodbye {
         /// For the operator: stopped on purpose, or what has failed here. At most `limits::REASON_BYTES_MAX` bytes.
         why: String,
+    },
+}
+
+/// What a brick asks of the other one's copy.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum Check {
+    /// A whole block of a file, good beyond doubt.
+    Block {
+        /// The file.
+        ino: Ino,
+        /// Which, of `limits::SUM_BLOCK_BYTES` each.
+        block: u64,
+    },
+    /// Checksums of blocks, four bytes each, little-endian.
+    Sums {
+        /// The file.
+        ino: Ino,
+        /// First block.
+        first: u64,
+        /// At most `limits::SCRUB_BLOCKS`.
+        count: u64,
     },
 }
 

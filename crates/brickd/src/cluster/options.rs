@@ -9,7 +9,7 @@ use mboxfs_brick::quorum::Order;
 use mboxfs_rpc::{RpcError, ask_witness};
 use mboxfs_types::{
     BrickId, Fingerprint, VolumeId,
-    admin::{Ask, BrickReport, Options, Phase, Status, Tell, Volume},
+    admin::{Ask, BrickReport, Options, Phase, ScrubVerb, Status, Tell, Volume},
     quorum::{AskWitness, Policy, Quorum, WitnessAt, WitnessTell, WitnessVerb},
 };
 use std::time::{Duration, Instant};
@@ -68,14 +68,18 @@ impl Cluster {
     }
 
     async fn pass_on(&self, volume: &Volume, own: BrickId, options: Options) -> Outcome {
-        let brick = volume.side(own.other());
-        let address = names::address(&brick.host, brick.port);
         let ask = Ask::Set {
             name: volume.name.clone(),
             options,
             relayed: true,
         };
-        match self.ask(&address, ask, ASK + WITNESS + IN_FORCE).await {
+        self.ask_other(volume, own, ask, ASK + WITNESS + IN_FORCE).await
+    }
+
+    async fn ask_other(&self, volume: &Volume, own: BrickId, ask: Ask, within: Duration) -> Outcome {
+        let brick = volume.side(own.other());
+        let address = names::address(&brick.host, brick.port);
+        match self.ask(&address, ask, within).await {
             Ok(Tell::Done(_)) => Ok(None),
             Ok(Tell::Already(why)) => Ok(Some(why)),
             Ok(Tell::Refused { why, hint }) => refuse(why, hint),
@@ -132,6 +136,32 @@ impl Cluster {
         }
         let witness = Some(at);
         Ok(Some(Quorum { policy, witness }))
+    }
+
+    /// Both bricks do it, each for its own files; the one that is away is told, not waited for.
+    pub(super) async fn scrub(&self, name: &str, verb: ScrubVerb, relayed: bool) -> Outcome {
+        let (volume, own) = self.started_volume(name)?;
+        let here = self.local.order(Order::Scrub(verb));
+        if relayed {
+            return match here {
+                Ok(()) => Ok(None),
+                Err(why) => refuse(why, ""),
+            };
+        }
+        let ask = Ask::Scrub {
+            name: name.to_string(),
+            verb,
+            relayed: true,
+        };
+        let there = self.ask_other(&volume, own, ask, ASK).await;
+        match (here, there) {
+            (Ok(()), Ok(_)) => Ok(None),
+            (Ok(()), Err(other)) => {
+                let why = format!("the brick of this host does, the other one does not: {}", other.why);
+                refuse(why, format!("mboxfs volume scrub {name} status"))
+            }
+            (Err(why), _) => refuse(why, format!("mboxfs volume scrub {name} status")),
+        }
     }
 
     pub(super) fn force_solo(&self, name: &str) -> Outcome {

@@ -79,6 +79,7 @@ impl Local for Fake {
             flushes: 0,
             waits: None,
             witness: None,
+            scrub: mboxfs_types::admin::ScrubReport::default(),
         })
     }
     fn drill(&self, fault: Fault) -> Result<(), String> {

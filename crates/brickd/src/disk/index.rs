@@ -8,7 +8,7 @@
 
 use super::Common;
 use mboxfs_store::Leisure;
-use mboxfs_types::disk::{Done, Seen};
+use mboxfs_types::disk::Done;
 use std::sync::{atomic::AtomicBool, mpsc::Receiver};
 
 /// A file to be read.
@@ -19,7 +19,7 @@ pub(super) struct IndexJob {
 
 pub(super) fn run(jobs: &Receiver<IndexJob>, halted: &AtomicBool, common: &Common) {
     for IndexJob { ticket, leisure } in jobs {
-        let result = leisure.answer(halted).map(Seen::Data);
+        let result = leisure.answer(halted);
         common.say(Done::Answer { ticket, result });
     }
 }

@@ -165,11 +165,13 @@ Brick H1:/glusterfs/vol0
 Status: Connected, normal
 On one copy only: 0 records, 0 bytes
 Files pending: 0
+Last scrub: never
 
 Brick H2:/glusterfs/vol0
 Status: Connected, normal
 On one copy only: 0 records, 0 bytes
-Files pending: 0"
+Files pending: 0
+Last scrub: never"
     );
     assert_eq!(
         shown(&Command::Heal(None), &alone()),
@@ -182,6 +184,7 @@ On one copy only: 3 records, 5120 bytes
 Files pending: 2
 /alice
 /b\\u{1b}[31mob
+Last scrub: never
 
 Brick H2:/glusterfs/vol0
 Status: Transport endpoint is not connected

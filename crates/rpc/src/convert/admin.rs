@@ -4,7 +4,7 @@
 //! are. Texts for people are cut, never refused, when they are sent: a long reason is better than none.
 //! Not here: whether a host exists or a path is right (`brickd::cluster`).
 
-use super::{Invalid, base, list, need, try_list};
+use super::{Invalid, base, list, need, scrub, try_list};
 use crate::wire as w;
 use bytes::Bytes;
 use mboxfs_types::admin::{
@@ -127,6 +127,11 @@ pub(crate) fn ask_message(ask: Ask) -> w::AdminAsk {
             relayed,
         }),
         Ask::ForceSolo { name } => Wire::ForceSolo(w::AdminForceSolo { name }),
+        Ask::Scrub { name, verb, relayed } => Wire::Scrub(w::AdminScrub {
+            name,
+            verb: scrub::verb_number(verb),
+            relayed,
+        }),
         Ask::Hello { from, port, called } => Wire::Hello(w::AdminHello {
             from: id_bytes(from),
             port: port.into(),
@@ -204,6 +209,11 @@ pub(crate) fn ask(message: w::AdminAsk) -> Result<Ask> {
         },
         Wire::ForceSolo(a) => Ask::ForceSolo {
             name: volume_name(a.name)?,
+        },
+        Wire::Scrub(a) => Ask::Scrub {
+            name: volume_name(a.name)?,
+            verb: scrub::verb(a.verb)?,
+            relayed: a.relayed,
         },
         Wire::Hello(a) => Ask::Hello {
             from: host_id(&a.from)?,
@@ -572,6 +582,7 @@ impl From<BrickReport> for w::AdminReport {
                 copied: r.copied,
                 elapsed: r.elapsed.0,
             }),
+            scrub: Some(from.scrub.into()),
         }
     }
 }
@@ -612,6 +623,7 @@ impl TryFrom<w::AdminReport> for BrickReport {
                 copied: r.copied,
                 elapsed: Nanos(r.elapsed),
             }),
+            scrub: from.scrub.map(TryInto::try_into).transpose()?.unwrap_or_default(),
         })
     }
 }

@@ -12,7 +12,7 @@ use mboxfs_types::call::{
     Verdict, View,
 };
 use mboxfs_types::heal::Ask;
-use mboxfs_types::peer::{Beat, Entry, Hello, ToPeer};
+use mboxfs_types::peer::{Beat, Check as PeerCheck, Entry, Hello, ToPeer};
 use mboxfs_types::quorum::Policy;
 use mboxfs_types::record::{Body, Record};
 use mboxfs_types::{Attr, Dotlock, GenId, Group, HeldLock, Ino, Key, Range, Tag, Timestamp, limits};
@@ -423,9 +423,23 @@ impl Check for ToPeer {
             Self::Deliver { frame, .. } => frame.check(),
             Self::Ask { ask, .. } => ask.check(),
             Self::Part { data, last, .. } => require(data.is_ok() || *last, "answer goes on after an error"),
-            Self::Durable { .. } | Self::Commit { .. } | Self::Lost { .. } | Self::Merged | Self::Copied { .. } => {
-                Ok(())
+            Self::Checked { data: Ok(bytes), .. } => {
+                require(bytes.len() as u64 <= limits::SUM_BLOCK_BYTES, "block too long")
             }
+            Self::Check {
+                check: PeerCheck::Sums { count, .. },
+                ..
+            } => require(
+                (1..=limits::SCRUB_BLOCKS).contains(count),
+                "too many checksums asked for",
+            ),
+            Self::Durable { .. }
+            | Self::Commit { .. }
+            | Self::Lost { .. }
+            | Self::Check { .. }
+            | Self::Checked { .. }
+            | Self::Copied { .. }
+            | Self::Merged => Ok(()),
             Self::Goodbye { why } => require(why.len() <= limits::REASON_BYTES_MAX, "reason too long"),
         }
     }

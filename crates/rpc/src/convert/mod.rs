@@ -14,6 +14,7 @@ pub(crate) mod check;
 pub(crate) mod op;
 pub(crate) mod peer;
 pub(crate) mod reply;
+mod scrub;
 pub(crate) mod witness;
 
 #[cfg(test)]

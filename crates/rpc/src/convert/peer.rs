@@ -4,7 +4,7 @@
 //! too, before anyone sees it. So do the parts of an answer to [`Ask`]. A long batch or answer is split on the way out.
 //! Not here: what mounts and bricks say to each other through the peer (`call`, `reply`).
 
-use super::{Frame, Invalid, base, check::Check, list, need, op, try_list};
+use super::{Frame, Invalid, base, check::Check, list, need, op, scrub, try_list};
 use crate::{link::BeatHello, wire as w};
 use bytes::Bytes;
 use mboxfs_types::call::{ToBrick, ToMount};
@@ -61,6 +61,13 @@ impl Frame for ToPeer {
                 ticket,
                 ask: Some(ask.into()),
             }),
+            Self::Check { ticket, check } => WireFrame::Check(scrub::check(ticket, check)),
+            Self::Checked {
+                ticket,
+                version,
+                sure,
+                data,
+            } => WireFrame::Checked(scrub::checked(ticket, (version, sure), data)),
             Self::Merged => WireFrame::Merged(w::Nothing {}),
             Self::Copied { n } => WireFrame::Copied(n),
             Self::Goodbye { why } => WireFrame::Goodbye(w::Goodbye { why }),
@@ -83,7 +90,7 @@ impl Frame for ToPeer {
             } => record_weight(record),
             Self::Relay { frame, .. } => frame.weight(),
             Self::Deliver { frame, .. } => frame.weight(),
-            Self::Part { data: Ok(bytes), .. } => bytes.len(),
+            Self::Part { data: Ok(bytes), .. } | Self::Checked { data: Ok(bytes), .. } => bytes.len(),
             _ => 0,
         }
     }
@@ -243,6 +250,8 @@ impl TryFrom<w::ToPeer> for ToPeer {
                 ask: need(ask.ask, "nothing asked")?.into(),
             },
             WireFrame::Part(part) => part.try_into()?,
+            WireFrame::Check(check) => check.into(),
+            WireFrame::Checked(checked) => checked.try_into()?,
             WireFrame::Merged(_) => Self::Merged,
             WireFrame::Copied(n) => Self::Copied { n },
             WireFrame::Goodbye(bye) => Self::Goodbye { why: bye.why },

@@ -8,7 +8,7 @@ use mboxfs_types::call::*;
 use mboxfs_types::disk::Epoch;
 use mboxfs_types::heal::{Ask, Of};
 use mboxfs_types::ids::BrickUuid;
-use mboxfs_types::peer::{Beat, Entry, Hello, Ping, Pong, ToPeer};
+use mboxfs_types::peer::{Beat, Check, Entry, Hello, Ping, Pong, ToPeer};
 use mboxfs_types::quorum::{Policy, Quorum, WitnessAt};
 use mboxfs_types::record::{Body, Members, Record};
 use mboxfs_types::*;
@@ -578,6 +578,16 @@ fn ask() -> impl Strategy<Value = Ask> {
     ]
 }
 
+fn checked() -> impl Strategy<Value = ToPeer> {
+    let data = prop_oneof![data().prop_map(Ok), errno().prop_map(Err)];
+    (any::<(u64, u64, bool)>(), data).prop_map(|((ticket, version, sure), data)| ToPeer::Checked {
+        ticket,
+        version,
+        sure,
+        data,
+    })
+}
+
 /// An error is always the last part.
 fn part() -> impl Strategy<Value = ToPeer> {
     let data = bytes(100).prop_map(Bytes::from);
@@ -624,6 +634,15 @@ pub(crate) fn to_peer() -> impl Strategy<Value = ToPeer> {
         session().prop_map(|session| ToPeer::Lost { session }),
         (any::<u64>(), ask()).prop_map(|(ticket, ask)| ToPeer::Ask { ticket, ask }),
         part(),
+        (any::<(u64, u64)>(), ino()).prop_map(|((ticket, block), ino)| ToPeer::Check {
+            ticket,
+            check: Check::Block { ino, block },
+        }),
+        (any::<(u64, u64)>(), ino(), 1..=limits::SCRUB_BLOCKS).prop_map(|((ticket, first), ino, count)| {
+            let check = Check::Sums { ino, first, count };
+            ToPeer::Check { ticket, check }
+        }),
+        checked(),
         Just(ToPeer::Merged),
         any::<u64>().prop_map(|n| ToPeer::Copied { n }),
         text().prop_map(|why| ToPeer::Goodbye { why }),

@@ -4,15 +4,18 @@
 //!     whether there were any. Whatever is read then, it ends: nothing beyond the size at the opening is looked at.
 //! R2  At a fork it is the present content below the size of then, with what was kept in its place; all of that is checked
 //!     first (law L12). It counts only if no effect changes the file meanwhile.
+//! R3  Bytes that do not fit their sums are not read (law L12). An effect that changed the file meanwhile looks the same: who
+//!     asked asks again.
 //!
 //! Not here: what the messages are (`mbox`).
 
 use super::{
     Files,
+    at_rest::good_block,
     inode::errno,
     kept::{Entry, Key, entries},
 };
-use crate::medium::DirMedium;
+use crate::{medium::DirMedium, sums::FileSums};
 use bytes::Bytes;
 use mboxfs_mbox::{
     index::{Index, Unindexed},
@@ -20,10 +23,11 @@ use mboxfs_mbox::{
 };
 use mboxfs_types::{
     Errno, Ino,
-    disk::{AtFork, Look},
-    limits,
+    disk::{AtFork, Look, Seen},
+    limits::{self, SUM_BLOCK_BYTES as BLOCK},
 };
 use std::{
+    cell::Cell,
     fmt,
     fs::File,
     io::{self, ErrorKind},
@@ -42,6 +46,8 @@ pub struct Content {
     /// As at a fork: then all of that has to be there.
     whole: bool,
     journal: Option<(Key, DirMedium, File)>,
+    /// As it is.
+    sums: Option<Arc<FileSums>>,
 }
 
 impl fmt::Debug for Content {
@@ -62,13 +68,18 @@ impl Files {
             return Err(Errno::EISDIR);
         }
         let file: File = self.open_to_read(ino).map_err(errno)?.into();
+        let sums = self.at_rest.sums().get(ino).cloned();
         let Some(AtFork { fork, size }) = base else {
-            let size = file.metadata().map_err(|_| Errno::ESTALE)?.len();
+            let size = match &sums {
+                Some(sums) => sums.size,
+                None => file.metadata().map_err(|_| Errno::ESTALE)?.len(),
+            };
             return Ok(Content {
                 file,
                 size,
                 whole: false,
                 journal: None,
+                sums,
             });
         };
         let key = Key { fork, ino };
@@ -80,6 +91,7 @@ impl Files {
             size,
             whole: true,
             journal,
+            sums,
         })
     }
 }
@@ -119,66 +131,81 @@ impl Leisure {
     ///
     /// Errors: ENODATA if it cannot be read, or if what the file was at the fork is damaged or not there; EFBIG if it has more
     /// messages than `mbox` takes; ESTALE if there is no such file, or `stop` was set.
-    pub fn answer(self, stop: &AtomicBool) -> Result<Bytes, Errno> {
+    pub fn answer(self, stop: &AtomicBool) -> Result<Seen, Errno> {
         match self.wanted {
             Wanted::Index => self.content.index(stop),
-            Wanted::Bytes { offset, len } => self.content.bytes(offset, len),
+            Wanted::Bytes { offset, len } => self.content.bytes(offset, len, stop),
             Wanted::Digests { offset, len } => self.content.digests(offset, len, stop),
         }
     }
 }
 
 impl Content {
-    /// At most `len` bytes from `offset` on; of a file that is cut meanwhile, what is left.
-    fn bytes(&self, offset: u64, len: u32) -> Result<Bytes, Errno> {
+    /// At most `len` bytes from `offset` on; of a file that is cut meanwhile, what is left. Or a block that is in the way (R3).
+    fn bytes(self, offset: u64, len: u32, stop: &AtomicBool) -> Result<Seen, Errno> {
         let want = self.size.saturating_sub(offset).min(u64::from(len));
-        let mut buf = vec![0; usize::try_from(want).map_err(|_| Errno::EINVAL)?];
-        let mut filled = 0;
-        while filled < buf.len() {
-            match self.file.read_at(&mut buf[filled..], offset + filled as u64) {
-                Ok(0) => break,
-                Ok(n) => filled += n,
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(_) => return Err(Errno::ENODATA),
-            }
-        }
-        buf.truncate(filled);
-        Ok(buf.into())
+        let mut bytes = vec![0; usize::try_from(want).map_err(|_| Errno::EINVAL)?];
+        self.checked(stop, |reader| {
+            let filled = fill(reader, offset, &mut bytes)?;
+            bytes.truncate(filled);
+            Ok(bytes.into())
+        })
     }
 
-    fn digests(&self, offset: u64, len: u64, stop: &AtomicBool) -> Result<Bytes, Errno> {
-        let mut digests = Vec::new();
-        let (mut at, end) = (offset, offset.saturating_add(len));
-        while at < end {
-            go_on(stop).map_err(|_| Errno::ESTALE)?;
-            let block = self.bytes(at, (end - at).min(limits::BLOCK_BYTES as u64) as u32)?;
-            if block.is_empty() {
-                break;
+    fn digests(self, offset: u64, len: u64, stop: &AtomicBool) -> Result<Seen, Errno> {
+        let end = self.size.min(offset.saturating_add(len));
+        self.checked(stop, |reader| {
+            let mut digests = Vec::new();
+            let mut block = vec![0; limits::BLOCK_BYTES];
+            for at in (offset..end).step_by(limits::BLOCK_BYTES) {
+                let want = (end - at).min(limits::BLOCK_BYTES as u64) as usize;
+                let filled = fill(reader, at, &mut block[..want])?;
+                if filled == 0 {
+                    break;
+                }
+                digests.extend_from_slice(&blake3::hash(&block[..filled]).as_bytes()[..limits::DIGEST_BYTES]);
             }
-            digests.extend_from_slice(&blake3::hash(&block).as_bytes()[..limits::DIGEST_BYTES]);
-            at += block.len() as u64;
-            if block.len() < limits::BLOCK_BYTES {
-                break;
-            }
-        }
-        Ok(digests.into())
+            Ok(digests.into())
+        })
     }
 
-    /// The index of its messages, as `mbox` encodes it. Takes some seconds for each GB, and memory for its messages, not
+    /// For a copy: what cannot be read is not gone.
+    fn checked(
+        self,
+        stop: &AtomicBool,
+        read: impl FnOnce(&mut Reader<'_>) -> io::Result<Bytes>,
+    ) -> Result<Seen, Errno> {
+        let rotten = Cell::new(None);
+        let bytes = self.reader(stop, &rotten).and_then(|mut reader| read(&mut reader));
+        match (rotten.get(), bytes) {
+            (Some(block), _) => Ok(Seen::Rotten(vec![block])),
+            (None, Ok(bytes)) => Ok(Seen::Data(bytes)),
+            (None, Err(error)) if error.kind() == ErrorKind::Interrupted => Err(Errno::ESTALE),
+            (None, Err(_)) => Err(Errno::ENODATA),
+        }
+    }
+
+    /// The index of its messages, as `mbox` encodes it, or a block that is in the way (R3). Takes some seconds for each GB, and
+    /// memory for its messages, not
     /// its bytes. Gives up soon after `stop` is set.
     ///
     /// Errors: ENODATA if what the file was at the fork is damaged or not there; EFBIG if it has more messages than `mbox`
     /// takes; ESTALE if it cannot be read, or `stop` was set.
-    fn index(self, stop: &AtomicBool) -> Result<Bytes, Errno> {
-        let reader = self.reader(stop).map_err(|error| refusal(&error))?;
-        match Index::read(reader) {
-            Ok(index) => Ok(index.encode().into()),
+    fn index(self, stop: &AtomicBool) -> Result<Seen, Errno> {
+        let rotten = Cell::new(None);
+        let reader = self.reader(stop, &rotten).map_err(|error| refusal(&error))?;
+        let index = Index::read(reader);
+        if let Some(block) = rotten.get() {
+            return Ok(Seen::Rotten(vec![block]));
+        }
+        match index {
+            Ok(index) => Ok(Seen::Data(Bytes::from(index.encode()))),
             Err(Unindexed::Source(error)) => Err(refusal(&error)),
             Err(Unindexed::TooMany) => Err(Errno::EFBIG),
         }
     }
 
-    fn reader(self, stop: &AtomicBool) -> io::Result<Reader<'_>> {
+    fn reader<'a>(self, stop: &'a AtomicBool, rotten: &'a Cell<Option<u64>>) -> io::Result<Reader<'a>> {
         let mut kept = Vec::new();
         if let Some((key, medium, journal)) = &self.journal {
             kept = entries(medium, journal, *key, || go_on(stop))?;
@@ -187,9 +214,23 @@ impl Content {
         Ok(Reader {
             content: self,
             kept,
+            block: None,
+            rotten,
             stop,
         })
     }
+}
+
+/// Up to the end of the file.
+fn fill(reader: &mut Reader<'_>, offset: u64, buf: &mut [u8]) -> io::Result<usize> {
+    let mut filled = 0;
+    while filled < buf.len() {
+        match reader.read_at(offset + filled as u64, &mut buf[filled..])? {
+            0 => break,
+            n => filled += n,
+        }
+    }
+    Ok(filled)
 }
 
 fn refusal(error: &io::Error) -> Errno {
@@ -210,21 +251,49 @@ struct Reader<'a> {
     content: Content,
     /// In ascending order, without overlap.
     kept: Vec<Entry>,
+    /// The last one that was checked.
+    block: Option<(u64, Vec<u8>)>,
+    /// R3
+    rotten: &'a Cell<Option<u64>>,
     stop: &'a AtomicBool,
 }
 
 impl Reader<'_> {
-    /// R2: where `offset` is, in the journal or in the file itself, and up to which offset it goes on there.
-    fn place(&self, offset: u64) -> (&File, u64, u64) {
+    /// R3: bytes of the file itself, within one block.
+    fn read_checked(&mut self, offset: u64, buf: &mut [u8]) -> io::Result<usize> {
+        let Some(sums) = &self.content.sums else {
+            return self.content.file.read_at(buf, offset);
+        };
+        let number = offset / BLOCK;
+        if self.block.as_ref().is_none_or(|(block, _)| *block != number) {
+            let Some((_, good)) = good_block(sums, &self.content.file, number)? else {
+                self.rotten.set(Some(number));
+                return Err(ErrorKind::InvalidData.into());
+            };
+            self.block = Some((number, good));
+        }
+        let from = (offset % BLOCK) as usize; // less than BLOCK
+        let rest = self
+            .block
+            .as_ref()
+            .and_then(|(_, good)| good.get(from..))
+            .unwrap_or_default();
+        let len = rest.len().min(buf.len());
+        buf[..len].copy_from_slice(&rest[..len]);
+        Ok(len)
+    }
+
+    /// R2: where `offset` is, in the journal or (none) in the file itself, and up to which offset it goes on there.
+    fn place(&self, offset: u64) -> (Option<&File>, u64, u64) {
         let behind = self.kept.partition_point(|entry| entry.offset <= offset);
         if let (Some(entry), Some((_, _, journal))) = (self.kept[..behind].last(), &self.content.journal) {
             let end = entry.offset + u64::from(entry.len);
             if offset < end {
-                return (journal, entry.at + (offset - entry.offset), end);
+                return (Some(journal), entry.at + (offset - entry.offset), end);
             }
         }
         let end = self.kept.get(behind).map_or(u64::MAX, |entry| entry.offset);
-        (&self.content.file, offset, end)
+        (None, offset, end)
     }
 }
 
@@ -239,7 +308,10 @@ impl Source for Reader<'_> {
         let (file, at, end) = self.place(offset);
         let most = end.min(self.content.size) - offset;
         let most = usize::try_from(most).unwrap_or(usize::MAX).min(buf.len());
-        let read = file.read_at(&mut buf[..most], at)?;
+        let read = match file {
+            Some(journal) => journal.read_at(&mut buf[..most], at)?,
+            None => self.read_checked(at, &mut buf[..most])?,
+        };
         if read == 0 && self.content.whole {
             return Err(ErrorKind::UnexpectedEof.into());
         }

@@ -3,6 +3,7 @@
 //! Not here: its names (`names`).
 
 use super::{Files, MARK, bucket, ino_path, mark};
+use crate::sums::Change;
 use bytes::Bytes;
 use mboxfs_types::{Errno, Ino, Kind, Tag, Timestamp, call::Extent};
 use rustix::{
@@ -56,6 +57,7 @@ impl Files {
             return self.set_link_owner(ino, owner);
         }
         self.touched.insert(ino);
+        self.at_rest.begin(ino);
         let file = self.open_ino(ino, OFlags::RDWR | OFlags::CREATE)?;
         // First the owner: giving a file away clears its setuid bits.
         self.owned(rustix::fs::fchown(
@@ -90,7 +92,7 @@ impl Files {
         stamp: Tag,
     ) -> io::Result<()> {
         let (cut, extents, size) = content;
-        let file: File = match self.open_ino(ino, OFlags::WRONLY) {
+        let file: File = match self.open_ino(ino, OFlags::RDWR) {
             Ok(file) => file.into(),
             Err(Sys::NOENT) => {
                 self.missing.insert(ino); // F3
@@ -99,18 +101,13 @@ impl Files {
             Err(error) => return Err(error.into()),
         };
         self.touched.insert(ino);
-        let mut len = file.metadata()?.len();
-        if cut < len {
-            file.set_len(cut)?;
-            len = cut;
-        }
-        for extent in extents {
-            file.write_all_at(&extent.data, extent.offset)?;
-            len = len.max(extent.offset + extent.data.len() as u64);
-        }
-        if len != size {
-            file.set_len(size)?;
-        }
+        let change = Change {
+            cut,
+            extents: extents.iter().map(|e| (e.offset, &e.data[..])).collect(),
+            size,
+        };
+        self.at_rest
+            .change((ino, &file), &change, Some(stamp.n), || put(&file, &change))?;
         rustix::fs::fsetxattr(&file, MARK, &mark(ino, stamp), XattrFlags::empty())?;
         rustix::fs::futimens(&file, &timestamps(times))?;
         Ok(())
@@ -206,20 +203,23 @@ impl Files {
         self.touched.remove(&ino);
         self.buckets.insert(bucket(ino));
         match rustix::fs::unlinkat(&self.home, ino_path(ino), AtFlags::empty()) {
-            Ok(()) | Err(Sys::NOENT) => Ok(()),
+            Ok(()) | Err(Sys::NOENT) => self.at_rest.free(ino),
             Err(error) => Err(error.into()),
         }
     }
 
-    pub(super) fn read(&mut self, ino: Ino, offset: u64, len: u32) -> Result<Bytes, Errno> {
+    pub(super) fn file_to_read(&mut self, ino: Ino) -> Result<File, Errno> {
         if self.dirs.contains_key(&ino) {
             return Err(Errno::EISDIR);
         }
-        let file: File = match self.open_to_read(ino) {
-            Ok(fd) => fd.into(),
-            Err(Sys::IO) => return Err(self.fails(Sys::IO.into())),
-            Err(error) => return Err(errno(error)),
-        };
+        match self.open_to_read(ino) {
+            Ok(fd) => Ok(fd.into()),
+            Err(Sys::IO) => Err(self.fails(Sys::IO.into())),
+            Err(error) => Err(errno(error)),
+        }
+    }
+
+    pub(super) fn read_unchecked(&mut self, file: &File, offset: u64, len: u32) -> Result<Bytes, Errno> {
         let size = file.metadata().map_err(|e| self.fails(e))?.len();
         let want = size.saturating_sub(offset).min(u64::from(len));
         let mut buf = vec![0; usize::try_from(want).map_err(|_| Errno::EINVAL)?];
@@ -228,7 +228,7 @@ impl Files {
         Ok(buf.into())
     }
 
-    fn fails(&mut self, error: io::Error) -> Errno {
+    pub(super) fn fails(&mut self, error: io::Error) -> Errno {
         self.trouble = Some(error);
         Errno::ESTALE
     }
@@ -258,6 +258,23 @@ impl Files {
         names.sort_unstable();
         Ok(names)
     }
+}
+
+/// Cut, extents, size.
+fn put(file: &File, change: &Change<'_>) -> io::Result<()> {
+    let mut len = file.metadata()?.len();
+    if change.cut < len {
+        file.set_len(change.cut)?;
+        len = change.cut;
+    }
+    for (offset, bytes) in &change.extents {
+        file.write_all_at(bytes, *offset)?;
+        len = len.max(offset + bytes.len() as u64);
+    }
+    if len != change.size {
+        file.set_len(change.size)?;
+    }
+    Ok(())
 }
 
 /// The number in the mark of a directory, if it has one.

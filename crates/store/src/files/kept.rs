@@ -18,7 +18,10 @@
 //! Not here: which bytes belong to the fork (`brick`).
 
 use super::Files;
-use crate::medium::{DirMedium, Medium, join, make_dir, sync_all};
+use crate::{
+    medium::{DirMedium, Medium, join, make_dir, sync_all},
+    sums::Change,
+};
 use mboxfs_types::Ino;
 use rustix::{fs::OFlags, io::Errno as Sys};
 use std::{
@@ -395,14 +398,24 @@ impl Files {
 
     /// Writes back what was kept. A file that is not there is skipped (F3).
     pub(super) fn revert(&mut self, key: Key) -> io::Result<()> {
-        let file: File = match self.open_ino(key.ino, OFlags::WRONLY) {
+        let file: File = match self.open_ino(key.ino, OFlags::RDWR) {
             Ok(file) => file.into(),
             Err(Sys::NOENT | Sys::LOOP) => return Ok(()),
             Err(error) => return Err(error.into()),
         };
         self.touched.insert(key.ino);
-        self.kept
-            .put_back(key, |offset, bytes| file.write_all_at(bytes, offset))
+        let at_rest = &mut self.at_rest;
+        self.kept.put_back(key, |offset, bytes| {
+            let end = offset + bytes.len() as u64;
+            let size = at_rest.sums().get(key.ino).map_or(end, |sums| sums.size.max(end));
+            let change = Change {
+                cut: u64::MAX,
+                extents: vec![(offset, bytes)],
+                size,
+            };
+            // Whether there was a crash in between is not known here: as in a replay.
+            at_rest.change((key.ino, &file), &change, None, || file.write_all_at(bytes, offset))
+        })
     }
 }
 

@@ -3,8 +3,10 @@
 //! Not here: the calls themselves (`crate::admin`, tested with two brickd in `brickd::cluster`).
 
 use super::*;
+use mboxfs_types::admin::{BadFile, ScrubReport, ScrubVerb};
 use mboxfs_types::call::{Space, View};
-use mboxfs_types::{BrickId, Fingerprint, GenId, SessionId, Timestamp};
+use mboxfs_types::disk::ScrubMark;
+use mboxfs_types::{BrickId, Fingerprint, GenId, Ino, SessionId, Timestamp};
 use proptest::prelude::*;
 use prost::Message;
 
@@ -78,6 +80,22 @@ fn report(status: Status) -> BrickReport {
             copied: 25,
             elapsed: Nanos(1),
         }),
+        scrub: ScrubReport {
+            mark: ScrubMark {
+                started: Some(Timestamp { secs: 7, nanos: 8 }),
+                ended: None,
+                next: Ino(9),
+                paused: true,
+            },
+            bytes: 10,
+            checked: 5,
+            bad: vec![BadFile {
+                path: "/alice".into(),
+                blocks: 2,
+                both: 1,
+            }],
+            repaired: 3,
+        },
     }
 }
 
@@ -151,6 +169,14 @@ fn asks() -> Vec<Ask> {
         Ask::Abort { id },
         Ask::ForceSolo { name: "gVol0".into() },
     ];
+    for (verb, relayed) in [
+        (ScrubVerb::Start, false),
+        (ScrubVerb::Pause, true),
+        (ScrubVerb::Resume, false),
+    ] {
+        let name = String::from("gVol0");
+        all.push(Ask::Scrub { name, verb, relayed });
+    }
     for (fault, here) in [(Fault::Crash, true), (Fault::SlowDisk, false)] {
         let name = String::from("gVol0");
         all.push(Ask::Drill { name, fault, here });

@@ -1,0 +1,404 @@
+//! Blocks that rotted: found by whoever reads them, repaired from the other brick before anybody gets an answer (law L12).
+//!
+//! T1  Who asked for a bad block waits until it is repaired, or is told ESTALE: the other brick is away, its copy is bad too,
+//!     or it took too long. Never wrong bytes, never EIO (L9).
+//! T2  A block of the other brick counts only if both are in step and its file is of the version that it has here. It is put
+//!     in place in the order of effects, so no change comes in between.
+//! T3  What is bad is known until it is good again; it is tried again as long as both bricks are in step.
+//! T4  What a crash has left in doubt is served, and settled with the other brick's copy as soon as both are in step.
+//! T5  While the log of before the start is not executed to its end the files may be of its future: what does not fit then is
+//!     no rot.
+//!
+//! Not here: checksums (`store`), who looks for rot without being asked (`scrub`).
+
+use crate::{
+    brick::Brick,
+    output::{Event, Output},
+    query::{Asker, Question},
+    view::Stand,
+};
+use alloc::{
+    collections::{BTreeMap, BTreeSet},
+    string::String,
+    vec,
+    vec::Vec,
+};
+use bytes::Bytes;
+use mboxfs_types::{
+    Errno, Ino, Nanos,
+    admin::BadFile,
+    disk::{DiskOp, Effect, Look, Seen},
+    limits,
+    peer::{Check, ToPeer},
+};
+
+/// Tries to read a whole mailbox that changes all the time.
+const INDEX_TRIES_MAX: u32 = 8;
+/// Repairs that one look waits for, one after the other.
+const LOOK_TRIES_MAX: u32 = 20;
+/// Times that a block of a file that changes all the time is asked for in a row.
+const ASKS_MAX: u32 = 20;
+/// Looks that wait; more are refused.
+const WAITING_MAX: usize = 1000;
+
+/// Where a block is.
+pub(crate) type At = (Ino, u64);
+
+/// A bad block.
+#[derive(Debug)]
+struct Bad {
+    /// Of the question to the other brick, or of the look that shows whether the repair was one.
+    ticket: Option<u64>,
+    /// When to ask again.
+    again: Nanos,
+    asks: u32,
+    /// The other brick's copy is bad, too, or does not fit.
+    both: bool,
+    /// T4: it is only in doubt.
+    doubtful: bool,
+}
+
+/// A look that waits for blocks.
+#[derive(Debug)]
+struct Waiting {
+    question: Question,
+    blocks: BTreeSet<At>,
+    until: Nanos,
+}
+
+/// What is bad here.
+#[derive(Debug, Default)]
+pub(crate) struct Rot {
+    bad: BTreeMap<At, Bad>,
+    waiting: Vec<Waiting>,
+    tickets: u64,
+    pub(crate) repaired: u64,
+    /// T5: last record of the log at the start.
+    pub(crate) replay_end: u64,
+    /// The disk was asked what it knows to be bad.
+    asked: bool,
+}
+
+impl Rot {
+    /// Who asked does not wait any more.
+    pub(crate) fn forget(&mut self, gone: impl Fn(&Asker) -> bool) {
+        self.waiting.retain(|w| !gone(&w.question.asker));
+    }
+
+    pub(crate) fn ticket(&mut self) -> u64 {
+        self.tickets += 1;
+        self.tickets
+    }
+
+    fn of_ticket(&mut self, ticket: u64) -> Option<(At, &mut Bad)> {
+        let found = self.bad.iter_mut().find(|(_, bad)| bad.ticket == Some(ticket));
+        found.map(|(at, bad)| (*at, bad))
+    }
+}
+
+impl Brick {
+    /// A look met bad blocks.
+    pub(crate) fn on_rotten(&mut self, mut question: Question, ino: Ino, blocks: &[u64], out: &mut Vec<Output>) {
+        question.tries += 1;
+        if !self.is_replayed() {
+            return self.deny(&question, unreadable(&question), out); // T5
+        }
+        let at_leisure = matches!(
+            question.look,
+            Look::Index { .. } | Look::Copy { .. } | Look::Digests { .. }
+        );
+        if at_leisure && question.tries < INDEX_TRIES_MAX {
+            return self.ask_disk(question, out); // a change in between looks the same
+        }
+        self.found_rotten(ino, blocks, out);
+        let bricks_are_together = self.stand == Stand::Normal;
+        let hopeless = |at: &At| self.rot.bad.get(at).is_none_or(|bad| bad.both);
+        let waits = bricks_are_together
+            && question.tries < LOOK_TRIES_MAX
+            && self.rot.waiting.len() < WAITING_MAX
+            && !matches!(question.asker, Asker::Check { .. } | Asker::Suspect)
+            && !blocks.iter().any(|block| hopeless(&(ino, *block)));
+        if !waits {
+            return self.deny(&question, unreadable(&question), out); // T1
+        }
+        self.rot.waiting.push(Waiting {
+            question,
+            blocks: blocks.iter().map(|block| (ino, *block)).collect(),
+            until: self.clock.mono + limits::REPAIR_WAIT,
+        });
+    }
+
+    /// These blocks are bad: that is written down, and the other brick is asked.
+    pub(crate) fn found_rotten(&mut self, ino: Ino, blocks: &[u64], out: &mut Vec<Output>) {
+        let new: Vec<u64> = blocks
+            .iter()
+            .copied()
+            .filter(|block| self.rot.bad.get(&(ino, *block)).is_none_or(|bad| bad.doubtful))
+            .collect();
+        if new.is_empty() {
+            return;
+        }
+        let path = self.shown_path(ino);
+        let blocks = new.clone();
+        Self::event(Event::Rotten { path, blocks }, out);
+        for block in &new {
+            self.note_bad((ino, *block), false);
+        }
+        out.push(Output::Disk(DiskOp::Apply(vec![Effect::Rotten { ino, blocks: new }])));
+        self.ask_for_blocks(out);
+    }
+
+    fn note_bad(&mut self, at: At, doubtful: bool) {
+        let bad = Bad {
+            ticket: None,
+            again: self.clock.mono,
+            asks: 0,
+            both: false,
+            doubtful,
+        };
+        self.rot.bad.insert(at, bad);
+    }
+
+    /// T5
+    pub(crate) const fn is_replayed(&self) -> bool {
+        self.state.applied >= self.rot.replay_end
+    }
+
+    /// What the disk knows from before the start.
+    pub(crate) fn on_damage(&mut self, bad: Vec<At>, doubtful: Vec<At>, out: &mut Vec<Output>) {
+        let mut files: BTreeMap<Ino, Vec<u64>> = BTreeMap::new();
+        for (ino, block) in bad {
+            files.entry(ino).or_default().push(block);
+        }
+        for (ino, blocks) in files {
+            self.found_rotten(ino, &blocks, out);
+        }
+        for at in doubtful {
+            if !self.rot.bad.contains_key(&at) {
+                self.note_bad(at, true);
+            }
+        }
+    }
+
+    /// Bad, or in doubt.
+    pub(crate) fn is_bad(&self, at: At) -> bool {
+        self.rot.bad.contains_key(&at)
+    }
+
+    /// T3
+    fn ask_for_blocks(&mut self, out: &mut Vec<Output>) {
+        if self.stand != Stand::Normal {
+            return;
+        }
+        let now = self.clock.mono;
+        let due: Vec<At> = self
+            .rot
+            .bad
+            .iter()
+            .filter(|(_, bad)| bad.again <= now)
+            .map(|(at, _)| *at)
+            .take(limits::REPAIRS_MAX)
+            .collect();
+        for at in due {
+            self.ask_for_block(at, out);
+        }
+    }
+
+    fn ask_for_block(&mut self, (ino, block): At, out: &mut Vec<Output>) {
+        if self.state.inode(ino).is_err() {
+            self.rot.bad.remove(&(ino, block)); // freed meanwhile
+            return self.let_go_of((ino, block), out);
+        }
+        let (ticket, again) = (self.rot.ticket(), self.clock.mono + limits::REPAIR_WAIT);
+        if let Some(bad) = self.rot.bad.get_mut(&(ino, block)) {
+            bad.ticket = Some(ticket);
+            bad.again = again; // an answer that does not come is not waited for
+            bad.asks += 1;
+            let check = Check::Block { ino, block };
+            out.push(Output::Peer(ToPeer::Check { ticket, check }));
+        }
+    }
+
+    /// The other brick asks.
+    pub(crate) fn on_check(&mut self, ticket: u64, check: Check, out: &mut Vec<Output>) {
+        let (ino, look) = match check {
+            Check::Block { ino, block } => {
+                let deep = false;
+                (ino, Look::Block { ino, block, deep })
+            }
+            Check::Sums { ino, first, count } => (ino, Look::Sums { ino, first, count }),
+        };
+        let version = self.state.inode(ino).map(|inode| inode.version);
+        match version {
+            Ok(version) if self.stand == Stand::Normal => {
+                self.look(Asker::Check { ticket, version }, look, out);
+            }
+            _ => out.push(Output::Peer(ToPeer::Checked {
+                ticket,
+                version: 0,
+                sure: false,
+                data: Err(Errno::ESTALE),
+            })),
+        }
+    }
+
+    /// The other brick answers.
+    pub(crate) fn on_checked(
+        &mut self,
+        ticket: u64,
+        (version, sure): (u64, bool),
+        data: Result<Bytes, Errno>,
+        out: &mut Vec<Output>,
+    ) {
+        let now = self.clock.mono;
+        let next = self.rot.tickets + 1;
+        let together = self.stand == Stand::Normal;
+        let Some(((ino, block), bad)) = self.rot.of_ticket(ticket) else {
+            return self.on_compared(ticket, version, data, out);
+        };
+        bad.ticket = None;
+        bad.again = now + limits::REPAIR_RETRY;
+        match data {
+            Ok(bytes) if together && self.state.inode(ino).is_ok_and(|inode| inode.version == version) => {
+                bad.ticket = Some(next);
+                self.rot.tickets = next;
+                let repair = Effect::Repair {
+                    ino,
+                    block,
+                    bytes,
+                    sure,
+                };
+                out.push(Output::Disk(DiskOp::Apply(vec![repair])));
+                let deep = true;
+                let look = Look::Block { ino, block, deep };
+                self.look(Asker::Repair { ticket: next }, look, out);
+            }
+            Ok(_) if bad.asks < ASKS_MAX => self.ask_for_block((ino, block), out), // T2: it changed
+            Ok(_) => {
+                bad.asks = 0;
+                self.give_up_on((ino, block), out);
+            }
+            // It is marked there too, and will be asked for from here.
+            Err(Errno::ENODATA) => self.both_are_bad((ino, block), out),
+            Err(_) => self.give_up_on((ino, block), out),
+        }
+    }
+
+    /// Whether a repair was one.
+    pub(crate) fn on_repaired(&mut self, ticket: u64, seen: Result<Seen, Errno>, out: &mut Vec<Output>) {
+        let Some((at, bad)) = self.rot.of_ticket(ticket) else {
+            return;
+        };
+        bad.ticket = None;
+        if !matches!(seen, Ok(Seen::Data(_))) {
+            // The other brick's bytes do not fit what is known here.
+            return self.both_are_bad(at, out);
+        }
+        let was = self.rot.bad.remove(&at);
+        if was.is_some_and(|bad| !bad.doubtful) {
+            self.rot.repaired += 1;
+            let (path, block) = (self.shown_path(at.0), at.1);
+            Self::event(Event::Repaired { path, block }, out);
+        }
+        self.let_go_of(at, out);
+        self.ask_for_blocks(out);
+    }
+
+    fn both_are_bad(&mut self, at: At, out: &mut Vec<Output>) {
+        let (now, path) = (self.clock.mono, self.shown_path(at.0));
+        let Some(bad) = self.rot.bad.get_mut(&at) else {
+            return;
+        };
+        bad.again = now + limits::REPAIR_RETRY_BOTH;
+        if !core::mem::replace(&mut bad.both, true) {
+            let block = at.1;
+            Self::event(Event::RottenTwice { path, block }, out);
+        }
+        self.give_up_on(at, out);
+    }
+
+    /// Who waits for this block is told.
+    fn give_up_on(&mut self, at: At, out: &mut Vec<Output>) {
+        self.give_up_waiting(|w| w.blocks.contains(&at), out);
+    }
+
+    fn give_up_waiting(&mut self, which: impl Fn(&Waiting) -> bool, out: &mut Vec<Output>) {
+        let (gone, stay) = core::mem::take(&mut self.rot.waiting).into_iter().partition(which);
+        self.rot.waiting = stay;
+        let gone: Vec<Waiting> = gone;
+        for waiting in gone {
+            self.deny(&waiting.question, Errno::ESTALE, out);
+        }
+    }
+
+    /// A block is good: who waited for nothing else asks again.
+    fn let_go_of(&mut self, at: At, out: &mut Vec<Output>) {
+        for waiting in &mut self.rot.waiting {
+            waiting.blocks.remove(&at);
+        }
+        let (ready, stay) = core::mem::take(&mut self.rot.waiting)
+            .into_iter()
+            .partition(|w| w.blocks.is_empty());
+        self.rot.waiting = stay;
+        let ready: Vec<Waiting> = ready;
+        for waiting in ready {
+            self.ask_disk(waiting.question, out);
+        }
+    }
+
+    pub(crate) fn tick_rot(&mut self, out: &mut Vec<Output>) {
+        let now = self.clock.mono;
+        if !self.rot.waiting.is_empty() {
+            self.give_up_waiting(|w| w.until <= now, out);
+        }
+        if self.is_replayed() && !core::mem::replace(&mut self.rot.asked, true) {
+            out.push(Output::Disk(DiskOp::Damage));
+        }
+        self.ask_for_blocks(out);
+    }
+
+    /// The bricks are not in step any more: nobody answers.
+    pub(crate) fn stop_repairs(&mut self, out: &mut Vec<Output>) {
+        let now = self.clock.mono;
+        for bad in self.rot.bad.values_mut() {
+            (bad.ticket, bad.asks, bad.again) = (None, 0, now);
+        }
+        self.give_up_waiting(|_| true, out);
+    }
+
+    /// All that is bad here, by file.
+    pub(crate) fn bad_files(&self) -> Vec<BadFile> {
+        let mut files: BTreeMap<Ino, BadFile> = BTreeMap::new();
+        for ((ino, _), bad) in self.rot.bad.iter().filter(|(_, bad)| !bad.doubtful || bad.both) {
+            let file = files.entry(*ino).or_insert_with(|| BadFile {
+                path: self.shown_path(*ino),
+                blocks: 0,
+                both: 0,
+            });
+            file.blocks += 1;
+            file.both += u64::from(bad.both);
+        }
+        files.into_values().take(limits::BAD_FILES_MAX).collect()
+    }
+
+    /// As users know it.
+    pub(crate) fn shown_path(&self, ino: Ino) -> String {
+        match self.state.path(ino) {
+            Some(path) => path.iter().map(|name| alloc::format!("/{name}")).collect(),
+            None => alloc::format!("<inode {ino}>"),
+        }
+    }
+}
+
+/// For a mount it is as if the file were not there now; the other brick has to know that it is, and cannot be read.
+const fn unreadable(question: &Question) -> Errno {
+    let copied = matches!(question.look, Look::Copy { .. } | Look::Digests { .. });
+    if copied || matches!(question.asker, Asker::Check { .. }) {
+        Errno::ENODATA
+    } else {
+        Errno::ESTALE
+    }
+}
+
+#[cfg(test)]
+mod tests;

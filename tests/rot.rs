@@ -1,0 +1,297 @@
+//! Bytes that rot on a brick's disk: no reader ever sees them, they are repaired from the other brick, and the operator is
+//! told (L9, L12). Rot is made behind the daemon's back: through the brick's directory, and below its file system.
+//!
+//! Not here: crashes in between (`crates/store/tests/rot.rs`).
+
+#[allow(dead_code, reason = "each test program uses its own part of the rig")]
+mod common {
+    pub(crate) mod actor;
+    pub(crate) mod host;
+    pub(crate) mod image;
+    pub(crate) mod letters;
+    pub(crate) mod need;
+    pub(crate) mod pair;
+    pub(crate) mod wait;
+}
+
+use std::fs;
+use std::io::{Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::{FileExt, MetadataExt};
+use std::path::Path;
+use std::time::Duration;
+
+use common::host::Lab;
+use common::letters::Letters;
+use common::need::{Need, have};
+use common::pair::{Node, Pair};
+use common::wait::wait_for;
+use serde_json::Value;
+
+const NEEDS: &[Need] = &[Need::Root, Need::Netns, Need::Loop, Need::Fuse, Need::Python];
+const ESTALE: i32 = 116;
+/// A busy machine.
+const SOON: Duration = Duration::from_secs(60);
+
+/// Four blocks of mail.
+fn mailbox(seed: u64) -> Vec<u8> {
+    let mut text = String::new();
+    for n in 0.. {
+        text += &format!(
+            "From a@b.c Mon Jan  5 10:00:00 2026\nMessage-ID: <{seed}.{n}@x>\n\n{}\n\n",
+            "body ".repeat(199)
+        );
+        if text.len() > 200_000 {
+            return text.into_bytes();
+        }
+    }
+    unreachable!("it grows");
+}
+
+/// Changes one byte in place.
+fn flip(file: &Path, at: u64) {
+    let file = fs::File::options()
+        .read(true)
+        .write(true)
+        .open(file)
+        .expect("a file of the brick");
+    let mut byte = [0];
+    file.read_exact_at(&mut byte, at).expect("it is there");
+    file.write_all_at(&[byte[0] ^ 0x20], at).expect("root may");
+}
+
+fn deliver(node: &Node, name: &str, content: &[u8]) {
+    let mut file = fs::File::create(node.seen(name)).expect("it is made");
+    file.write_all(content)
+        .and_then(|()| file.sync_all())
+        .expect("it is written");
+}
+
+/// What `heal status` says of the brick of this host.
+fn scrub_of(node: &Node) -> Value {
+    let text = String::from_utf8(node.cli("--json heal status").stdout).expect("UTF-8");
+    let all: Value = serde_json::from_str(&text).expect("JSON");
+    let bricks = all["volumes"][0]["bricks"].as_array().expect("two bricks").clone();
+    let mut own = bricks.into_iter().filter(|brick| brick["here"] == true);
+    own.next().expect("one is here")["scrub"].take()
+}
+
+fn repaired(node: &Node) -> u64 {
+    scrub_of(node)["blocks_repaired"].as_u64().expect("a number")
+}
+
+fn is_as_written(pair: &Pair, name: &str, content: &[u8]) {
+    for node in [&pair.one, &pair.two] {
+        assert!(
+            fs::read(node.in_brick(name)).expect("a file of the brick") == content,
+            "{}: {name}",
+            node.host.name()
+        );
+    }
+}
+
+/// Whoever reads gets the right bytes, on either host, and the brick has them again, in the same inode.
+#[test]
+fn rot_is_repaired_before_it_is_read() {
+    if !have("rot_is_repaired_before_it_is_read", NEEDS) {
+        return;
+    }
+    let mut pair = Pair::start(&Lab::new());
+    let boxes = ["running", "stopped", "below", "cut"].map(|name| (name, mailbox(name.len() as u64)));
+    for (name, content) in &boxes {
+        deliver(&pair.one, name, content);
+    }
+    pair.wait_whole();
+    let [(running, first), (stopped, second), (below, third), (cut, fourth)] = &boxes;
+    let inode = || {
+        fs::metadata(pair.two.in_brick(running))
+            .map(|m| (m.ino(), m.mtime()))
+            .expect("it is there")
+    };
+    let before = inode();
+    for at in [3, 70_000, 200_000] {
+        flip(&pair.two.in_brick(running), at);
+    }
+    let read = pair
+        .two
+        .host
+        .run("cat", &[pair.two.spool.join(running).to_str().expect("ASCII")]);
+    assert!(read.as_bytes() == first, "the right bytes");
+    assert_eq!(inode(), before, "L10");
+    is_as_written(&pair, running, first);
+    assert_eq!((repaired(&pair.two), repaired(&pair.one)), (3, 0));
+    let said = pair.two.said();
+    assert!(
+        said.contains("ERROR /running: bytes 0-65535") && said.contains("do not hold what was written"),
+        "{said}"
+    );
+    assert!(said.contains("/running: bytes 0-65535 repaired"), "{said}");
+
+    // Below the file system, and the kernel has forgotten what it read.
+    flip_below(&pair.two, below, 100_000);
+    assert!(fs::read(pair.two.in_brick(below)).expect("it is there") != *third);
+    assert!(fs::read(pair.two.seen(below)).expect("never an error") == *third);
+    is_as_written(&pair, below, third);
+
+    // Somebody edits mailboxes while brickd is stopped: the daemon's word counts.
+    pair.two.stop();
+    flip(&pair.two.in_brick(stopped), 131_080);
+    let file = fs::File::options()
+        .write(true)
+        .open(pair.two.in_brick(cut))
+        .expect("it is there");
+    file.set_len(150_000).expect("root may");
+    pair.two.start();
+    pair.wait_whole();
+    wait_for("the mount is at its own brick again", SOON, || {
+        let status = String::from_utf8(pair.two.cli("--json heal status").stdout).expect("UTF-8");
+        let all: Value = serde_json::from_str(&status).expect("JSON");
+        all["volumes"][0]["bricks"][1]["mounts"] == 1
+    });
+    assert!(fs::read(pair.two.seen(stopped)).expect("never an error") == *second);
+    assert!(fs::read(pair.two.seen(cut)).expect("never an error") == *fourth);
+    is_as_written(&pair, stopped, second);
+    is_as_written(&pair, cut, fourth);
+    pair.wait_whole();
+}
+
+/// Flips a byte on the device and lets the kernel forget the file.
+fn flip_below(node: &Node, name: &str, at: u64) {
+    const WHERE: &str = "import fcntl, os, struct, sys
+fd = os.open(sys.argv[1], os.O_RDWR)
+os.fsync(fd)
+print(struct.unpack('i', fcntl.ioctl(fd, 1, struct.pack('i', int(sys.argv[2]) // 4096)))[0])";
+    const FORGET: &str = "import os, sys
+fd = os.open(sys.argv[1], os.O_RDONLY)
+os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)";
+    let file = node.brick.join(name);
+    let file = file.to_str().expect("ASCII");
+    let block = node.host.run("python3", &["-c", WHERE, file, &at.to_string()]);
+    let block: u64 = block.trim().parse().expect("FIBMAP gives a number");
+    let image = node.host.dir().join("brick.img");
+    let mut image = fs::File::options()
+        .read(true)
+        .write(true)
+        .open(image)
+        .expect("the image");
+    let place = block * 4096 + at % 4096;
+    let mut byte = [0];
+    image
+        .seek(SeekFrom::Start(place))
+        .and_then(|_| image.read_exact(&mut byte))
+        .expect("it is there");
+    image
+        .seek(SeekFrom::Start(place))
+        .and_then(|_| image.write_all(&[byte[0] ^ 0x20]))
+        .expect("root may");
+    node.host.run("python3", &["-c", FORGET, file]);
+}
+
+/// The only good copy is away: a temporary error, never wrong bytes, and everything else goes on.
+#[test]
+fn without_the_good_copy_the_reader_is_told_to_come_back() {
+    if !have("without_the_good_copy_the_reader_is_told_to_come_back", NEEDS) {
+        return;
+    }
+    let mut pair = Pair::start(&Lab::new());
+    let (content, other) = (mailbox(1), mailbox(2));
+    deliver(&pair.one, "bad", &content);
+    deliver(&pair.one, "good", &other);
+    pair.wait_whole();
+    pair.one.kill();
+    flip(&pair.two.in_brick("bad"), 70_000);
+    let error = fs::read(pair.two.seen("bad")).expect_err("never wrong bytes");
+    assert_eq!(error.raw_os_error(), Some(ESTALE), "{error}");
+    let damaged = &scrub_of(&pair.two)["damaged"][0];
+    assert_eq!((&damaged["path"], &damaged["blocks"]), (&"/bad".into(), &1.into()));
+    let status = pair.two.cli("heal status");
+    assert!(String::from_utf8_lossy(&status.stdout).contains("Damaged: /bad: 1 blocks"));
+    assert_eq!(status.status.code(), Some(1));
+    assert!(fs::read(pair.two.seen("good")).expect("it is good") == other);
+    // Mail still comes in, also there.
+    let mut all = content.clone();
+    for name in ["bad", "good"] {
+        let mut file = fs::File::options()
+            .append(true)
+            .open(pair.two.seen(name))
+            .expect("it is there");
+        file.write_all(b"From x\n\nnew\n\n")
+            .and_then(|()| file.sync_all())
+            .expect("it is delivered");
+    }
+    all.extend_from_slice(b"From x\n\nnew\n\n");
+    // A restart does not make it forget, and the peer's return mends it without a reader.
+    pair.two.kill();
+    pair.two.start();
+    pair.one.start();
+    pair.wait_whole();
+    assert_eq!(scrub_of(&pair.two)["damaged"].as_array().map(Vec::len), Some(0));
+    assert!(fs::read(pair.two.seen("bad")).expect("it is good again") == all);
+    is_as_written(&pair, "bad", &all);
+}
+
+/// Nobody reads: the scrub finds it, on both bricks, while mail flows; and what is bad on both is named, its other parts served.
+#[test]
+fn a_scrub_finds_what_nobody_reads() {
+    if !have("a_scrub_finds_what_nobody_reads", NEEDS) {
+        return;
+    }
+    let pair = Pair::start(&Lab::new());
+    let content = mailbox(1);
+    for name in ["a", "b", "c"] {
+        deliver(&pair.one, name, &content);
+    }
+    let mut letters = Letters::new(pair.one.host.dir(), &[("fcntl", "fcntl"), ("link", "link")], 43);
+    for node in [&pair.one, &pair.two] {
+        letters.writer(node, None);
+    }
+    letters.wait_more(20, SOON);
+    flip(&pair.one.in_brick("a"), 10);
+    flip(&pair.two.in_brick("b"), 140_000);
+    flip(&pair.two.in_brick("fcntl"), 20); // mail comes into it
+    let done = pair.one.done("volume scrub gVol0 start");
+    assert_eq!(done, "volume scrub: gVol0: success\n");
+    wait_for("the scrub ends on both", SOON, || {
+        [&pair.one, &pair.two]
+            .iter()
+            .all(|node| scrub_of(node)["last_completed"].is_number())
+    });
+    wait_for("all is repaired", SOON, || {
+        pair.one.cli("volume scrub gVol0 status").status.success()
+    });
+    assert_eq!((repaired(&pair.one), repaired(&pair.two)), (1, 2));
+    is_as_written(&pair, "a", &content);
+    is_as_written(&pair, "b", &content);
+    letters.wait_more(20, SOON);
+    letters.stop();
+    letters.audit(&pair);
+
+    for node in [&pair.one, &pair.two] {
+        flip(&node.in_brick("c"), 70_000);
+    }
+    for node in [&pair.one, &pair.two] {
+        let error = fs::read(node.seen("c")).expect_err("never wrong bytes");
+        assert_eq!(error.raw_os_error(), Some(ESTALE), "{error}");
+        let file = fs::File::open(node.seen("c")).expect("it is there");
+        let mut rest = vec![0; 60_000];
+        file.read_exact_at(&mut rest, 131_072).expect("that part is good");
+        assert!(rest == content[131_072..191_072]);
+    }
+    let status = pair.one.cli("volume scrub gVol0 status");
+    let text = String::from_utf8_lossy(&status.stdout).into_owned();
+    assert!(
+        text.contains("Damaged: /c: 1 blocks of 64 KiB, 1 of them on both bricks"),
+        "{text}"
+    );
+    assert_eq!(status.status.code(), Some(1));
+    assert!(pair.two.said().contains("bad on both bricks"));
+    pair.one.done("volume scrub gVol0 pause");
+    assert!(
+        pair.two
+            .cli("volume scrub gVol0 status")
+            .stdout
+            .windows(6)
+            .any(|w| w == b"Paused")
+    );
+    assert_eq!(pair.two.cli("volume scrub gVol0 pause").status.code(), Some(1));
+    pair.two.done("volume scrub gVol0 resume");
+}
