@@ -129,8 +129,6 @@ pub struct World {
     pub journal: Journal,
     /// How often a brick gave up a part of its line of history.
     pub reloads: u32,
-    /// Sessions may end under living programs: a mount was cut off for long.
-    pub may_expire: bool,
     /// How often both bricks had lines of their own at the same time.
     pub forks: u32,
     /// The operator made a brick go on alone.
@@ -165,7 +163,6 @@ impl World {
             broken: None,
             journal: Journal::new(show),
             reloads: 0,
-            may_expire: false,
             forks: 0,
             forced: false,
             made_apart: BTreeSet::new(),

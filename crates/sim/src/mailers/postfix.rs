@@ -5,7 +5,7 @@
 //! Not here: time.
 
 use super::{
-    AGAIN, Answered, Around, Next, Program, Wrong,
+    AGAIN, Answered, Around, LONG, Next, Program, Wrong,
     letterbox::{APPEND, create, flush, lock, look, truncate, unlink},
 };
 use crate::{
@@ -45,6 +45,8 @@ pub struct Postfix {
     /// write(2) calls per message.
     writes: usize,
     step: Step,
+    /// When, in ns.
+    asked: u64,
     ino: Ino,
     fh: Option<Fh>,
     exists: bool,
@@ -66,6 +68,7 @@ impl Postfix {
             lines,
             writes,
             step: Step::Begin,
+            asked: 0,
             ino: Ino(0),
             fh: None,
             exists: false,
@@ -159,6 +162,7 @@ impl Postfix {
                 self.fh = None;
                 Step::Undot
             }
+            (Step::Undot, Err(Errno::ESTALE)) if around.now >= self.asked + LONG => Step::Exit,
             (Step::Undot, Err(errno)) => {
                 let why = format!("unlink of the own dotlock of {}: {errno:?}", self.mailbox);
                 return Err(Wrong("I23", "L7", why));
@@ -217,6 +221,7 @@ impl Program for Postfix {
             }
             Some(answer) => self.after(around, answer)?,
         };
+        self.asked = around.now;
         Ok(match self.call(around.pid) {
             Some(call) => Next::Call(call),
             None if self.synced => Next::Exit,
