@@ -61,9 +61,5 @@ pub struct Wrong(pub &'static str, pub &'static str, pub String);
 
 pub(crate) type Answered = Option<Result<Answer, Errno>>;
 
-/// An answer that took so long, in ns, may be that nobody could be reached (L13); a bit less than `limits::OP_TIMEOUT`, for
-/// clocks that run fast.
-pub(crate) const LONG: u64 = 14_000_000_000;
-
 /// Sleeps of a program that has to try again, in ms: Postfix and Dovecot do it once a second.
 pub(crate) const AGAIN: u64 = 250;

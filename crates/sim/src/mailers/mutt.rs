@@ -4,7 +4,7 @@
 //! Not here: programs that make their dotlock with O_EXCL.
 
 use super::{
-    AGAIN, Answered, Around, LONG, Next, Program, Wrong,
+    AGAIN, Answered, Around, Next, Program, Wrong,
     letterbox::{READ_WRITE, Reading, create, flush, lock, look, name, unlink},
 };
 use crate::letter::{self, Id};
@@ -42,8 +42,6 @@ pub struct Mutt {
     temp: String,
     lines: u32,
     step: Step,
-    /// When, in ns.
-    asked: u64,
     temp_ino: Ino,
     ino: Ino,
     fh: Fh,
@@ -63,7 +61,6 @@ impl Mutt {
             temp: temp.into(),
             lines,
             step: Step::Begin,
-            asked: 0,
             temp_ino: Ino(0),
             ino: Ino(0),
             fh: Fh(0),
@@ -139,7 +136,8 @@ impl Mutt {
                 Step::Undot
             }
             (Step::Look | Step::Open, _) => Step::Undot,
-            (Step::Undot, Err(Errno::ESTALE)) if around.now >= self.asked + LONG => Step::Exit,
+            // A session that was given up after `OP_TIMEOUT` answers so to every call; the dotlock has gone with it (I20).
+            (Step::Undot, Err(Errno::ESTALE)) => Step::Exit,
             (Step::Undot, Err(errno)) => {
                 let why = format!("unlink of the own dotlock of {}: {errno:?}", self.mailbox);
                 return Err(Wrong("I23", "L7", why));
@@ -212,7 +210,6 @@ impl Program for Mutt {
             }
             Some(answer) => self.after(around, answer)?,
         };
-        self.asked = around.now;
         Ok(match self.call(around.pid) {
             Some(call) => Next::Call(call),
             None if self.done => Next::Exit,

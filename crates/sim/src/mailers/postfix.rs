@@ -5,7 +5,7 @@
 //! Not here: time.
 
 use super::{
-    AGAIN, Answered, Around, LONG, Next, Program, Wrong,
+    AGAIN, Answered, Around, Next, Program, Wrong,
     letterbox::{APPEND, create, flush, lock, look, truncate, unlink},
 };
 use crate::{
@@ -45,8 +45,6 @@ pub struct Postfix {
     /// write(2) calls per message.
     writes: usize,
     step: Step,
-    /// When, in ns.
-    asked: u64,
     ino: Ino,
     fh: Option<Fh>,
     exists: bool,
@@ -68,7 +66,6 @@ impl Postfix {
             lines,
             writes,
             step: Step::Begin,
-            asked: 0,
             ino: Ino(0),
             fh: None,
             exists: false,
@@ -162,7 +159,8 @@ impl Postfix {
                 self.fh = None;
                 Step::Undot
             }
-            (Step::Undot, Err(Errno::ESTALE)) if around.now >= self.asked + LONG => Step::Exit,
+            // A session that was given up after `OP_TIMEOUT` answers so to every call; the dotlock has gone with it (I20).
+            (Step::Undot, Err(Errno::ESTALE)) => Step::Exit,
             (Step::Undot, Err(errno)) => {
                 let why = format!("unlink of the own dotlock of {}: {errno:?}", self.mailbox);
                 return Err(Wrong("I23", "L7", why));
@@ -221,7 +219,6 @@ impl Program for Postfix {
             }
             Some(answer) => self.after(around, answer)?,
         };
-        self.asked = around.now;
         Ok(match self.call(around.pid) {
             Some(call) => Next::Call(call),
             None if self.synced => Next::Exit,
