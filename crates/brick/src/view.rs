@@ -306,9 +306,6 @@ impl Brick {
 
     /// When this brick may go on alone, or ask for it, if its peer is gone now.
     fn alone_at(&self) -> Nanos {
-        if Bug::PromiseIgnored.here() {
-            return self.clock.mono;
-        }
         let late = self.is_witnessed() && self.sb.primary != self.me;
         let delay = if late { limits::BACKUP_DELAY } else { Nanos(0) };
         self.peer.promise_until.max(self.clock.mono) + delay

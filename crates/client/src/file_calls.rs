@@ -377,7 +377,7 @@ impl Client {
                 .get(&ino)
                 .and_then(|n| n.staging.as_ref())
                 .is_some_and(|s| s.writers.contains(&fh));
-        let killed = p.caller.ppid == KILLED && !Bug::KilledCommits.here();
+        let killed = p.caller.ppid == KILLED;
         if mine && exclusive && killed && self.nodes.get(&ino).is_some_and(|n| n.committing.is_none()) {
             // Killed in the middle of its lock session: the session never existed (L6, PROTOCOL 0.6).
             self.drop_staging(ino);

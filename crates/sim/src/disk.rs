@@ -284,6 +284,12 @@ impl Disk {
         Ok((done, None))
     }
 
+    /// Nothing waits for it.
+    #[must_use]
+    pub fn is_idle(&self) -> bool {
+        self.queues.iter().all(VecDeque::is_empty)
+    }
+
     /// SIGKILL (K2): what was under way got to the page cache, or did not.
     pub fn kill(&mut self, rng: &mut Rng) {
         for thread in Thread::ALL {

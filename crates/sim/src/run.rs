@@ -139,7 +139,8 @@ impl World {
                 // What was applied last is on its way to the files.
                 self.run(400);
                 self.ok()?;
-                if self.together() && self.left() == 0 {
+                let idle = self.hosts.iter().all(|h| h.disk.is_idle());
+                if idle && self.together() && self.left() == 0 {
                     return Ok(rested);
                 }
             }

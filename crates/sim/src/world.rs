@@ -131,8 +131,6 @@ pub struct World {
     pub reloads: u32,
     /// How often a brick got the files of its peer.
     pub resyncs: u32,
-    /// Sessions may end under living programs: a mount was cut off for long.
-    pub may_expire: bool,
     /// How often both bricks had lines of their own at the same time.
     pub forks: u32,
     /// The operator made a brick go on alone.
@@ -168,7 +166,6 @@ impl World {
             journal: Journal::new(show),
             reloads: 0,
             resyncs: 0,
-            may_expire: false,
             forks: 0,
             forced: false,
             made_apart: BTreeSet::new(),

@@ -11,13 +11,12 @@ use mboxfs_sim::{
 use mboxfs_types::planted::Bug;
 
 /// Bug, the policy that shows it (none: any), seeds within which it is found.
-const BUGS: [(Bug, Option<Policy>, u64); 18] = [
+const BUGS: [(Bug, Option<Policy>, u64); 16] = [
     (Bug::ReplyBeforePeer, None, 20),
     (Bug::AckBeforeSync, None, 20),
     (Bug::SyncForgotten, None, 200),
     (Bug::LearnerEarly, None, 200),
     (Bug::JointAlone, None, 200),
-    (Bug::PromiseIgnored, None, 1000),
     (Bug::SoloUnrecorded, None, 50),
     (Bug::WitnessUnasked, Some(Policy::Witness), 200),
     (Bug::GraceSkipped, None, 400),
@@ -27,7 +26,6 @@ const BUGS: [(Bug, Option<Policy>, u64); 18] = [
     (Bug::LeaseKept, None, 200),
     (Bug::KernelNotTold, None, 50),
     (Bug::DotlockNotReaped, None, 200),
-    (Bug::KilledCommits, None, 1000),
     (Bug::FsyncLies, None, 200),
     (Bug::OffsetBelieved, None, 20),
 ];

@@ -28,7 +28,6 @@ fn world(seed: u64) -> (World, Rng) {
         ..Settings::calm(seed)
     };
     let mut world = World::with(settings, Show::Nothing);
-    world.may_expire = true;
     world.run(200);
     (world, Rng::new(seed + 11_000))
 }

@@ -17,8 +17,6 @@ pub enum Bug {
     LearnerEarly,
     /// The survivor goes on alone while its peer joins (L1).
     JointAlone,
-    /// A brick goes on alone at once, whatever it promised (L3).
-    PromiseIgnored,
     /// A brick goes on alone without having written it down (L1).
     SoloUnrecorded,
     /// A brick goes on alone without asking the witness (L2).
@@ -37,8 +35,6 @@ pub enum Bug {
     KernelNotTold,
     /// Dotlocks of dead programs stay (L7).
     DotlockNotReaped,
-    /// What a killed program had half written is committed (L6).
-    KilledCommits,
     /// fsync answers before the commit (L1).
     FsyncLies,
     /// Appends land where the kernel thought the end was (L4).

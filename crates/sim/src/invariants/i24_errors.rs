@@ -12,7 +12,7 @@ impl Watch for Errors {
         ("I24", "L9")
     }
 
-    fn see(&mut self, world: &World, fact: &Fact<'_>) -> Result<(), String> {
+    fn see(&mut self, _: &World, fact: &Fact<'_>) -> Result<(), String> {
         let Fact::Answers {
             mount,
             call,
@@ -47,7 +47,6 @@ impl Watch for Errors {
             Errno::EINTR => matches!(call, Call::SetLock { .. } | Call::Create { .. } | Call::Link { .. }),
             _ => false,
         };
-        let _ = world;
         if fine {
             Ok(())
         } else {
