@@ -9,10 +9,6 @@ use std::{
 };
 
 const SEEDS: u64 = 5_000;
-/// Worlds that break a promise by a bug that is known and not fixed yet. 3139: a link that comes and goes, both disks fail,
-/// and a mailbox is rewritten meanwhile under `quorum none`: a message is lost (I22, L8).
-const OPEN: [u64; 1] = [3139];
-
 fn times() -> u64 {
     std::env::var("MBOXFS_WORLDS").map_or(1, |text| text.parse().expect("MBOXFS_WORLDS is a number"))
 }
@@ -29,9 +25,6 @@ fn worlds_keep_every_promise() {
                     let seed = next.fetch_add(1, Ordering::SeqCst);
                     if seed >= SEEDS * times() || broken.load(Ordering::SeqCst) > 3 {
                         return;
-                    }
-                    if OPEN.contains(&seed) {
-                        continue;
                     }
                     let plan = Plan::of(seed);
                     let outcome = run(&plan, Show::Nothing);

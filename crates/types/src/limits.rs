@@ -158,5 +158,5 @@ const _: () = assert!(PROMISE.0 + BACKUP_DELAY.0 + WITNESS_RETRY.0 + GRACE.0 < 3
 const _: () = assert!(OP_TIMEOUT.0 > PROMISE.0 + GRACE.0 + REATTACH.0);
 const _: () = assert!(CHECKPOINT_BYTES >= STAGED_BYTES_MAX);
 const _: () = assert!(COPY_BYTES_MAX <= EXTENT_BYTES_MAX && STATE_PART_BYTES <= EXTENT_BYTES_MAX);
-const _: () = assert!(COPY_BYTES_MAX % BLOCK_BYTES == 0 && DIGEST_SPAN % BLOCK_BYTES as u64 == 0);
+const _: () = assert!(COPY_BYTES_MAX.is_multiple_of(BLOCK_BYTES) && DIGEST_SPAN.is_multiple_of(BLOCK_BYTES as u64));
 const _: () = assert!(STAGED_BYTES_MAX >= RECORD_BYTES_MAX && RECORD_BYTES_MAX >= EXTENT_BYTES_MAX);

@@ -136,8 +136,6 @@ impl Mutt {
                 Step::Undot
             }
             (Step::Look | Step::Open, _) => Step::Undot,
-            // A session that was given up after `OP_TIMEOUT` answers so to every call; the dotlock has gone with it (I20).
-            (Step::Undot, Err(Errno::ESTALE)) => Step::Exit,
             (Step::Undot, Err(errno)) => {
                 let why = format!("unlink of the own dotlock of {}: {errno:?}", self.mailbox);
                 return Err(Wrong("I23", "L7", why));

@@ -55,6 +55,8 @@ pub struct Postfix {
     synced: bool,
     /// The disk is full, and nothing was left behind.
     refused: bool,
+    /// The session is gone, it was told.
+    given_up: bool,
     bytes: Vec<u8>,
 }
 
@@ -74,6 +76,7 @@ impl Postfix {
             written: 0,
             synced: false,
             refused: false,
+            given_up: false,
             bytes: Vec::new(),
         }
     }
@@ -83,7 +86,7 @@ impl Postfix {
         self.exists = false;
         self.id = 0;
         self.written = 0;
-        self.refused = false;
+        (self.refused, self.given_up) = (false, false);
     }
 
     fn after(&mut self, around: &mut Around<'_>, answer: Result<Answer, Errno>) -> Result<Step, Wrong> {
@@ -125,6 +128,7 @@ impl Postfix {
             }
             (Step::Write, Err(errno)) => {
                 self.refused = errno == Errno::ENOSPC;
+                self.given_up = errno == Errno::ESTALE;
                 Step::Undo
             }
             (Step::Sync, Ok(_)) => {
@@ -133,10 +137,14 @@ impl Postfix {
                 Step::Close
             }
             // What is there now nobody knows, as on a local disk.
-            (Step::Sync, Err(_)) => Step::Undo,
+            (Step::Sync, Err(errno)) => {
+                self.given_up = errno == Errno::ESTALE;
+                Step::Undo
+            }
             (Step::Undo, answer) => {
-                // A mailbox that was made in a line of history of its own may not be there any more.
-                let lost = around.oracle.forked || around.oracle.own_line != [false; 2];
+                // What was staged went with a session that was given up. A mailbox that was made in a line of history of its
+                // own may not be there any more.
+                let lost = self.given_up || around.oracle.forked || around.oracle.own_line != [false; 2];
                 if let Err(errno) = answer
                     && !(lost && errno == Errno::ESTALE)
                 {
@@ -159,8 +167,6 @@ impl Postfix {
                 self.fh = None;
                 Step::Undot
             }
-            // A session that was given up after `OP_TIMEOUT` answers so to every call; the dotlock has gone with it (I20).
-            (Step::Undot, Err(Errno::ESTALE)) => Step::Exit,
             (Step::Undot, Err(errno)) => {
                 let why = format!("unlink of the own dotlock of {}: {errno:?}", self.mailbox);
                 return Err(Wrong("I23", "L7", why));

@@ -293,7 +293,7 @@ impl World {
             }
             _ => {}
         }
-        self.to_disk(i, op);
+        self.give_disk(i, op);
     }
 
     fn reload(&mut self, i: usize, keep: u64) {

@@ -12,7 +12,7 @@ use mboxfs_types::disk::DiskOp;
 const RESTART: u64 = 500 * MS;
 
 impl World {
-    pub(crate) fn to_disk(&mut self, i: usize, op: DiskOp) {
+    pub(crate) fn give_disk(&mut self, i: usize, op: DiskOp) {
         if let Some(thread) = self.hosts[i].disk.submit(op) {
             self.begin_disk(i, thread);
         }
