@@ -175,12 +175,14 @@ fn brickd_starts_with_the_configuration_as_it_is_and_uncommented() {
     let example = fs::read_to_string(deploy("brickd.toml")).expect("the example");
     let all = example
         .replace("# listen =", "listen =")
+        .replace("# identity =", "identity =")
+        .replace("# kept-log =", "kept-log =")
         .replace("# log-level =", "log-level =");
     assert_eq!(
         all.lines()
             .filter(|line| line.contains(" = ") && !line.starts_with('#'))
             .count(),
-        4
+        5
     );
     for (name, text) in [("example.toml", &example), ("all.toml", &all)] {
         assert!(text.contains("data = \"/glusterfs/vol0\"\n"));
