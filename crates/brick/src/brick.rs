@@ -9,6 +9,7 @@
 use crate::{
     arbiter::Arbiter,
     attach::Mounts,
+    debt::Debt,
     fork::Fork,
     heal::Heal,
     input::{Clock, Input, Recovered},
@@ -58,14 +59,8 @@ pub(crate) struct LogTail {
 pub(crate) struct Counters {
     pub(crate) round_trips: u64,
     pub(crate) requests: u64,
-}
-
-/// What is committed here and not known to be at the peer.
-#[derive(Debug, Default)]
-pub(crate) struct Debt {
-    pub(crate) records: u64,
-    pub(crate) bytes: u64,
-    pub(crate) files: BTreeSet<String>,
+    /// Mailboxes changed on both bricks that were merged here.
+    pub(crate) merged: u64,
 }
 
 /// The brain.

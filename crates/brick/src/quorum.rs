@@ -94,6 +94,11 @@ pub enum Order {
     },
     /// Go on alone, whatever the policy says.
     ForceSolo,
+    /// Begin at once to heal what is to be healed.
+    Heal {
+        /// Compare all content.
+        full: bool,
+    },
 }
 
 impl Brick {
@@ -105,6 +110,7 @@ impl Brick {
         match order {
             Order::Quorum { quorum, g } => self.set_quorum(quorum, g, out),
             Order::ForceSolo => self.force_solo(out),
+            Order::Heal { full } => self.heal_now(full),
         }?;
         self.advance(out);
         Ok(())

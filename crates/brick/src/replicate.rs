@@ -12,25 +12,18 @@
 use crate::{
     arbiter::{Names, Ready, Want},
     brick::Brick,
+    debt::{Sum, messages},
     output::{Event, Output},
     state::{Outcome, Seen, State},
 };
-use alloc::{
-    collections::BTreeSet,
-    format,
-    string::{String, ToString},
-    vec::Vec,
-};
+use alloc::{collections::BTreeSet, string::ToString, vec::Vec};
 use mboxfs_types::{
     Attr, Errno, Group, Ino, Key, Kind, OpId, SessionId, Tag,
     call::{Grant, Granted, NameState, Op, Reply, Request, ToMount},
-    disk::DiskOp,
+    disk::{DiskOp, Effect},
     peer::{Entry, ToPeer},
     record::{Body, Record},
 };
-
-/// File names kept for `heal status`.
-const DEBT_FILES_MAX: usize = 1000;
 
 impl Names for State {
     fn named(&self, group: &Group) -> Option<Ino> {
@@ -392,10 +385,12 @@ impl Brick {
         let bytes = size_of_changes(record);
         self.log.since_checkpoint += bytes + 64;
         self.note_debt(record, bytes, &outcome);
+        let note = self.note(record, &outcome);
         let Outcome {
             reply,
             effects,
             changed,
+            was: _,
             orphaned,
             opened,
             ended,
@@ -404,6 +399,7 @@ impl Brick {
             Some(fork) => fork.guard(effects),
             None => effects,
         };
+        let effects: Vec<Effect> = note.map(Effect::Note).into_iter().chain(effects).collect();
         if !effects.is_empty() {
             out.push(Output::Disk(DiskOp::Apply(effects)));
         }
@@ -449,18 +445,17 @@ impl Brick {
         if !matches!(self.stand, crate::view::Stand::Solo { .. }) || shared || record.body.is_bookkeeping() {
             return;
         }
-        self.debt.records += 1;
-        self.debt.bytes += bytes as u64;
         let ino = outcome.changed.or_else(|| match &outcome.reply {
             Some((_, Ok(attrs))) => attrs.first().map(|a| a.ino),
             _ => None,
         });
-        if let Some(path) = ino.and_then(|i| self.state.path(i))
-            && self.debt.files.len() < DEBT_FILES_MAX
-        {
-            let text: String = path.iter().map(|n| format!("/{n}")).collect();
-            self.debt.files.insert(text);
-        }
+        let sum = Sum {
+            last: record.tag.n,
+            records: 1,
+            messages: messages(&outcome.effects, outcome.was),
+            bytes: bytes as u64,
+        };
+        self.debt.add(sum, ino);
     }
 }
 

@@ -4,8 +4,9 @@
 
 use crate::brick::Brick;
 use crate::view::Stand;
+use alloc::{string::String, vec::Vec};
 use mboxfs_types::{
-    admin::BrickReport,
+    admin::{BrickReport, Healing},
     quorum::{Policy, Quorum, Waits},
     record::Members,
 };
@@ -15,6 +16,7 @@ impl Brick {
     #[must_use]
     pub fn report(&self) -> BrickReport {
         let together = self.sb.members == Members::Both;
+        let debt = self.debt.whole();
         BrickReport {
             brick: self.me,
             status: self.status(),
@@ -25,9 +27,14 @@ impl Brick {
             last: self.log.last,
             commit: self.state.applied,
             peer_durable: self.peer.durable,
-            debt_records: if together { 0 } else { self.debt.records },
-            debt_bytes: if together { 0 } else { self.debt.bytes },
-            debt_files: self.debt.files.iter().cloned().collect(),
+            on_both: self.on_both(),
+            debt_records: if together { 0 } else { debt.records },
+            debt_bytes: if together { 0 } else { debt.bytes },
+            debt_messages: if together { 0 } else { debt.messages },
+            debt_files: self.debt_names(),
+            files_pending: self.debt.files(),
+            healing: self.healing(),
+            merged: self.counters.merged,
             sessions: self.session_list(),
             space: self.room(),
             inodes: self.state.inode_count(),
@@ -47,6 +54,31 @@ impl Brick {
     #[must_use]
     pub const fn quorum(&self) -> &Quorum {
         &self.sb.quorum.quorum
+    }
+
+    /// What it does for the peer, or with what the peer has.
+    fn healing(&self) -> Option<Healing> {
+        if let Some(heal) = &self.heal {
+            return Some(self.merging(heal));
+        }
+        let (done, total, since) = self.sending()?;
+        Some(Healing {
+            merges: false,
+            elapsed: self.clock.mono - since,
+            done,
+            total,
+            at: String::new(),
+            left: Vec::new(),
+        })
+    }
+
+    fn on_both(&self) -> u64 {
+        let known = match &self.stand {
+            Stand::Normal | Stand::Learner { .. } => self.state.applied,
+            _ => self.sb.fork.unwrap_or(self.state.applied),
+        };
+        let sent = self.sending().map_or(0, |_| self.peer.durable);
+        known.max(sent).min(self.state.applied)
     }
 
     fn waits(&self) -> Option<Waits> {

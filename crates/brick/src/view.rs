@@ -65,6 +65,8 @@ pub(crate) struct CatchUp {
     next: u64,
     /// First record that was sent in this catch-up.
     began: u64,
+    /// When that was.
+    since: Nanos,
     /// A batch is being read, or was sent and is not acknowledged.
     busy: bool,
     /// Position of the record that makes both members: from it on commits need both.
@@ -469,7 +471,8 @@ impl Brick {
         self.peer.serve_until = Nanos(0);
         self.peer.lapse_at = self.clock.mono + limits::SERVE;
         self.peer.next_ping = self.clock.mono;
-        self.debt = crate::brick::Debt::default();
+        self.pay_debt(u64::MAX, out);
+        self.debt = crate::debt::Debt::default();
         self.end_fork(out);
         self.set_stand(Stand::Normal, why, out);
         self.begin_view(out);

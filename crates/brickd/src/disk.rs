@@ -1,5 +1,5 @@
 //! Four threads do what the brain wants of its disk: one for the log, one for the files, one for checkpoints, one that reads
-//! whole mailboxes (`index`).
+//! whole mailboxes, and the history (`index`).
 //!
 //! K1  Appends that wait share one write and one fdatasync; `Done::Appended` leaves after it returned (D3).
 //! K2  What failed is never tried again: the daemon ends ([`Fatal`]).
@@ -12,7 +12,10 @@
 
 mod index;
 
-use crate::fatal::{Fatal, Guard};
+use crate::{
+    fatal::{Fatal, Guard},
+    local::HistoryJob,
+};
 use index::IndexJob;
 use mboxfs_store::{Checkpointer, Files, Log, SuperblockWriter, Touched};
 use mboxfs_types::{
@@ -70,6 +73,7 @@ enum LogJob {
 enum FilesJob {
     Apply(Vec<Effect>, usize),
     Look { ticket: u64, look: Look },
+    History(HistoryJob),
     Checkpoint { n: u64, snapshot: bytes::Bytes },
 }
 
@@ -220,6 +224,11 @@ impl Disk {
             DiskOp::Look { ticket, look } => Job::Files(FilesJob::Look { ticket, look }),
             DiskOp::Checkpoint { n, snapshot } => Job::Files(FilesJob::Checkpoint { n, snapshot }),
         });
+    }
+
+    /// Asks the history; the answer goes where the job says.
+    pub(crate) fn look_back(&mut self, job: HistoryJob) {
+        self.held.push(Job::Files(FilesJob::History(job)));
     }
 
     /// The log's thread does nothing for so long, as if its disk did not answer.
@@ -408,7 +417,7 @@ impl FilesThread {
                 ticket,
                 look: Look::Index { ino, base },
             } => match self.files.content(ino, base) {
-                Ok(content) => drop(self.indexes.send(IndexJob { ticket, content })),
+                Ok(content) => drop(self.indexes.send(IndexJob::Index { ticket, content })),
                 Err(errno) => self.answer(ticket, Err(errno)),
             },
             FilesJob::Look { ticket, look } => {
@@ -419,6 +428,7 @@ impl FilesThread {
                 }
                 self.answer(ticket, result);
             }
+            FilesJob::History(job) => drop(self.indexes.send(IndexJob::history(&self.files, job))),
             FilesJob::Checkpoint { n, snapshot } => {
                 let touched = self.files.take_touched();
                 let _ = self.checkpoints.send(CheckpointJob { touched, n, snapshot });
@@ -432,7 +442,7 @@ impl FilesThread {
     }
 
     fn tell_space(&mut self) -> bool {
-        match self.files.space() {
+        match self.files.make_room().and_then(|()| self.files.space()) {
             Ok(space) => self.common.say(Done::Space(space)),
             Err(why) => {
                 self.common.fatal.end("ask for the room on the brick", why);

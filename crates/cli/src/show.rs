@@ -1,9 +1,12 @@
-//! Answers as people and scripts know them from gluster 10.3 (RIVALS.md 1.1), and `heal status`, which is ours.
+//! Answers as people and scripts know them from gluster 10.3 (RIVALS.md 1.1).
 //!
 //! Promises: names are never cut; control characters in names never reach a terminal.
-//! Not here: asking, JSON (`json`).
+//! Not here: asking, what is to heal (`heal`), JSON (`json`).
 
-use crate::words::{Command, Key};
+use crate::{
+    heal,
+    words::{Command, Key},
+};
 use mboxfs_types::{
     BrickId, Timestamp,
     admin::{BrickAt, BrickReport, HostState, PeerState, Phase, ShownVolumeId, Status, Volume},
@@ -36,10 +39,39 @@ pub(crate) fn answer(command: &Command, state: &HostState) -> Result<String, Str
             .as_ref()
             .map_or_else(|| "No volumes present in cluster".into(), |(v, _)| v.name.clone()),
         Command::Info(name) => volume(state, name.as_deref())?.map_or_else(none, |v| info(v, &state.quorum)),
-        Command::Status(name) => started(state, name.as_deref())?.map_or_else(none, |v| status(state, v)),
-        Command::Heal(name) => started(state, name.as_deref())?.map_or_else(none, |v| heal(state, v)),
-        Command::HealInfo(name) => started(state, Some(name))?.map_or_else(none, |v| heal_info(state, v)),
+        Command::Status(name) => served(state, name, |v| status(state, v))?,
+        Command::Heal(name) => served(state, name, |v| heal::status(state, v, false))?,
+        Command::HealInfo(name) => served(state, name, |v| heal::info(state, v))?,
+        Command::HealSummary(name) => served(state, name, |v| heal::summary(state, v))?,
+        Command::HealSplit(name) => served(state, name, |v| heal::split_brain(state, v))?,
+        Command::HealStart { full, .. } => {
+            let name = state.volume.as_ref().map_or("", |(v, _)| v.name.as_str());
+            format!(
+                "Launching heal operation to perform {} self heal on volume {name} has been successful \n\
+                 Use heal info commands to check status.",
+                crawl(*full)
+            )
+        }
     })
+}
+
+/// What `heal status --watch` shows.
+///
+/// Errors: as `answer`.
+pub(crate) fn watched(command: &Command, state: &HostState, drawn: bool) -> Result<String, String> {
+    match command {
+        Command::Heal(name) => served(state, name, |v| heal::status(state, v, drawn)),
+        _ => answer(command, state),
+    }
+}
+
+/// gluster's names for what it looks through.
+pub(crate) const fn crawl(full: bool) -> &'static str {
+    if full { "full" } else { "index" }
+}
+
+fn served(state: &HostState, name: &Option<String>, text: impl FnOnce(&Volume) -> String) -> Result<String, String> {
+    Ok(started(state, name.as_deref())?.map_or_else(none, text))
 }
 
 fn none() -> String {
@@ -351,7 +383,7 @@ pub(crate) fn trouble(side: &Side<'_>, other: &Side<'_>) -> Option<String> {
 }
 
 /// `2026-11-24 02:54:28 UTC`. Days to a date as in Howard Hinnant's "chrono-Compatible Low-Level Date Algorithms".
-fn utc(time: Timestamp) -> String {
+pub(crate) fn utc(time: Timestamp) -> String {
     let (days, rest) = (time.secs.div_euclid(86_400), time.secs.rem_euclid(86_400));
     let z = days + 719_468;
     let (era, of_era) = (z.div_euclid(146_097), z.rem_euclid(146_097));
@@ -370,7 +402,7 @@ fn utc(time: Timestamp) -> String {
 // ---- what is to heal
 
 /// Why a brick says nothing, in gluster's place for it.
-const fn silence(side: &Side<'_>) -> &'static str {
+pub(crate) const fn silence(side: &Side<'_>) -> &'static str {
     match side.host {
         Some(_) => "Volume is not served there",
         None => "Transport endpoint is not connected",
@@ -400,65 +432,6 @@ pub(crate) const fn waiting(what: Waits) -> &'static str {
         Waits::Amnesia => "waits for its peer: the witness has lost this volume's register",
         Waits::Unsettled => "waits for its peer: a change of the quorum was cut off",
     }
-}
-
-fn heal(state: &HostState, v: &Volume) -> String {
-    let sides = sides(state, v);
-    let good = sides.iter().all(|s| s.report.is_some_and(is_good));
-    let verdict = if good { "healthy" } else { "degraded" };
-    let mut text = format!("Volume {}: {verdict}", v.name);
-    for (i, side) in sides.iter().enumerate() {
-        let _ = write!(text, "\n\nBrick {}", place(side.brick));
-        let Some(report) = side.report else {
-            let _ = write!(text, "\nStatus: {}\nOn one copy only: unknown", silence(side));
-            if let Some(why) = trouble(side, &sides[1 - i]) {
-                let _ = write!(text, "\nTrouble: {why}");
-            }
-            continue;
-        };
-        let _ = write!(
-            text,
-            "\nStatus: Connected, {}\nOn one copy only: {} records, {} bytes\nFiles pending: {}",
-            words(report.status),
-            report.debt_records,
-            report.debt_bytes,
-            pending(report).len()
-        );
-        for file in pending(report) {
-            let _ = write!(text, "\n{}", clean(file));
-        }
-    }
-    text
-}
-
-/// Files of the debt; none if there is none any more.
-pub(crate) fn pending(report: &BrickReport) -> &[String] {
-    if report.debt_records == 0 {
-        &[]
-    } else {
-        &report.debt_files
-    }
-}
-
-fn heal_info(state: &HostState, v: &Volume) -> String {
-    let mut text = String::new();
-    for side in sides(state, v) {
-        let _ = writeln!(text, "Brick {}", place(side.brick));
-        let Some(report) = side.report else {
-            let _ = writeln!(text, "Status: {}\nNumber of entries: -\n", silence(&side));
-            continue;
-        };
-        for file in pending(report) {
-            let _ = writeln!(text, "{}", clean(file));
-        }
-        let _ = writeln!(
-            text,
-            "Status: Connected\nNumber of entries: {}\n",
-            pending(report).len()
-        );
-    }
-    text.pop(); // `say` ends the last line
-    text
 }
 
 #[cfg(test)]

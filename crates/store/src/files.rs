@@ -9,15 +9,17 @@
 //! F4  Paths are made of inode numbers and of names in open directories; no symbolic link is ever followed.
 //!
 //! Not here: syncing (`medium`, through `touched`), directories (`dirs`), inodes (`inode`), names (`names`), what belongs to
-//! a fork (`kept`), which messages there are (`content`).
+//! a fork (`kept`), which messages there are (`content`), what is told to the history (`noted`).
 
 mod content;
 mod dirs;
 mod inode;
 mod kept;
 mod names;
+mod noted;
 
 use crate::{
+    history::{History, Past, Retention},
     log::Guard,
     medium::{DirMedium, open_dir},
     touched::{DIRS_MAX, SYNC_EACH_MAX, Touched},
@@ -31,6 +33,7 @@ use mboxfs_types::{
     call::Space,
     codec,
     disk::{Effect, Look, Seen},
+    history::Note,
     limits,
 };
 use rustix::{fd::OwnedFd, fs::XattrFlags};
@@ -66,6 +69,12 @@ pub struct Files {
     kept: Kept,
     /// There is a directory for that, durably.
     has_fork_dir: bool,
+    /// What happened, and what was removed.
+    history: History,
+    /// What the effects that follow do, unless that is in the history already.
+    note: Option<Note>,
+    /// It is.
+    is_known: bool,
     /// The device failed in a look.
     trouble: Option<io::Error>,
     /// This process may give files away.
@@ -103,9 +112,10 @@ fn mark(ino: Ino, stamp: Tag) -> Vec<u8> {
 }
 
 impl Files {
-    /// Finds the directories of the volume. `root`: the data directory, `home`: its `.mboxfs`.
-    pub(crate) fn open(root: Arc<OwnedFd>, home: Arc<OwnedFd>, guard: Guard) -> io::Result<Self> {
+    /// Finds the directories of the volume. `root`: the data directory, `home`: its `.mboxfs`; `last`: end of the log.
+    pub(crate) fn open(root: Arc<OwnedFd>, home: Arc<OwnedFd>, last: u64, guard: Guard) -> io::Result<Self> {
         let kept = Kept::new(DirMedium::new(Arc::clone(&home)));
+        let history = History::open(DirMedium::new(Arc::clone(&home)), last)?;
         let mut files = Self {
             root,
             home,
@@ -118,23 +128,52 @@ impl Files {
             missing: BTreeSet::new(),
             kept,
             has_fork_dir: false,
+            history,
+            note: None,
+            is_known: false,
             trouble: None,
             may_chown: rustix::process::geteuid().is_root(),
             _guard: guard,
         };
         files.crawl()?;
+        files.retain(Retention::of_disk(files.space()?.total));
         Ok(files)
+    }
+
+    /// How much of the history is kept from now on.
+    pub fn retain(&mut self, retention: Retention) {
+        self.history.retain(retention);
+    }
+
+    /// Bytes of the brick's disk.
+    ///
+    /// Errors: the filesystem's.
+    pub fn disk_bytes(&self) -> io::Result<u64> {
+        Ok(self.space()?.total)
+    }
+
+    /// The history so far, for another thread.
+    #[must_use]
+    pub fn past(&self) -> Past {
+        self.history.past()
     }
 
     /// Does all of `effects`, in order. Durable at the next checkpoint (`take_touched`).
     ///
     /// Errors: the filesystem's, with the effect; the rest was not done.
     pub fn apply(&mut self, effects: &[Effect]) -> io::Result<()> {
+        (self.note, self.is_known) = (None, false);
         for effect in effects {
-            self.apply_one(effect)
-                .map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", describe(effect))))?;
+            let mut result = self.apply_one(effect);
+            // Mail goes first: an effect may be done again (F3).
+            while result.as_ref().is_err_and(|e| e.kind() == io::ErrorKind::StorageFull)
+                && self.history.drop_oldest()?
+            {
+                result = self.apply_one(effect);
+            }
+            result.map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", describe(effect))))?;
         }
-        Ok(())
+        self.end_note()
     }
 
     fn apply_one(&mut self, effect: &Effect) -> io::Result<()> {
@@ -178,7 +217,10 @@ impl Files {
                 mtime,
                 atime,
                 stamp,
-            } => self.write(*ino, (*cut, extents, *size), (*atime, *mtime), *stamp),
+            } => {
+                self.note_write(*ino, *cut, extents, *size)?;
+                self.write(*ino, (*cut, extents, *size), (*atime, *mtime), *stamp)
+            }
             Effect::SetAttr {
                 ino,
                 mode,
@@ -188,10 +230,17 @@ impl Files {
                 mtime,
             } => self.set_attr(*ino, (*uid, *gid), *mode, (*atime, *mtime)),
             Effect::Xattr { ino, name, value } => self.set_xattr(*ino, name, value.as_deref()),
-            Effect::Free { ino } => self.free(*ino),
+            Effect::Free { ino } => {
+                self.note_free(*ino)?;
+                self.free(*ino)
+            }
             Effect::Keep { fork, ino, ranges } => self.keep(Key { fork: *fork, ino: *ino }, ranges),
             Effect::Revert { fork, ino } => self.revert(Key { fork: *fork, ino: *ino }),
             Effect::Forget { below } => self.kept.forget(*below),
+            Effect::Note(note) => {
+                self.begin_note(note);
+                Ok(())
+            }
         }
     }
 
@@ -216,14 +265,25 @@ impl Files {
         self.trouble.take()
     }
 
-    /// Room on the brick; what is kept in reserve is not free.
+    /// Lets history go until there is room for the log beside the reserve.
+    ///
+    /// Errors: the filesystem's.
+    pub fn make_room(&mut self) -> io::Result<()> {
+        loop {
+            let fs = rustix::fs::fstatvfs(&self.root)?;
+            let free = fs.f_bavail.saturating_mul(fs.f_frsize);
+            if free >= limits::RESERVE_BYTES + limits::RETAIN_FREE_MIN || !self.history.drop_oldest()? {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Room on the brick; what is kept in reserve is not free, what is kept of the past is.
     pub fn space(&self) -> io::Result<Space> {
         let fs = rustix::fs::fstatvfs(&self.root)?;
         Ok(Space {
             total: fs.f_blocks.saturating_mul(fs.f_frsize),
-            free: fs
-                .f_bavail
-                .saturating_mul(fs.f_frsize)
+            free: (fs.f_bavail.saturating_mul(fs.f_frsize) + self.history.bytes())
                 .saturating_sub(limits::RESERVE_BYTES),
             inodes: fs.f_files,
             inodes_free: fs.f_favail.saturating_sub(limits::RESERVE_INODES),
@@ -261,6 +321,11 @@ impl Files {
                 Err(_) => touched.everything = true,
             }
         }
+        match self.history.take_dirty().map(std::fs::File::try_clone) {
+            Some(Ok(file)) => touched.dirs.push(file.into()),
+            Some(Err(_)) => touched.everything = true,
+            None => {}
+        }
         for name in home {
             match open_dir(&self.home, name) {
                 Ok(fd) => touched.dirs.push(fd),
@@ -285,5 +350,6 @@ fn describe(effect: &Effect) -> String {
         Effect::Keep { ino, .. } => format!("keep what {ino} held at the fork"),
         Effect::Revert { ino, .. } => format!("put {ino} back to the fork"),
         Effect::Forget { .. } => "forget what was kept for a fork".to_string(),
+        Effect::Note(note) => format!("note what happens to {}", note.ino),
     }
 }

@@ -6,6 +6,7 @@
 //! - [`Log`]: records in order; durable when `append` returns
 //! - [`Files`]: effects on mailbox files, and looks at them; durable at the next checkpoint
 //! - [`Content`]: a file as it is or was at a fork, and the index of its messages
+//! - [`Past`]: what happened to mailboxes, and the messages that were removed from them
 //! - [`Checkpointer`]: makes files durable, then writes a snapshot
 //! - [`SuperblockWriter`]: the brick's memory of who it is
 //! - [`RegisterFile`]: the witness's memory
@@ -18,6 +19,7 @@ mod checkpoint;
 mod error;
 mod files;
 mod frame;
+mod history;
 mod log;
 pub mod lossy;
 pub mod medium;
@@ -32,6 +34,7 @@ mod touched;
 pub use checkpoint::Checkpointer;
 pub use error::{LogError, StoreError};
 pub use files::{Content, Files};
+pub use history::{Past, Retention};
 pub use log::{Log, SEGMENT_BYTES, SEGMENT_BYTES_MIN};
 pub use lossy::LossyMedium;
 pub use medium::{DirMedium, Medium};

@@ -11,6 +11,7 @@
 use crate::{
     BrickId, Errno, GenId, Ino, Kind, Name, Tag, Timestamp, VolumeId,
     call::{Extent, Space},
+    history::Note,
     ids::BrickUuid,
     quorum::Settled,
     record::{Members, Record},
@@ -257,6 +258,8 @@ pub enum Effect {
         /// The file.
         ino: Ino,
     },
+    /// What the effects that follow do, for the history. Changes no file.
+    Note(Note),
     /// Nothing that was kept for forks below this position is needed any more. Not before the superblock that knows no such
     /// fork is durable, nor before files that were put back are.
     Forget {

@@ -19,6 +19,11 @@ use mboxfs_mbox::{
     source::Source,
 };
 use mboxfs_types::{Errno, Ino, disk::AtFork};
+use rustix::{
+    fd::OwnedFd,
+    fs::{Mode, OFlags},
+    io::Errno as Sys,
+};
 use std::{
     fmt,
     fs::File,
@@ -80,7 +85,39 @@ impl Files {
     }
 }
 
+/// A plain file by its name; none if there is none.
+///
+/// Errors: ESTALE if it cannot be opened.
+pub(super) fn at(dir: &OwnedFd, name: &str) -> Result<Option<Content>, Errno> {
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let file: File = match rustix::fs::openat(dir, name, flags, Mode::empty()) {
+        Ok(file) => file.into(),
+        Err(Sys::NOENT | Sys::LOOP) => return Ok(None),
+        Err(_) => return Err(Errno::ESTALE),
+    };
+    let stat = file.metadata().map_err(|_| Errno::ESTALE)?;
+    let size = stat.len();
+    Ok(stat.is_file().then_some(Content {
+        file,
+        size,
+        whole: false,
+        journal: None,
+    }))
+}
+
 impl Content {
+    /// What messages there are (`mbox::identity`), in their order. Else as [`Self::index`].
+    ///
+    /// Errors: as there.
+    pub fn identities(self, stop: &AtomicBool) -> Result<Vec<[u8; 32]>, Errno> {
+        let reader = self.reader(stop).map_err(|error| refusal(&error))?;
+        match Index::read(reader) {
+            Ok(index) => Ok(index.entries().map(|entry| entry.identity.0).collect()),
+            Err(Unindexed::Source(error)) => Err(refusal(&error)),
+            Err(Unindexed::TooMany) => Err(Errno::EFBIG),
+        }
+    }
+
     /// The index of its messages, as `mbox` encodes it. Takes some seconds for each GB, and memory for its messages, not
     /// its bytes. Gives up soon after `stop` is set.
     ///
