@@ -110,7 +110,8 @@ fn heal_status_counts_what_is_on_one_copy() {
     // Ends by itself when both bricks have everything.
     let watched = pair.one.done("heal status --watch");
     assert!(watched.trim_end().contains("Volume gVol0: healthy"), "{watched}");
-    assert!(watched.ends_with("Last scrub: none\n"), "{watched}");
+    let end = watched.lines().last().unwrap_or_default();
+    assert!(end.starts_with("Last scrub: "), "{watched}");
     let said = pair.one.said();
     assert!(
         said.contains("healed /alice: ") && said.contains("healed /bob: "),

@@ -71,6 +71,7 @@ pub(crate) struct Counters {
     /// Mailboxes changed on both bricks that were merged here.
     pub(crate) merged: u64,
 }
+
 /// The brain.
 #[derive(Debug)]
 pub struct Brick {

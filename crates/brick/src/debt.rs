@@ -5,7 +5,8 @@
 //! N2  Bounded: past `limits::DEBT_OBJECTS_MAX` objects nothing is remembered but that; files are then told apart by their
 //!     versions, and compared.
 //!
-//! Not here: how much it is, exactly (`owed`), what is kept of the moment when the peer left (`fork`), how it gets what it lacks (`view::catch_up`, `resync`).
+//! Not here: how much it is, exactly (`owed`), what is kept of the moment when the peer left (`fork`), how it gets what it
+//! lacks (`view::catch_up`, `resync`).
 
 use crate::{brick::Brick, owed::Owed, state::State};
 use alloc::collections::BTreeMap;
