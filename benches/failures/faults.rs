@@ -211,7 +211,9 @@ impl System {
         }
         if let Self::Mboxfs(pair, _) = self {
             match fault {
-                Fault::Kill | Fault::Host => {
+                // Filled to its last block within a second it ends, and systemd starts it again.
+                Fault::FullDisk if pair.one.is_running() => {}
+                Fault::Kill | Fault::Host | Fault::FullDisk => {
                     pair.one.kill(); // waits for what is dead already
                     pair.one.start();
                 }
