@@ -53,6 +53,10 @@ impl Pace {
 
     /// W1.
     fn is_slow(&self) -> bool {
+        // Looked at in every step: the median is made only behind a slow sync.
+        if self.last.back().is_none_or(|took| *took < limits::SLOW_SYNC) {
+            return false;
+        }
         let median = self.median();
         self.peer.0 > 0 && median >= limits::SLOW_SYNC && median.0 / limits::SLOW_RATIO >= self.peer.0
     }
