@@ -107,7 +107,7 @@ fn healing(node: &Node) -> Option<Value> {
     let status: Value = serde_json::from_slice(&output.stdout).ok()?;
     let bricks = status["volumes"][0]["bricks"].as_array()?.clone();
     let own = bricks.into_iter().find(|b| b["here"] == true)?;
-    Some(own["healing"].clone()).filter(|h| !h.is_null())
+    Some(own["copying"].clone()).filter(|h| !h.is_null())
 }
 
 /// Until something was copied.

@@ -16,6 +16,7 @@ use crate::{
     input::{Clock, Input, Recovered},
     line,
     output::{Event, Output},
+    owed::Owed,
     query::Looks,
     quorum::Asking,
     resync::Resync,
@@ -67,6 +68,8 @@ pub(crate) struct LogTail {
 pub(crate) struct Counters {
     pub(crate) round_trips: u64,
     pub(crate) requests: u64,
+    /// Mailboxes changed on both bricks that were merged here.
+    pub(crate) merged: u64,
 }
 
 /// The brain.
@@ -99,6 +102,7 @@ pub struct Brick {
     /// Keys kept busy by numbered changes.
     pub(crate) busy: BTreeMap<OpId, BTreeSet<Key>>,
     pub(crate) debt: Debt,
+    pub(crate) owed: Owed,
     pub(crate) counters: Counters,
     pub(crate) space: Space,
     pub(crate) peer_space: Option<Space>,
@@ -153,12 +157,18 @@ impl Brick {
     ///
     /// Errors: one line, if the snapshot cannot be read or the records do not follow it.
     pub fn new(recovered: Recovered, clock: Clock, out: &mut Vec<Output>) -> Result<Self, String> {
-        let (state, debt, known) = if recovered.snapshot.is_empty() {
-            (State::new(), Debt::default(), Known::new())
+        let (state, debt, owed, known) = if recovered.snapshot.is_empty() {
+            (State::new(), Debt::default(), Owed::default(), Known::new())
         } else {
-            let Snapshot { state, debt, known, .. } = codec::decode(&recovered.snapshot)
+            let Snapshot {
+                state,
+                debt,
+                owed,
+                known,
+                ..
+            } = codec::decode(&recovered.snapshot)
                 .map_err(|_| "the snapshot of the brick cannot be decoded".to_string())?;
-            (state, debt, known)
+            (state, debt, owed, known)
         };
         let mut log = LogTail {
             last: state.applied,
@@ -204,6 +214,7 @@ impl Brick {
             relayed: BTreeMap::new(),
             busy: BTreeMap::new(),
             debt,
+            owed,
             counters: Counters::default(),
             space: Space {
                 total: 0,
@@ -224,7 +235,7 @@ impl Brick {
             feed: Feed::default(),
         };
         if brick.sb.fork.is_none_or(|fork| brick.state.applied <= fork) {
-            brick.debt = Debt::default(); // all of it is executed again
+            brick.forget_debt(); // all of it is executed again
         }
         if brick.sb.files == Worth::Copying {
             // Not these files' log.

@@ -5,10 +5,11 @@
 //! N2  Bounded: past `limits::DEBT_OBJECTS_MAX` objects nothing is remembered but that; files are then told apart by their
 //!     versions, and compared.
 //!
-//! Not here: what is kept of the moment when the peer left (`fork`), how it gets what it lacks (`view::catch_up`, `resync`).
+//! Not here: how much it is, exactly (`owed`), what is kept of the moment when the peer left (`fork`), how it gets what it
+//! lacks (`view::catch_up`, `resync`).
 
-use crate::{brick::Brick, state::State};
-use alloc::{collections::BTreeMap, string::String, vec::Vec};
+use crate::{brick::Brick, owed::Owed, state::State};
+use alloc::collections::BTreeMap;
 use bytes::Bytes;
 use mboxfs_types::{Ino, call::Op, codec, disk::Effect, limits, quorum::Settled, record::Body};
 use serde::{Deserialize, Serialize};
@@ -85,19 +86,6 @@ impl Debt {
     pub(crate) fn has(&self, ino: Ino) -> bool {
         self.all || self.objects.contains_key(&ino)
     }
-
-    /// Names of changed objects, at most so many.
-    pub(crate) fn paths(&self, state: &State, most: usize) -> Vec<String> {
-        let mut paths: Vec<String> = self
-            .objects
-            .keys()
-            .filter_map(|ino| state.path(*ino))
-            .take(most)
-            .map(|path| path.iter().map(|name| alloc::format!("/{name}")).collect())
-            .collect();
-        paths.sort_unstable();
-        paths
-    }
 }
 
 /// The file that a record commits to.
@@ -119,6 +107,8 @@ pub(crate) type Known = BTreeMap<Ino, u64>;
 pub(crate) struct Snapshot {
     pub(crate) state: State,
     pub(crate) debt: Debt,
+    /// Says nothing to the peer.
+    pub(crate) owed: Owed,
     /// Only of a brick whose files are being made those of its peer.
     pub(crate) known: Known,
     /// For the peer; the superblock has it too.
@@ -128,10 +118,16 @@ pub(crate) struct Snapshot {
 }
 
 impl Brick {
+    /// Nothing is lacking, or all of it is executed again.
+    pub(crate) fn forget_debt(&mut self) {
+        self.debt = Debt::default();
+        self.owed = Owed::default();
+    }
+
     /// As `Snapshot`.
     pub(crate) fn snapshot_of(&self, state: &State, known: &Known) -> Bytes {
-        let Self { debt, sb, .. } = self;
-        codec::encode(&(state, debt, known, &sb.quorum, sb.peer_inc)).into()
+        let Self { debt, owed, sb, .. } = self;
+        codec::encode(&(state, debt, owed, known, &sb.quorum, sb.peer_inc)).into()
     }
 }
 
@@ -194,8 +190,8 @@ mod tests {
     #[test]
     fn a_snapshot_is_read_as_it_was_written() {
         let known = Known::from([(Ino(3), 4)]);
-        let (state, debt) = (State::new(), Debt::default());
-        let bytes = codec::encode(&(&state, &debt, &known, &Settled::default(), 7_u32));
+        let (state, debt, owed) = (State::new(), Debt::default(), Owed::default());
+        let bytes = codec::encode(&(&state, &debt, &owed, &known, &Settled::default(), 7_u32));
         let snapshot: Snapshot = codec::decode(&bytes).expect("the same shape");
         assert_eq!((snapshot.state, snapshot.known, snapshot.peer_inc), (state, known, 7));
     }

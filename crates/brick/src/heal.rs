@@ -18,13 +18,14 @@ mod mailbox;
 
 use crate::{
     brick::Brick,
-    output::{Event, Output},
+    output::{Event, Mended, Output},
     query::Asker,
     state::State,
 };
 use alloc::{
     collections::{BTreeMap, BTreeSet, VecDeque},
-    string::{String, ToString},
+    format,
+    string::String,
     vec::Vec,
 };
 use bytes::Bytes;
@@ -32,6 +33,7 @@ use decide::{Both, Next};
 use gather::Gather;
 use mboxfs_types::{
     Attr, Errno, Group, Ino, Key, Name, Nanos, OpId, SessionId,
+    admin::{Healing, ScrubVerb},
     call::{Op, Request},
     codec,
     disk::Look,
@@ -44,6 +46,8 @@ use mboxfs_types::{
 
 /// Bytes of one answer: the index of a mailbox with a million messages.
 const ANSWER_BYTES_MAX: usize = 256 << 20;
+/// Names in one report.
+const NAMES_MAX: usize = 1000;
 /// Steps that one object may take: enough for every name and attribute, and for mounts that keep changing it.
 const TRIES_MAX: u32 = 1000;
 
@@ -67,9 +71,13 @@ pub(crate) struct Heal {
     /// Z3: the file that is locked, and its keys.
     held: Option<(Ino, BTreeSet<Key>)>,
     request: u64,
+    /// When it began.
+    since: Nanos,
     total: usize,
     mailboxes: u64,
     conflicts: u64,
+    /// What became of the front of `todo`, as far as it is a file.
+    did: Option<Mended>,
 }
 
 /// What is waited for.
@@ -158,9 +166,11 @@ impl Brick {
             step: Step::List,
             held: None,
             request: 0,
+            since: self.clock.mono,
             total: 0,
             mailboxes: 0,
             conflicts: 0,
+            did: None,
         });
         self.ask_peer(Ask::Changes, out);
     }
@@ -278,13 +288,39 @@ impl Brick {
         }
     }
 
+    /// The operator does not want to wait for the next try.
+    pub(crate) fn heal_now(&mut self, full: bool, out: &mut Vec<Output>) -> Result<(), String> {
+        self.merge_at = self.merge_at.map(|_| self.clock.mono);
+        if full {
+            return self.order_scrub(ScrubVerb::Start, out);
+        }
+        Ok(())
+    }
+
+    /// Whole, unless its directory was made on the other line.
     fn path_of(&self, change: &Change) -> String {
         let name = change
             .now
             .as_ref()
             .or(change.base.as_ref())
             .and_then(|n| n.names.first());
-        name.map_or_else(String::new, |(_, name)| name.to_string())
+        name.map_or_else(String::new, |(dir, name)| {
+            let dir = self.path_text(*dir).unwrap_or_default();
+            format!("{dir}/{name}")
+        })
+    }
+
+    /// How far it is.
+    pub(crate) fn merging(&self, heal: &Heal) -> Healing {
+        let at = heal.todo.front().map_or_else(String::new, |c| self.path_of(c));
+        Healing {
+            merges: true,
+            elapsed: self.clock.mono - heal.since,
+            done: (heal.total - heal.todo.len()) as u64,
+            total: heal.total as u64,
+            at,
+            left: heal.todo.iter().take(NAMES_MAX).map(|c| self.path_of(c)).collect(),
+        }
     }
 
     // ---- one object
@@ -311,8 +347,13 @@ impl Brick {
             };
             match decide::next(&look, change) {
                 Next::Done => {
-                    heal.todo.pop_front();
+                    let done = heal.todo.pop_front();
                     (heal.tries, heal.put_off) = (0, 0);
+                    if let (Some(how), Some(change)) = (heal.did.take(), done) {
+                        self.counters.merged += u64::from(how == Mended::Merged);
+                        let path = self.path_of(&change);
+                        Self::event(Event::Mended { path, how }, out);
+                    }
                     self.release(out);
                 }
                 Next::Alias(ino) => {
@@ -329,6 +370,7 @@ impl Brick {
                 }
                 Next::Conflict(op, ino) => {
                     heal.conflicts += u64::from(matches!(op, Op::Create { .. }));
+                    heal.did = Some(Mended::KeptTwice);
                     let version = decide::made(ino, change);
                     return self.request(Wish::making(op, ino, version, expect), out);
                 }
@@ -542,6 +584,7 @@ impl Brick {
     /// New content, under the lock.
     fn take(&mut self, take: gather::Take, out: &mut Vec<Output>) {
         let Some(heal) = &mut self.heal else { return };
+        heal.did = heal.did.or(Some(Mended::Taken));
         if heal.held.as_ref().is_some_and(|(ino, _)| *ino == take.into) {
             heal.step = Step::Bytes(Gather::new(take));
             return self.gather_bytes(out);
@@ -580,6 +623,7 @@ impl Brick {
         match mailbox::merge(&copies, change, self.me, self.clock.real) {
             mailbox::Merged::Plan(plan) => {
                 heal.mailboxes += 1;
+                heal.did = Some(Mended::Merged);
                 let take = decide::take_plan(&self.state, change, both, plan, self.clock.real);
                 heal.step = Step::Bytes(Gather::new(take));
                 self.gather_bytes(out);
@@ -599,6 +643,7 @@ impl Brick {
             Next::Conflict(op, ino) => {
                 if let Some(heal) = &mut self.heal {
                     heal.conflicts += u64::from(matches!(op, Op::Create { .. }));
+                    heal.did = Some(Mended::KeptTwice);
                 }
                 self.request(Wish::plain(op, ino), out);
             }

@@ -115,6 +115,13 @@ pub enum Event {
         /// Of them, files that are no mailbox and were changed on both sides: one copy is in `.mboxfs-conflict`.
         conflicts: u64,
     },
+    /// One file is whole again.
+    Mended {
+        /// Which.
+        path: String,
+        /// How.
+        how: Mended,
+    },
     /// Merging stopped; it begins again when the peer comes back.
     MergeFailed {
         /// Which object.
@@ -185,4 +192,17 @@ pub enum Event {
         /// Which session.
         session: SessionId,
     },
+}
+
+/// How a file became whole again.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Mended {
+    /// The peer got what it lacked.
+    Sent,
+    /// Changed on both sides: its messages were merged.
+    Merged,
+    /// Changed on the peer only: taken from there.
+    Taken,
+    /// Changed on both sides and no mailbox: both copies are kept.
+    KeptTwice,
 }

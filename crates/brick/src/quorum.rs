@@ -99,6 +99,11 @@ pub enum Order {
     ForceSolo,
     /// Look for rot, or rest.
     Scrub(ScrubVerb),
+    /// Begin at once to heal what is to be healed.
+    Heal {
+        /// Compare all content.
+        full: bool,
+    },
 }
 
 impl Brick {
@@ -111,6 +116,7 @@ impl Brick {
             Order::Quorum { quorum, g } => self.set_quorum(quorum, g, out),
             Order::ForceSolo => self.force_solo(out),
             Order::Scrub(verb) => self.order_scrub(verb, out),
+            Order::Heal { full } => self.heal_now(full, out),
         }?;
         self.advance(out);
         Ok(())

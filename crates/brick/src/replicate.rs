@@ -14,13 +14,14 @@ use crate::{
     brick::Brick,
     debt,
     output::{Event, Output},
+    owed::{Sum, messages},
     state::{Outcome, Seen, State},
 };
 use alloc::{collections::BTreeSet, string::ToString, vec::Vec};
 use mboxfs_types::{
     Attr, Errno, Group, Ino, Key, Kind, OpId, SessionId, Tag,
     call::{Grant, Granted, NameState, Op, Reply, Request, ToMount},
-    disk::DiskOp,
+    disk::{DiskOp, Effect},
     peer::{Entry, ToPeer},
     record::{Body, Members, Record},
 };
@@ -389,10 +390,12 @@ impl Brick {
         self.log.since_checkpoint += bytes + 64;
         self.feed.kept += bytes + 64;
         self.note_debt(record, bytes, was, &outcome);
+        let note = self.note(record, &outcome);
         let Outcome {
             reply,
             effects,
             changed,
+            was: _,
             orphaned,
             opened,
             ended,
@@ -401,6 +404,7 @@ impl Brick {
             Some(fork) => fork.guard(effects),
             None => effects,
         };
+        let effects: Vec<Effect> = note.map(Effect::Note).into_iter().chain(effects).collect();
         if !effects.is_empty() {
             out.push(Output::Disk(DiskOp::Apply(effects)));
         }
@@ -451,6 +455,13 @@ impl Brick {
             _ => None,
         });
         self.debt.note(bytes, touched, was, &outcome.effects);
+        let sum = Sum {
+            last: record.tag.n,
+            records: 1,
+            messages: messages(&outcome.effects, outcome.was),
+            bytes: bytes as u64,
+        };
+        self.owed.add(sum, touched);
     }
 }
 

@@ -4,21 +4,19 @@
 
 use crate::brick::Brick;
 use crate::view::Stand;
-use alloc::vec::Vec;
+use alloc::{string::String, vec::Vec};
 use mboxfs_types::{
-    admin::BrickReport,
+    admin::{BrickReport, Healing},
     quorum::{Policy, Quorum, Waits},
     record::Members,
 };
-
-/// File names in a report.
-const DEBT_FILES_MAX: usize = 1000;
 
 impl Brick {
     /// A snapshot.
     #[must_use]
     pub fn report(&self) -> BrickReport {
         let together = self.sb.members == Members::Both;
+        let owed = self.owed.whole();
         BrickReport {
             brick: self.me,
             status: self.status(),
@@ -29,13 +27,14 @@ impl Brick {
             last: self.log.last,
             commit: self.state.applied,
             peer_durable: self.peer.durable,
-            debt_records: if together { 0 } else { self.debt.records },
-            debt_bytes: if together { 0 } else { self.debt.bytes },
-            debt_files: if together {
-                Vec::new()
-            } else {
-                self.debt.paths(&self.state, DEBT_FILES_MAX)
-            },
+            on_both: self.on_both(),
+            debt_records: if together { 0 } else { owed.records },
+            debt_bytes: if together { 0 } else { owed.bytes },
+            debt_messages: if together { 0 } else { owed.messages },
+            debt_files: self.owed_names(),
+            files_pending: self.owed.files(),
+            healing: self.healing(),
+            merged: self.counters.merged,
             resync: self.resync_report(),
             sessions: self.session_list(),
             space: self.room(),
@@ -57,6 +56,31 @@ impl Brick {
     #[must_use]
     pub const fn quorum(&self) -> &Quorum {
         &self.sb.quorum.quorum
+    }
+
+    /// What it does for the peer, or with what the peer has.
+    fn healing(&self) -> Option<Healing> {
+        if let Some(heal) = &self.heal {
+            return Some(self.merging(heal));
+        }
+        let (done, total, since) = self.sending()?;
+        Some(Healing {
+            merges: false,
+            elapsed: self.clock.mono - since,
+            done,
+            total,
+            at: String::new(),
+            left: Vec::new(),
+        })
+    }
+
+    fn on_both(&self) -> u64 {
+        let known = match &self.stand {
+            Stand::Normal | Stand::Learner { .. } => self.state.applied,
+            _ => self.sb.fork.unwrap_or(self.state.applied),
+        };
+        let sent = self.sending().map_or(0, |_| self.peer.durable);
+        known.max(sent).min(self.state.applied)
     }
 
     fn waits(&self) -> Option<Waits> {

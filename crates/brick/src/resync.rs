@@ -341,8 +341,8 @@ impl Brick {
         for (ino, inode) in state.inodes().filter(|(_, i)| i.kind() == Kind::File) {
             known.insert(*ino, inode.version); // for a start before the superblock is written
         }
-        let debt = crate::debt::Debt::default();
-        let snapshot = codec::encode(&(state, &debt, &known, &target.quorum, target.peer_inc));
+        let (debt, owed) = (crate::debt::Debt::default(), crate::owed::Owed::default());
+        let snapshot = codec::encode(&(state, &debt, &owed, &known, &target.quorum, target.peer_inc));
         self.log.checkpointing = true;
         out.push(Output::Disk(DiskOp::Checkpoint {
             n,
@@ -377,7 +377,7 @@ impl Brick {
         };
         let n = target.state.applied;
         self.state = target.state;
-        self.debt = crate::debt::Debt::default();
+        self.forget_debt();
         self.known.clear();
         (self.log.last, self.log.durable, self.log.start) = (n, n, n + 1);
         self.log.since_checkpoint = 0;

@@ -16,7 +16,6 @@ mod catch_up;
 use crate::{
     attach::Place,
     brick::Brick,
-    debt::Debt,
     line::{self, Decision},
     output::{Event, Output},
 };
@@ -69,6 +68,8 @@ pub(crate) struct CatchUp {
     next: u64,
     /// First record that was sent in this catch-up.
     began: u64,
+    /// When that was.
+    since: Nanos,
     /// A batch is being read, or was sent and is not acknowledged.
     busy: bool,
     /// Position of the record that makes both members: from it on commits need both.
@@ -500,7 +501,8 @@ impl Brick {
         self.peer.serve_until = Nanos(0);
         self.peer.lapse_at = self.clock.mono + limits::SERVE;
         self.peer.next_ping = self.clock.mono;
-        self.debt = Debt::default();
+        self.pay(u64::MAX, out);
+        self.forget_debt();
         self.end_feed();
         self.end_fork(out);
         self.set_stand(Stand::Normal, why, out);
@@ -529,7 +531,7 @@ impl Brick {
             self.fork = None;
             // A crash may have left some of an older one, and positions of a line that was given up come again.
             out.push(crate::give_up::forget_forks());
-            self.debt = Debt::default();
+            self.forget_debt();
             self.catch_fork();
         }
         self.sb.members = if Bug::SoloUnrecorded.here() {

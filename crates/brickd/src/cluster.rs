@@ -7,10 +7,12 @@
 //! U3  One change at a time, on both: two operators at two hosts never end up with two volumes.
 //! U4  What is remembered is on disk before it is true here.
 //!
-//! Not here: the file (`file`), the pool (`pool`), verbs on the volume (`volume`, `options`, `replace`), hosts by name (`names`), answers
+//! Not here: the file (`file`), the pool (`pool`), verbs on the volume (`volume`, `options`, `replace`, `history`), hosts by name
+//! (`names`), answers
 //! (`state`), words for people (`cli`), running a brick (`driver`).
 
 mod file;
+mod history;
 mod names;
 mod options;
 mod pool;
@@ -170,6 +172,9 @@ impl Cluster {
 
     async fn answer(&self, caller: Caller, ask: Ask) -> Tell {
         let deep = matches!(ask, Ask::Status { deep: true });
+        if let Some(ask) = history::question(&ask).filter(|_| self.trust.trusts(&caller)) {
+            return self.look_back(ask).await;
+        }
         match self.obey(caller, ask).await {
             Ok(None) => Tell::Done(Box::new(self.state(deep).await)),
             Ok(Some(why)) => Tell::Already(why),
@@ -210,7 +215,9 @@ impl Cluster {
             Ask::Set { name, options, relayed } => self.set_options(&name, options, relayed).await,
             Ask::ForceSolo { name } => self.force_solo(&name),
             Ask::Scrub { name, verb, relayed } => self.scrub(&name, verb, relayed).await,
+            Ask::Heal { name, full, relayed } => self.heal(name, full, relayed).await,
             Ask::Status { .. } | Ask::Commit { .. } | Ask::Abort { .. } => Ok(None), // above
+            Ask::History(_) | Ask::Kept { .. } => Ok(None),                          // in `answer`
         }
     }
 }

@@ -3,7 +3,7 @@
 //! Promises: unknown keys in the file are refused; a [`Config`] is complete.
 //! Not here: the command line itself (`args`), peers and volumes (`cluster`).
 
-use crate::{args::Args, failure::Failure};
+use crate::{args::Args, failure::Failure, local::Keep};
 use mboxfs_rpc::IDENTITY;
 use mboxfs_types::limits;
 use serde::Deserialize;
@@ -29,6 +29,8 @@ pub(crate) struct Config {
     pub(crate) witness: bool,
     /// Filter for the log.
     pub(crate) log_level: String,
+    /// How much of the history is kept.
+    pub(crate) keep: Keep,
 }
 
 #[derive(Deserialize, Debug, Default)]
@@ -39,6 +41,8 @@ struct File {
     identity: Option<PathBuf>,
     kept_log: Option<usize>,
     log_level: Option<String>,
+    retain_age: Option<String>,
+    retain_size: Option<String>,
 }
 
 /// Completes `args` (flags and environment) from the file and the defaults.
@@ -56,7 +60,18 @@ pub(crate) fn settle(args: Args) -> Result<Config, Failure> {
         let hint = "use error, warn, info, debug or trace".to_string();
         return Err(Failure::usage(format!("use log level '{log_level}'"), why).hint(hint));
     }
+    let keep = Keep {
+        age_secs: file
+            .retain_age
+            .map(|text| measure("retain-age", &text, AGES))
+            .transpose()?,
+        bytes: file
+            .retain_size
+            .map(|text| measure("retain-size", &text, SIZES))
+            .transpose()?,
+    };
     Ok(Config {
+        keep,
         data,
         witness: args.witness,
         listen: args.listen.or(file.listen).unwrap_or(default),
@@ -69,6 +84,37 @@ pub(crate) fn settle(args: Args) -> Result<Config, Failure> {
     })
 }
 
+/// Units, and how many seconds or bytes each is.
+type Units = &'static [(&'static str, u64)];
+const AGES: Units = &[("s", 1), ("m", 60), ("h", 3600), ("d", 86_400)];
+const SIZES: Units = &[
+    ("MiB", 1 << 20),
+    ("GiB", 1 << 30),
+    ("MB", 1_000_000),
+    ("GB", 1_000_000_000),
+    ("B", 1),
+];
+
+/// A number with a unit.
+fn measure(key: &str, text: &str, units: Units) -> Result<u64, Failure> {
+    let digits = text.trim_end_matches(|c: char| !c.is_ascii_digit());
+    let unit = text[digits.len()..].trim();
+    let factor = units.iter().find(|(name, _)| *name == unit).map(|(_, factor)| *factor);
+    let value = digits
+        .parse::<u64>()
+        .ok()
+        .zip(factor)
+        .and_then(|(n, f)| n.checked_mul(f));
+    value.ok_or_else(|| {
+        let names: Vec<&str> = units.iter().map(|(name, _)| *name).collect();
+        Failure::usage(format!("use {key} \"{text}\""), "it is no number with a unit").hint(format!(
+            "the units are {}, for example 2{}",
+            names.join(", "),
+            units[units.len() / 2].0
+        ))
+    })
+}
+
 fn read(path: &Path) -> Result<File, Failure> {
     let what = || format!("read configuration file {}", path.display());
     let text = fs::read_to_string(path).map_err(|why| Failure::usage(what(), why))?;
@@ -77,7 +123,7 @@ fn read(path: &Path) -> Result<File, Failure> {
         let before = e.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
         let line = before.matches('\n').count() + 1;
         Failure::usage(what(), format!("line {line}: {why}"))
-            .hint("known keys are data, listen, identity, kept-log and log-level".to_string())
+            .hint("known keys are data, listen, identity, kept-log, log-level, retain-age and retain-size".to_string())
     })
 }
 
@@ -133,6 +179,33 @@ mod tests {
             "{text}"
         );
         assert!(text.contains("lisden"), "{text}");
+    }
+
+    #[test]
+    fn what_is_kept_of_the_past_is_read_with_its_units() {
+        let keep = |text: &str| {
+            let (_dir, path) = file(&format!("data = \"/d\"\n{text}\n"));
+            let config = Some(path);
+            settle(Args {
+                config,
+                ..Args::default()
+            })
+            .map(|c| (c.keep.age_secs, c.keep.bytes))
+        };
+        assert_eq!(keep("").unwrap(), (None, None));
+        assert_eq!(
+            keep("retain-age = \"36h\"\nretain-size = \"2GiB\"").unwrap(),
+            (Some(129_600), Some(2 << 30))
+        );
+        assert_eq!(keep("retain-size = \"0B\"").unwrap(), (None, Some(0)));
+        for bad in [
+            "retain-age = \"soon\"",
+            "retain-age = \"3\"",
+            "retain-size = \"2XB\"",
+            "retain-age = \"99999999999999999999d\"",
+        ] {
+            assert_eq!(keep(bad).unwrap_err().exit_code(), 2, "{bad}");
+        }
     }
 
     #[test]

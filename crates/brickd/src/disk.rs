@@ -1,5 +1,5 @@
 //! Five threads do what the brain wants of its disk: one for the log, one for the files, one for checkpoints, one that reads
-//! whole mailboxes (`index`), one that looks for rot (`scrub`).
+//! whole mailboxes, and the history (`index`), one that looks for rot (`scrub`).
 //!
 //! K1  Appends that wait share one write and one fdatasync; `Done::Appended` leaves after it returned (D3).
 //! K2  What failed is never tried again: the daemon ends ([`Fatal`]).
@@ -13,7 +13,10 @@
 mod index;
 mod scrub;
 
-use crate::fatal::{Fatal, Guard};
+use crate::{
+    fatal::{Fatal, Guard},
+    local::HistoryJob,
+};
 use index::IndexJob;
 use mboxfs_store::{Checkpointer, Files, Log, SuperblockWriter, Touched};
 use mboxfs_types::{
@@ -75,6 +78,7 @@ enum LogJob {
 enum FilesJob {
     Apply(Vec<Effect>, usize),
     Look { ticket: u64, look: Look },
+    History(HistoryJob),
     Checkpoint { n: u64, snapshot: bytes::Bytes },
     Damage,
     Scrub { ino: Ino, first: u64, count: u64 },
@@ -234,6 +238,11 @@ impl Disk {
             DiskOp::Damage => Job::Files(FilesJob::Damage),
             DiskOp::Scrub { ino, first, count } => Job::Files(FilesJob::Scrub { ino, first, count }),
         });
+    }
+
+    /// Asks the history; the answer goes where the job says.
+    pub(crate) fn look_back(&mut self, job: HistoryJob) {
+        self.held.push(Job::Files(FilesJob::History(job)));
     }
 
     /// The log's thread does nothing for so long, as if its disk did not answer.
@@ -428,7 +437,7 @@ impl FilesThread {
                 ticket,
                 look: look @ (Look::Index { .. } | Look::Copy { .. } | Look::Digests { .. }),
             } => match self.files.leisure(&look) {
-                Ok(leisure) => drop(self.indexes.send(IndexJob { ticket, leisure })),
+                Ok(leisure) => drop(self.indexes.send(IndexJob::Look { ticket, leisure })),
                 Err(errno) => self.answer(ticket, Err(errno)),
             },
             FilesJob::Look { ticket, look } => {
@@ -453,6 +462,7 @@ impl FilesThread {
                 };
                 drop(self.scrubs.send(job));
             }
+            FilesJob::History(job) => drop(self.indexes.send(IndexJob::history(&self.files, job))),
             FilesJob::Checkpoint { n, snapshot } => {
                 let touched = self.files.take_touched();
                 let _ = self.checkpoints.send(CheckpointJob { touched, n, snapshot });
@@ -466,7 +476,7 @@ impl FilesThread {
     }
 
     fn tell_space(&mut self) -> bool {
-        match self.files.space() {
+        match self.files.make_room().and_then(|()| self.files.space()) {
             Ok(space) => self.common.say(Done::Space(space)),
             Err(why) => {
                 self.common.fatal.end("ask for the room on the brick", why);

@@ -12,7 +12,7 @@ use crate::{
     disk::{Disk, Load},
     drill,
     fatal::Fatal,
-    local::{Local, VolumeConfig},
+    local::{HistoryJob, Keep, Local, VolumeConfig},
     mounts,
     open::{self, Opening},
     peers,
@@ -34,7 +34,7 @@ use std::{
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 use tokio::{
     runtime::Handle,
@@ -92,6 +92,10 @@ pub(crate) struct Driver {
     kept_log: usize,
     fatal: Fatal,
     off: watch::Sender<bool>,
+    /// Until when a drill cuts the link.
+    deaf: Mutex<Option<Instant>>,
+    /// How much of the history is kept, from the next life on.
+    keep: Mutex<Keep>,
 }
 
 /// A mount that may speak to the brain.
@@ -123,6 +127,8 @@ impl Driver {
             kept_log,
             fatal,
             off: watch::Sender::new(true),
+            deaf: Mutex::new(None),
+            keep: Mutex::default(),
         })
     }
 
@@ -154,6 +160,28 @@ impl Driver {
         let result = f(running);
         self.look_for_end(&mut core);
         Some(result)
+    }
+
+    /// How much of the history is kept, from the next life on.
+    pub(crate) fn keep(&self, keep: Keep) {
+        *self.keep.lock().unwrap_or_else(PoisonError::into_inner) = keep;
+    }
+
+    fn open(&self, volume: &VolumeConfig) -> Result<Opening, String> {
+        let keep = *self.keep.lock().unwrap_or_else(PoisonError::into_inner);
+        open::volume(&self.data, volume, self.kept_log, keep)
+    }
+
+    /// A drill: no stream to or from the peer before that. It outlasts the life that it begins in.
+    fn deaf_until(&self, until: Instant) {
+        *self.deaf.lock().unwrap_or_else(PoisonError::into_inner) = Some(until);
+    }
+
+    /// Is the link to the peer cut by a drill?
+    pub(crate) fn is_deaf(&self) -> bool {
+        let mut deaf = self.deaf.lock().unwrap_or_else(PoisonError::into_inner);
+        *deaf = deaf.filter(|until| Instant::now() < *until);
+        deaf.is_some()
     }
 
     /// The life that is on, if this brick is `own` of the volume.
@@ -261,7 +289,7 @@ impl Driver {
         let Some(volume) = wanted else {
             return;
         };
-        let opening = match open::volume(&self.data, &volume, self.kept_log) {
+        let opening = match self.open(&volume) {
             Ok(opening) => opening,
             Err(why) => return self.fatal.end(&format!("open volume {} anew", volume.name), why),
         };
@@ -357,7 +385,7 @@ impl Local for Driver {
             self.off.send_replace(false);
         }
         // Without the lock, which the runtime's thread may want: this may read the whole log.
-        let opening = open::volume(&self.data, &volume, self.kept_log);
+        let opening = self.open(&volume);
         let mut core = self.lock();
         let result = opening.and_then(|opening| self.begin(&mut core, volume, opening));
         if result.is_err() {
@@ -400,14 +428,21 @@ impl Local for Driver {
     }
 
     fn drill(&self, fault: Fault) -> Result<(), String> {
-        let Phase::Running(running) = &mut self.lock().phase else {
+        let mut core = self.lock();
+        let Phase::Running(running) = &mut core.phase else {
             return Err("this brick does not serve".to_string());
         };
         warn!("drill: {fault:?}");
+        let time = Duration::from_nanos(limits::DRILL.0);
         match fault {
             Fault::Crash => drill::crash(),
-            Fault::SlowDisk => running.hold_log(Duration::from_nanos(limits::DRILL.0)),
+            Fault::SlowDisk => running.hold_log(time),
+            Fault::Partition => {
+                self.deaf_until(Instant::now() + time);
+                running.drop_peer();
+            }
         }
+        self.look_for_end(&mut core);
         Ok(())
     }
 
@@ -427,6 +462,16 @@ impl Local for Driver {
         let result = running.order(order);
         self.look_for_end(&mut core);
         result
+    }
+
+    fn look_back(&self, job: HistoryJob) -> Result<(), String> {
+        match &mut self.lock().phase {
+            Phase::Running(running) => {
+                running.look_back(job);
+                Ok(())
+            }
+            Phase::Off | Phase::Between => Err("this brick does not serve now".to_string()),
+        }
     }
 
     fn data_dir(&self) -> PathBuf {

@@ -97,6 +97,7 @@ async fn run(config: Config) -> Result<(), Failure> {
     let address = listeners.address();
     let (fatal, mut end) = Fatal::channel();
     let driver = Driver::new(&config.data, quorum, config.kept_log, Arc::clone(&trust), fatal);
+    driver.keep(config.keep);
     let local: Arc<dyn Local> = Arc::<Driver>::clone(&driver);
     let cluster = Cluster::open(&config.data, address, local, Arc::clone(&trust))
         .map_err(|why| Failure::refused("read the cluster's configuration", why))?;

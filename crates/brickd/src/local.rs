@@ -7,9 +7,11 @@ use mboxfs_brick::quorum::Order;
 use mboxfs_types::{
     BrickId, VolumeId,
     admin::{BrickReport, Fault},
+    history::{Page, Place, Question},
     quorum::Quorum,
 };
 use std::path::PathBuf;
+use tokio::sync::oneshot;
 
 /// A volume as this brick has to know it.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -24,6 +26,49 @@ pub struct VolumeConfig {
     pub own: BrickId,
     /// Was it started? Read at boot; `Local::start` starts it whatever this says.
     pub started: bool,
+}
+
+/// How much of the history a brick keeps; none: the usual (`limits`).
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Keep {
+    /// Seconds.
+    pub age_secs: Option<u64>,
+    /// Bytes; 0: no history at all.
+    pub bytes: Option<u64>,
+}
+
+/// What an operator wants to know of the history.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum HistoryAsk {
+    /// What happened.
+    Page(Question),
+    /// Bytes of a message that was removed.
+    Message {
+        /// Where.
+        place: Place,
+        /// Its bytes, all of them.
+        len: u64,
+        /// From there on.
+        skip: u64,
+    },
+}
+
+/// The answer.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum HistoryTell {
+    /// What happened.
+    Page(Page),
+    /// Bytes, at most `history::KEPT_BYTES_MAX`.
+    Message(Vec<u8>),
+}
+
+/// A question to the history.
+#[derive(Debug)]
+pub struct HistoryJob {
+    /// What.
+    pub ask: HistoryAsk,
+    /// For the answer, or one line that says why there is none.
+    pub tell: oneshot::Sender<Result<HistoryTell, String>>,
 }
 
 /// The brick of this daemon.
@@ -55,6 +100,10 @@ pub trait Local: Send + Sync {
     ///
     /// Errors: why not, in one line.
     fn order(&self, order: Order) -> Result<(), String>;
+    /// Asks the history of the brick; the answer comes when it was read.
+    ///
+    /// Errors: it is not served.
+    fn look_back(&self, job: HistoryJob) -> Result<(), String>;
     /// The brick's directory.
     fn data_dir(&self) -> PathBuf;
 }

@@ -6,9 +6,13 @@
 //!
 //! Not here: what is in the directory (`store`), which volumes there are (`cluster`).
 
-use crate::{disk::Parts, failure::Failure, local::VolumeConfig};
+use crate::{
+    disk::Parts,
+    failure::Failure,
+    local::{Keep, VolumeConfig},
+};
 use mboxfs_brick::input::Recovered;
-use mboxfs_store::{Inspection, Opened, StoreError};
+use mboxfs_store::{Inspection, Opened, Retention, StoreError};
 use mboxfs_types::{
     VolumeId,
     disk::{Superblock, Worth},
@@ -81,10 +85,10 @@ pub(crate) fn directory(data: &Path) -> Result<(Claimed, Quorum), Failure> {
     Ok((Claimed { _lock: lock }, opened.superblock.quorum.quorum))
 }
 
-/// Opens the directory for `volume`; `kept_log`: bytes of log kept for an absent peer.
+/// Opens the directory for `volume`; `kept_log`: bytes of log kept for an absent peer; `keep`: of the history.
 ///
 /// Errors: one line, with the store's hint if it has one.
-pub(crate) fn volume(data: &Path, volume: &VolumeConfig, kept_log: usize) -> Result<Opening, String> {
+pub(crate) fn volume(data: &Path, volume: &VolumeConfig, kept_log: usize, keep: Keep) -> Result<Opening, String> {
     let opened = Opened::open(data).map_err(|e| match e.hint() {
         Some(hint) => format!("{e}; {hint}"),
         None => e.to_string(),
@@ -95,10 +99,18 @@ pub(crate) fn volume(data: &Path, volume: &VolumeConfig, kept_log: usize) -> Res
         records,
         log_start,
         log,
-        files,
+        mut files,
         checkpointer,
         superblock_writer,
     } = opened;
+    let total = files
+        .disk_bytes()
+        .map_err(|e| format!("the brick's disk cannot be asked: {e}"))?;
+    let usual = Retention::of_disk(total);
+    files.retain(Retention {
+        age_secs: keep.age_secs.unwrap_or(usual.age_secs),
+        bytes: keep.bytes.unwrap_or(usual.bytes),
+    });
     let mut writer = superblock_writer;
     if claim(&mut superblock, volume)? {
         writer

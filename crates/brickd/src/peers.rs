@@ -5,6 +5,7 @@
 //! S3  Heartbeats are heard only from a stream that named the right volume, the other brick and our protocol.
 //! S4  When the ordered stream has ended, it is looked whether anybody listens at the peer's port: nobody means that its
 //!     process is dead, and the brain need not wait for it.
+//! S5  While a drill cuts the link, no stream is taken, dialled or accepted; the brain hears nothing of any.
 //!
 //! Not here: what is said (`brick::view`, `brick::replicate`), which hosts may connect (`gate`).
 
@@ -123,6 +124,9 @@ pub(crate) async fn accept_beat(driver: Arc<Driver>, hello: BeatHello, link: Lin
 }
 
 async fn hear_peer(driver: &Driver, life: u64, link: Link<ToPeer, ToPeer>) {
+    if driver.is_deaf() {
+        return; // S5
+    }
     let Link { send, recv, remote } = link;
     let Some(Some(taken)) = driver.with(life, |r| r.peer_up(send)) else {
         return;
@@ -165,6 +169,9 @@ async fn is_dead(driver: &Driver, life: u64) -> bool {
 }
 
 async fn hear_beats(driver: &Driver, life: u64, link: Link<Beat, Beat>) {
+    if driver.is_deaf() {
+        return; // S5
+    }
     let Link { send, recv, .. } = link;
     let Some(Some(taken)) = driver.with(life, |r| r.beat_up(send)) else {
         return;

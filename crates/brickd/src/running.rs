@@ -9,7 +9,7 @@
 use crate::{
     clock,
     disk::{Disk, Load},
-    local::VolumeConfig,
+    local::{HistoryJob, VolumeConfig},
     mounts::MountTable,
     peers::{Slot, Taken},
     telemetry,
@@ -284,10 +284,24 @@ impl Running {
         self.feed(Input::Failed { why });
     }
 
+    /// Asks the history of this brick.
+    pub(crate) fn look_back(&mut self, job: HistoryJob) {
+        self.disk.look_back(job);
+        self.push();
+    }
+
     /// A drill: the log stands still for a while.
     pub(crate) fn hold_log(&mut self, time: Duration) {
         self.disk.hold(time);
         self.push();
+    }
+
+    /// A drill: both streams to the peer break.
+    pub(crate) fn drop_peer(&mut self) {
+        self.beats.clear();
+        if self.peer.clear() {
+            self.feed(Input::PeerLost);
+        }
     }
 
     /// A mount that was found fit to attach.

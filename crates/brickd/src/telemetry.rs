@@ -4,7 +4,7 @@
 //! better off or as it should be.
 //! Not here: what happened (`brick::output::Event`), the operator's screens (`cli`).
 
-use mboxfs_brick::output::Event;
+use mboxfs_brick::output::{Event, Mended};
 use mboxfs_types::{SessionId, admin::Status, limits};
 use std::io::{IsTerminal, stderr};
 use tracing::{debug, error, info, warn};
@@ -62,6 +62,12 @@ pub(crate) fn event(event: &Event) {
             "merged what the peer changed: {objects} files and directories, {mailboxes} of them mailboxes changed on both \
              sides, {conflicts} kept twice (see .mboxfs-conflict)"
         ),
+        Event::Mended { path, how } => match how {
+            Mended::Sent => info!("healed {path}: the peer has it again"),
+            Mended::Merged => info!("merged {path}: changed on both bricks while they were apart"),
+            Mended::Taken => info!("healed {path}: taken from the peer, which alone changed it"),
+            Mended::KeptTwice => info!("kept {path} twice: changed on both bricks, and no mailbox"),
+        },
         Event::MergeFailed { path, why } => {
             error!("could not merge {path}: {why}; nothing is lost, it is tried again in a few seconds");
         }

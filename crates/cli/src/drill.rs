@@ -1,4 +1,4 @@
-//! `mboxfs drill`: one brick of a live pair fails for some seconds while messages are delivered, and what users would have
+//! `mboxfs drill`: one brick of a live pair, or the link between both, fails for some seconds while messages are delivered, and what users would have
 //! noticed of it is measured.
 //!
 //! W1  It asks first, and begins only if both bricks are online and healed: the other one has everything.
@@ -70,10 +70,7 @@ pub(crate) fn run(options: &Options, drill: &Drill) -> u8 {
 }
 
 async fn perform(options: &Options, drill: &Drill) -> Result<u8, Refused> {
-    let Some(fault) = drill.fault else {
-        let why = "while the link is cut both bricks would go on and differ, and what differs cannot be merged yet";
-        return refused(why, format!("mboxfs drill crash --volume {}", drill.volume));
-    };
+    let fault = drill.fault;
     let state = status(&options.brickd).await?;
     let brick = whole(&state, drill)?; // W1
     let Some(spool) = mounted(&drill.volume) else {
@@ -87,6 +84,7 @@ async fn perform(options: &Options, drill: &Drill) -> Result<u8, Refused> {
         match fault {
             Fault::Crash => format!("the brickd of {brick} is gone as after a crash"),
             Fault::SlowDisk => format!("the log of {brick} stands still as on a disk that does not answer"),
+            Fault::Partition => "the bricks do not hear one another, as on a cut link".to_owned(),
         },
         spool.display()
     ));
@@ -168,6 +166,7 @@ async fn status(brickd: &str) -> Result<HostState, Refused> {
     match admin::ask(brickd, &crate::credentials(), Ask::Status { deep: true }, ANSWER).await {
         Ok(Tell::Done(state)) => Ok(*state),
         Ok(Tell::Already(why)) => refused(why, ""),
+        Ok(Tell::History(_) | Tell::Kept(_)) => refused("that is no answer", ""),
         Ok(Tell::Refused { why, hint }) => refused(why, hint),
         Err(error) => unreachable(brickd, &error),
     }
@@ -194,7 +193,7 @@ fn whole(state: &HostState, drill: &Drill) -> Result<String, Refused> {
 }
 
 /// Where a volume is mounted on this host (proc(5), mountinfo).
-fn mounted(volume: &str) -> Option<PathBuf> {
+pub(crate) fn mounted(volume: &str) -> Option<PathBuf> {
     mount_point(&fs::read_to_string("/proc/self/mountinfo").ok()?, volume)
 }
 
@@ -327,8 +326,12 @@ fn report(brick: &str, drill: &Drill, whole_after: Duration, count: Count) -> Re
             "keep both bricks as they are, and ask for help",
         );
     }
+    let place = match drill.fault {
+        Fault::Partition => String::new(),
+        Fault::Crash | Fault::SlowDisk => format!(" on {brick}"),
+    };
     let text = format!(
-        "{} on {brick}: passed\n\
+        "{}{place}: passed\n\
          Messages: {} acknowledged, {} put off, 0 lost, 0 twice\n\
          Longest wait of a delivery: {} ms (median before: {} ms)\n\
          Both bricks whole again: {:.1} s after the fault began",

@@ -4,10 +4,11 @@
 //! Not here: words for people (`show`).
 
 use crate::{
+    heal,
     show::{self, Side},
     words::{Command, Key},
 };
-use mboxfs_types::admin::ScrubReport;
+use mboxfs_types::admin::{Healing, ScrubReport};
 use mboxfs_types::quorum::Quorum;
 use mboxfs_types::{
     Nanos,
@@ -43,7 +44,9 @@ pub(crate) fn answer(command: &Command, state: &HostState) -> Result<String, Str
             show::volume(state, Some(name))?;
             options(&state.quorum)
         }
-        Command::HealInfo(name) => served(state, Some(name))?,
+        Command::HealInfo(name) | Command::HealSummary(name) | Command::HealSplit(name) => {
+            served(state, name.as_deref())?
+        }
         _ => Value::Null,
     };
     serde_json::to_string_pretty(&value).map_err(|e| e.to_string())
@@ -113,24 +116,46 @@ fn brick(side: &Side<'_>, trouble: Option<String>) -> Value {
         "connected": side.host.is_some(), "online": side.report.is_some(), "pid": side.host.map(|h| h.pid), "trouble": trouble,
     });
     if let (Some(report), Some(map)) = (side.report, value.as_object_mut()) {
+        let behind = heal::behind(side);
         let mounts = report.sessions.iter().filter(|s| s.2).count();
         let more = json!({
             "status": show::words(report.status), "primary": report.primary, "peer_connected": report.peer_connected,
             "records_on_one_copy": report.debt_records, "bytes_on_one_copy": report.debt_bytes,
-            "files_pending": show::pending(report), "last": report.last, "commit": report.commit,
+            "messages_on_one_copy": report.debt_messages,
+            "files_pending": behind.iter().map(|b| b.path).collect::<Vec<_>>(), "last": report.last, "commit": report.commit,
             "peer_durable": report.peer_durable, "mounts": mounts, "inodes": report.inodes,
             "bytes_total": report.space.total, "bytes_free": report.space.free, "round_trips": report.round_trips,
             "requests": report.requests, "flushes": report.flushes, "waits_for": report.waits.map(show::waiting),
             "witness_answers": report.witness, "scrub": scrubbed(&report.scrub),
-            "healing": report.resync.map(|r| json!({
+            "copying": report.resync.map(|r| json!({
                 "files": r.files, "files_done": r.files_done, "files_copied": r.files_copied, "bytes": r.bytes,
                 "bytes_done": r.bytes_done, "bytes_copied": r.copied, "seconds": seconds(r.elapsed),
                 "seconds_left": r.left().map(seconds),
             })),
         });
         map.extend(more.as_object().cloned().unwrap_or_default());
+        let why = |b: &heal::Behind<'_>| json!({ "path": b.path, "why": b.why, "healing": b.busy });
+        let counts = heal::counts(report);
+        let more = json!({
+            "pending": behind.iter().map(why).collect::<Vec<_>>(),
+            "mailboxes": {
+                "pending": counts.pending, "healing": counts.healing, "merged": counts.merged,
+                "quarantined": counts.quarantined,
+            },
+            "healing": report.healing.as_ref().map(healing), "last_scrub": report.scrub.mark.ended.map(|t| t.secs),
+        });
+        map.extend(more.as_object().cloned().unwrap_or_default());
     }
     value
+}
+
+fn healing(healing: &Healing) -> Value {
+    let (rate, left) = heal::rate(healing);
+    json!({
+        "what": if healing.merges { "merge" } else { "send" }, "done": healing.done, "total": healing.total,
+        "unit": if healing.merges { "files" } else { "records" }, "per_second": rate, "seconds_left": left,
+        "seconds": healing.elapsed.0 as f64 / 1e9, "now": healing.at,
+    })
 }
 
 #[cfg(test)]
@@ -155,12 +180,15 @@ mod tests {
         let info = value(&Command::Info(None), &alone());
         assert_eq!(info["volumes"][0]["status"], "Started");
         assert_eq!(info["volumes"][0]["bricks"][1]["path"], "/glusterfs/vol0");
-        for command in [Command::Heal(None), Command::HealInfo("gVol0".into())] {
+        for command in [Command::Heal(None), Command::HealInfo(Some("gVol0".into()))] {
             let heal = &value(&command, &alone())["volumes"][0];
             assert_eq!(heal["healthy"], false);
             assert_eq!(heal["bricks"][0]["status"], "alone");
             assert_eq!(heal["bricks"][0]["records_on_one_copy"], 3);
             assert_eq!(heal["bricks"][0]["files_pending"][1], "/b\u{1b}[31mob");
+            assert_eq!(heal["bricks"][0]["messages_on_one_copy"], 2);
+            assert_eq!(heal["bricks"][0]["pending"][0]["path"], "/alice");
+            assert_eq!(heal["bricks"][0]["mailboxes"]["pending"], 2);
             assert_eq!(heal["bricks"][1]["online"], false);
             assert_eq!(heal["bricks"][1]["pid"], Value::Null);
         }

@@ -4,15 +4,18 @@
 //! C2  Exit codes: 0 done, 1 refused or degraded, 2 wrong usage, 3 brickd not reachable; of `demo` and `drill` also 128 + signal.
 //! C3  What destroys asks first; without a terminal it needs `--yes`, else nothing is done.
 //!
-//! Not here: what the verbs do (`brickd::cluster`), the demo (`demo`), drills (`drill`), how words are read (`words`), how answers look (`show`, `json`).
+//! Not here: what the verbs do (`brickd::cluster`), the demo (`demo`), drills (`drill`), `--watch` (`watch`), the past (`past`), how words are read (`words`), how answers look (`show`, `json`).
 
 mod demo;
 mod drill;
+mod heal;
 mod json;
+mod past;
 #[cfg(test)]
 mod samples;
 mod scrub;
 mod show;
+mod watch;
 mod words;
 
 use mboxfs_rpc::{Credentials, RpcError, admin, identity_path};
@@ -87,6 +90,8 @@ fn obey(options: &Options, line: Line) -> u8 {
         Line::Version => say(concat!("mboxfs ", env!("CARGO_PKG_VERSION")), DONE),
         Line::Demo => demo::run(),
         Line::Drill(drill) => drill::run(options, &drill),
+        Line::Past(past) => past::run(options, &past),
+        Line::Command(command) if options.watch => watch::run(options, &command),
         Line::Command(command) => run(options, &command),
     }
 }
@@ -107,9 +112,12 @@ fn run(options: &Options, command: &Command) -> u8 {
             }
         }
     }
-    match ask(options, command) {
+    match asked(options, command) {
         Ok(Tell::Done(state)) => show(options, command, &state),
         Ok(Tell::Already(why)) => say(format!("{}: {why}", command.prefix()), DONE),
+        Ok(Tell::History(_) | Tell::Kept(_)) => {
+            complain(command, "that is no answer to it", "mboxfs --version", REFUSED)
+        }
         Ok(Tell::Refused { why, hint }) => {
             match command.refusal(&why) {
                 Some(line) => talk(line),
@@ -164,10 +172,14 @@ fn show(options: &Options, command: &Command, state: &HostState) -> u8 {
     }
 }
 
-fn ask(options: &Options, command: &Command) -> Result<Tell, RpcError> {
+fn asked(options: &Options, command: &Command) -> Result<Tell, RpcError> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|e| RpcError::Serve { why: e.to_string() })?;
-    runtime.block_on(admin::ask(&options.brickd, &credentials(), command.ask(), ANSWER))
+    runtime.block_on(ask(options, command))
+}
+
+async fn ask(options: &Options, command: &Command) -> Result<Tell, RpcError> {
+    admin::ask(&options.brickd, &credentials(), command.ask(), ANSWER).await
 }
 
 /// Of this host, for a brickd on another one.

@@ -21,10 +21,15 @@ pub(crate) fn report(brick: BrickId, status: Status) -> BrickReport {
         last: 10,
         commit: 10,
         peer_durable: 10,
+        on_both: 9,
         debt_records: 0,
         debt_bytes: 0,
+        debt_messages: 0,
         debt_files: Vec::new(),
         resync: None,
+        files_pending: 0,
+        healing: None,
+        merged: 0,
         sessions: Vec::new(),
         space: Space {
             total: 100,
@@ -114,7 +119,9 @@ pub(crate) fn alone() -> HostState {
     state.peers[0].state = None;
     if let Some(report) = &mut state.report {
         report.debt_records = 3;
+        report.debt_messages = 2;
         report.debt_bytes = 5120;
+        report.files_pending = 2;
         report.debt_files = vec!["/alice".into(), "/b\u{1b}[31mob".into()];
     }
     state

@@ -2,7 +2,7 @@
 //!
 //! Not here: asking, JSON (`json`).
 
-use crate::show::{Side, clean, place, sides, utc};
+use crate::show::{clean, place, sides, utc};
 use mboxfs_types::{
     admin::{HostState, ScrubReport, Volume},
     limits,
@@ -68,14 +68,5 @@ pub(crate) fn damaged(scrub: &ScrubReport, text: &mut String) {
         if file.both > 0 {
             let _ = write!(text, ", {} of them on both bricks", file.both);
         }
-    }
-}
-
-/// The two lines of `heal status`.
-pub(crate) fn summary(side: &Side<'_>, text: &mut String) {
-    if let Some(report) = side.report {
-        let scrub = &report.scrub;
-        let _ = write!(text, "\nLast scrub: {}", last(scrub));
-        damaged(scrub, text);
     }
 }

@@ -1,15 +1,15 @@
-//! Answers as people and scripts know them from gluster 10.3 (RIVALS.md 1.1), and `heal status`, which is ours.
+//! Answers as people and scripts know them from gluster 10.3 (RIVALS.md 1.1).
 //!
 //! Promises: names are never cut; control characters in names never reach a terminal.
-//! Not here: asking, JSON (`json`).
+//! Not here: asking, what is to heal (`heal`), JSON (`json`).
 
 use crate::{
-    scrub,
+    heal, scrub,
     words::{Command, Key},
 };
 use mboxfs_types::{
-    BrickId, Nanos, Timestamp,
-    admin::{BrickAt, BrickReport, HostState, PeerState, Phase, ResyncReport, ShownVolumeId, Status, Volume},
+    BrickId, Timestamp,
+    admin::{BrickAt, BrickReport, HostState, PeerState, Phase, ShownVolumeId, Status, Volume},
     limits,
     quorum::{Policy, Quorum, Waits},
 };
@@ -47,14 +47,43 @@ pub(crate) fn answer(command: &Command, state: &HostState) -> Result<String, Str
             .as_ref()
             .map_or_else(|| "No volumes present in cluster".into(), |(v, _)| v.name.clone()),
         Command::Info(name) => volume(state, name.as_deref())?.map_or_else(none, |v| info(v, &state.quorum)),
-        Command::Status(name) => started(state, name.as_deref())?.map_or_else(none, |v| status(state, v)),
-        Command::Heal(name) => started(state, name.as_deref())?.map_or_else(none, |v| heal(state, v)),
-        Command::HealInfo(name) => started(state, Some(name))?.map_or_else(none, |v| heal_info(state, v)),
+        Command::Status(name) => served(state, name, |v| status(state, v))?,
+        Command::Heal(name) => served(state, name, |v| heal::status(state, v, false))?,
+        Command::HealInfo(name) => served(state, name, |v| heal::info(state, v))?,
+        Command::HealSummary(name) => served(state, name, |v| heal::summary(state, v))?,
+        Command::HealSplit(name) => served(state, name, |v| heal::split_brain(state, v))?,
+        Command::HealStart { full, .. } => {
+            let name = state.volume.as_ref().map_or("", |(v, _)| v.name.as_str());
+            format!(
+                "Launching heal operation to perform {} self heal on volume {name} has been successful \n\
+                 Use heal info commands to check status.",
+                crawl(*full)
+            )
+        }
         Command::Scrub { name, verb: None } => {
             started(state, Some(name))?.map_or_else(none, |v| scrub::status(state, v))
         }
         Command::Scrub { name, .. } => format!("volume scrub: {name}: success"),
     })
+}
+
+/// What `heal status --watch` shows.
+///
+/// Errors: as `answer`.
+pub(crate) fn watched(command: &Command, state: &HostState, drawn: bool) -> Result<String, String> {
+    match command {
+        Command::Heal(name) => served(state, name, |v| heal::status(state, v, drawn)),
+        _ => answer(command, state),
+    }
+}
+
+/// gluster's names for what it looks through.
+pub(crate) const fn crawl(full: bool) -> &'static str {
+    if full { "full" } else { "index" }
+}
+
+fn served(state: &HostState, name: &Option<String>, text: impl FnOnce(&Volume) -> String) -> Result<String, String> {
+    Ok(started(state, name.as_deref())?.map_or_else(none, text))
 }
 
 fn none() -> String {
@@ -385,7 +414,7 @@ pub(crate) fn utc(time: Timestamp) -> String {
 // ---- what is to heal
 
 /// Why a brick says nothing, in gluster's place for it.
-const fn silence(side: &Side<'_>) -> &'static str {
+pub(crate) const fn silence(side: &Side<'_>) -> &'static str {
     match side.host {
         Some(_) => "Volume is not served there",
         None => "Transport endpoint is not connected",
@@ -415,88 +444,6 @@ pub(crate) const fn waiting(what: Waits) -> &'static str {
         Waits::Amnesia => "waits for its peer: the witness has lost this volume's register",
         Waits::Unsettled => "waits for its peer: a change of the quorum was cut off",
     }
-}
-
-fn heal(state: &HostState, v: &Volume) -> String {
-    let sides = sides(state, v);
-    let good = sides.iter().all(|s| s.report.is_some_and(is_good));
-    let verdict = if good { "healthy" } else { "degraded" };
-    let mut text = format!("Volume {}: {verdict}", v.name);
-    for (i, side) in sides.iter().enumerate() {
-        let _ = write!(text, "\n\nBrick {}", place(side.brick));
-        let Some(report) = side.report else {
-            let _ = write!(text, "\nStatus: {}\nOn one copy only: unknown", silence(side));
-            if let Some(why) = trouble(side, &sides[1 - i]) {
-                let _ = write!(text, "\nTrouble: {why}");
-            }
-            continue;
-        };
-        let _ = write!(
-            text,
-            "\nStatus: Connected, {}\nOn one copy only: {} records, {} bytes\nFiles pending: {}",
-            words(report.status),
-            report.debt_records,
-            report.debt_bytes,
-            pending(report).len()
-        );
-        for file in pending(report) {
-            let _ = write!(text, "\n{}", clean(file));
-        }
-        if let Some(resync) = &report.resync {
-            let _ = write!(text, "\n{}", progress(resync));
-        }
-        scrub::summary(side, &mut text);
-    }
-    text
-}
-
-/// A brick that gets the files of its peer.
-fn progress(r: &ResyncReport) -> String {
-    const MIB: f64 = (1 << 20) as f64;
-    let mib = |bytes: u64| bytes as f64 / MIB;
-    let secs = |t: Nanos| t.0 as f64 / 1e9;
-    let left = r
-        .left()
-        .map_or_else(|| "unknown".to_owned(), |t| format!("{:.0} s", secs(t)));
-    format!(
-        "Healing: {} of {} files, {:.1} of {:.1} MiB compared, {:.1} MiB copied, {:.1} MiB/s, time left: {left}",
-        r.files_done,
-        r.files,
-        mib(r.bytes_done),
-        mib(r.bytes),
-        mib(r.copied),
-        mib(r.bytes_done) / secs(r.elapsed).max(0.001),
-    )
-}
-
-/// Files of the debt; none if there is none any more.
-pub(crate) fn pending(report: &BrickReport) -> &[String] {
-    if report.debt_records == 0 {
-        &[]
-    } else {
-        &report.debt_files
-    }
-}
-
-fn heal_info(state: &HostState, v: &Volume) -> String {
-    let mut text = String::new();
-    for side in sides(state, v) {
-        let _ = writeln!(text, "Brick {}", place(side.brick));
-        let Some(report) = side.report else {
-            let _ = writeln!(text, "Status: {}\nNumber of entries: -\n", silence(&side));
-            continue;
-        };
-        for file in pending(report) {
-            let _ = writeln!(text, "{}", clean(file));
-        }
-        let _ = writeln!(
-            text,
-            "Status: Connected\nNumber of entries: {}\n",
-            pending(report).len()
-        );
-    }
-    text.pop(); // `say` ends the last line
-    text
 }
 
 #[cfg(test)]

@@ -4,12 +4,16 @@
 //! silence.
 //! Not here: doing it, and gluster's tables (`show`).
 
+mod past;
+
 use mboxfs_types::{
     Fingerprint,
     admin::{Ask, BrickSpec, Fault, Options as Set, ScrubVerb, VolumeVerb, is_brick_path, is_host, is_volume_name},
     limits,
     quorum::Policy,
 };
+
+pub(crate) use past::{Past, Since};
 
 pub(crate) const HELP: &str = "\
 usage: mboxfs [--brickd HOST:PORT] [--json] [--yes] [VERB ...]
@@ -34,8 +38,13 @@ usage: mboxfs [--brickd HOST:PORT] [--json] [--yes] [VERB ...]
                                      it; this host's brick gives it everything, see heal status
   volume info [NAME], volume list    what was decided
   volume status [NAME]               what runs
-  heal status [NAME]                 what is on one copy only
-  volume heal NAME info              the same in gluster's words
+  heal status [NAME] [--watch]       what is on one copy only, and why; --watch: until nothing is
+  heal start [NAME]                  begin at once what would be begun by itself
+  heal info|summary [NAME]           the same in gluster's words, as are
+      volume heal NAME [info|info summary|info split-brain]
+  log USER [--since T]               what changed a mailbox: when, through which host, and how
+  trace MESSAGE-ID                   when a message was accepted, where it went, on which bricks it is
+  undelete USER --since T [--list]   messages that were removed since T, and chosen ones back; T: 2h, 3d, 2026-11-27T10:00
   volume scrub NAME status           how far the search for rotten blocks is, and what it found; also: volume bitrot NAME scrub status
   volume scrub NAME start|pause|resume
                                      look at all files of both bricks now; rest; go on. A pass a week starts by itself
@@ -43,6 +52,7 @@ usage: mboxfs [--brickd HOST:PORT] [--json] [--yes] [VERB ...]
   drill slow-disk --volume NAME [--here]
                                      let a brick fail for 5 s and see what mail notices: the brick of
                                      the other host; --here: of this one
+  drill partition --volume NAME      let the bricks lose one another for 5 s
   demo                               two servers on this machine, one of them broken and mended
 
 Without a verb: a prompt (help, quit). --json: for scripts, with each status, info and list.
@@ -74,14 +84,24 @@ const VERBS: &[(&str, &str)] = &[
     ("volume delete", "NAME"),
     ("volume status", "[NAME]"),
     ("volume list", ""),
-    ("volume heal", "NAME info"),
     ("volume scrub", "NAME start|status|pause|resume"),
-    ("heal status", "[NAME]"),
+    ("volume heal", "NAME [full | info | info summary | info split-brain]"),
+    ("heal status", "[NAME] [--watch]"),
+    ("heal start", "[NAME]"),
+    ("heal full", "[NAME]"),
+    ("heal info", "[NAME]"),
+    ("heal summary", "[NAME]"),
     ("drill crash", "--volume NAME [--here]"),
     ("drill slow-disk", "--volume NAME [--here]"),
     ("drill partition", "--volume NAME"),
+    ("undelete", "USER --since T [--list]"),
+    ("log", "USER [--since T]"),
+    ("trace", "MESSAGE-ID"),
     ("demo", ""),
 ];
+
+/// Verbs with flags of their own.
+const OWN_FLAGS: &[&str] = &["drill", "peer", "undelete", "log", "trace"];
 
 /// Edits between what was typed and a verb that was meant, at most.
 const TYPOS_MAX: usize = 3;
@@ -93,6 +113,8 @@ pub(crate) struct Options {
     pub(crate) brickd: String,
     pub(crate) json: bool,
     pub(crate) yes: bool,
+    /// Ask again and again.
+    pub(crate) watch: bool,
 }
 
 /// What cannot be understood, and what to do.
@@ -118,14 +140,14 @@ pub(crate) enum Line {
     Version,
     Demo,
     Drill(Drill),
+    Past(Past),
     Command(Command),
 }
 
 /// What a drill is to break.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Drill {
-    /// None: the link.
-    pub(crate) fault: Option<Fault>,
+    pub(crate) fault: Fault,
     pub(crate) volume: String,
     /// The brick of the brickd that is asked; else its peer.
     pub(crate) here: bool,
@@ -135,9 +157,9 @@ impl Drill {
     /// As it was typed.
     pub(crate) fn words(&self) -> String {
         let what = match self.fault {
-            Some(Fault::Crash) => "crash",
-            Some(Fault::SlowDisk) => "slow-disk",
-            None => "partition",
+            Fault::Crash => "crash",
+            Fault::SlowDisk => "slow-disk",
+            Fault::Partition => "partition",
         };
         let here = if self.here { " --here" } else { "" };
         format!("drill {what} --volume {}{here}", self.volume)
@@ -196,7 +218,13 @@ pub(crate) enum Command {
     Status(Option<String>),
     List,
     Heal(Option<String>),
-    HealInfo(String),
+    HealInfo(Option<String>),
+    HealSummary(Option<String>),
+    HealSplit(Option<String>),
+    HealStart {
+        name: Option<String>,
+        full: bool,
+    },
     /// None: its state.
     Scrub {
         name: String,
@@ -237,6 +265,7 @@ impl Options {
             brickd: place(named.unwrap_or("127.0.0.1"))?,
             json: false,
             yes: false,
+            watch: false,
         })
     }
 }
@@ -283,6 +312,7 @@ pub(crate) fn line(mut options: Options, all: &[String]) -> Result<(Options, Lin
             "--json" => options.json = true,
             "--yes" | "-y" | "--mode=script" => options.yes = true,
             "--help" | "-h" => special = Some(Line::Help),
+            "--watch" => options.watch = true,
             "--version" | "-V" => special = Some(Line::Version),
             "--brickd" => match words.next() {
                 Some(text) => options.brickd = place(text)?,
@@ -290,7 +320,9 @@ pub(crate) fn line(mut options: Options, all: &[String]) -> Result<(Options, Lin
             },
             _ => match word.strip_prefix("--brickd=") {
                 Some(text) => options.brickd = place(text)?,
-                None if matches!(verb.first(), Some(&("drill" | "peer"))) && word.starts_with("--") => verb.push(word), // its own
+                None if verb.first().is_some_and(|v| OWN_FLAGS.contains(v)) && word.starts_with("--") => {
+                    verb.push(word)
+                }
                 None if word.starts_with('-') => return wrong(format!("unknown flag '{word}'"), "mboxfs help"),
                 None => verb.push(word),
             },
@@ -303,8 +335,14 @@ pub(crate) fn line(mut options: Options, all: &[String]) -> Result<(Options, Lin
         (None, ["version"]) => Line::Version,
         (None, ["demo"]) => Line::Demo,
         (None, ["drill", rest @ ..]) => Line::Drill(drill(rest)?),
-        (None, words) => Line::Command(command(words)?),
+        (None, words) => match past::past(words) {
+            Some(past) => Line::Past(past?),
+            None => Line::Command(command(words)?),
+        },
     };
+    if options.watch && !matches!(line, Line::Command(Command::Heal(_))) {
+        return wrong("--watch is for heal status only", "mboxfs heal status --watch");
+    }
     Ok((options, line))
 }
 
@@ -350,10 +388,9 @@ fn command(words: &[&str]) -> Result<Command, Wrong> {
         ["volume", "status"] | ["volume", "status", "all"] => Ok(Command::Status(None)),
         ["volume", "status", name] => volume_name(name).map(|n| Command::Status(Some(n))),
         ["volume", "list"] => Ok(Command::List),
-        ["heal", "status"] => Ok(Command::Heal(None)),
-        ["heal", "status", name] => volume_name(name).map(|n| Command::Heal(Some(n))),
+        ["heal", verb, name @ ..] if name.len() < 2 => heal(words, &[verb], name.first().copied()),
+        ["volume", "heal", name, verb @ ..] => heal(words, verb, Some(name)),
         ["volume", "scrub", name, verb] | ["volume", "bitrot", name, "scrub", verb] => scrub(name, verb),
-        ["volume", "heal", name, "info"] => volume_name(name).map(Command::HealInfo),
         _ => unknown(words),
     }
 }
@@ -390,12 +427,25 @@ fn scrub(name: &str, verb: &str) -> Result<Command, Wrong> {
     volume_name(name).map(|name| Command::Scrub { name, verb })
 }
 
+fn heal(words: &[&str], verb: &[&str], name: Option<&str>) -> Result<Command, Wrong> {
+    let name = name.map(volume_name).transpose()?;
+    Ok(match verb {
+        ["status"] if words[0] == "heal" => Command::Heal(name),
+        [] | ["start"] => Command::HealStart { name, full: false },
+        ["full"] => Command::HealStart { name, full: true },
+        ["info"] => Command::HealInfo(name),
+        ["summary"] | ["info", "summary"] => Command::HealSummary(name),
+        ["info", "split-brain"] => Command::HealSplit(name),
+        _ => return unknown(words),
+    })
+}
+
 fn drill(words: &[&str]) -> Result<Drill, Wrong> {
-    const USAGE: &str = "mboxfs drill crash|slow-disk --volume NAME [--here]";
+    const USAGE: &str = "mboxfs drill crash|slow-disk|partition --volume NAME [--here]";
     let (fault, mut rest) = match words {
-        ["crash", rest @ ..] => (Some(Fault::Crash), rest),
-        ["slow-disk", rest @ ..] => (Some(Fault::SlowDisk), rest),
-        ["partition", rest @ ..] => (None, rest),
+        ["crash", rest @ ..] => (Fault::Crash, rest),
+        ["slow-disk", rest @ ..] => (Fault::SlowDisk, rest),
+        ["partition", rest @ ..] => (Fault::Partition, rest),
         [] => return wrong("what to break is missing", USAGE),
         [other, ..] => return wrong(format!("unknown drill '{other}'"), USAGE),
     };
@@ -419,6 +469,9 @@ fn drill(words: &[&str]) -> Result<Drill, Wrong> {
                 None => return wrong(format!("unknown word '{word}'"), USAGE),
             },
         };
+    }
+    if here && fault == Fault::Partition {
+        return wrong("a link has two ends: --here is for the other drills", USAGE);
     }
     match volume {
         Some(volume) => Ok(Drill { fault, volume, here }),
@@ -474,7 +527,8 @@ fn unknown<T>(words: &[&str]) -> Result<T, Wrong> {
     }
     let near = VERBS.iter().map(|(verb, _)| (distance(verb, &said), verb)).min();
     match near {
-        Some((edits, verb)) if edits <= TYPOS_MAX => {
+        // Of a short verb half must be there: else anything is near.
+        Some((edits, verb)) if edits <= TYPOS_MAX && edits * 2 <= verb.len() => {
             wrong(format!("unknown verb '{said}'"), format!("did you mean: mboxfs {verb}"))
         }
         _ => wrong(format!("unknown verb '{said}'"), "mboxfs help"),
@@ -585,6 +639,11 @@ impl Command {
                 verb,
                 relayed: false,
             },
+            Self::HealStart { name, full } => Ask::Heal {
+                name,
+                full,
+                relayed: false,
+            },
             Self::List | Self::Info(_) | Self::Get { .. } => Ask::Status { deep: false }, // both sides remember the same
             _ => Ask::Status { deep: true },
         }
@@ -600,6 +659,7 @@ impl Command {
                 | Self::Change { .. }
                 | Self::Set { .. }
                 | Self::ForceSolo(_)
+                | Self::HealStart { .. }
                 | Self::Replace { .. }
                 | Self::Retire { .. }
                 | Self::Scrub { verb: Some(_), .. }
@@ -670,6 +730,9 @@ impl Command {
             Self::Heal(_) => "heal status",
             Self::HealInfo(_) => "volume heal info",
             Self::Scrub { .. } => "volume scrub",
+            Self::HealSummary(_) => "volume heal info summary",
+            Self::HealSplit(_) => "volume heal info split-brain",
+            Self::HealStart { .. } => "volume heal",
         }
     }
 
@@ -694,6 +757,7 @@ impl Command {
                 ScrubVerb::Pause => format!("pause the scrub of volume {name}"),
                 ScrubVerb::Resume => format!("resume the scrub of volume {name}"),
             },
+            Self::HealStart { .. } => "start a heal".to_owned(),
             _ => format!("show {}", self.prefix()),
         }
     }
@@ -705,6 +769,10 @@ impl Command {
             Self::Probe { .. } | Self::Detach { .. } => Some(format!("{prefix}: failed: {why}")),
             Self::Replace { .. } | Self::Retire { .. } => Some(format!("{prefix}: failed: {why}")),
             Self::Create { name, .. } | Self::Change { name, .. } => Some(format!("{prefix}: {name}: failed: {why}")),
+            Self::HealStart { name: Some(name), full } => Some(format!(
+                "Launching heal operation to perform {} self heal on volume {name} has been unsuccessful:\n{why}",
+                crate::show::crawl(*full)
+            )),
             _ => None,
         }
     }

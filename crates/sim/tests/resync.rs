@@ -129,3 +129,28 @@ fn both_went_on_alone_for_longer_than_they_remember() {
     }
     assert!(resyncs > 50, "{resyncs} resyncs in 100 worlds");
 }
+
+/// Also when the log that it could be counted from is gone.
+#[test]
+fn what_is_on_one_copy_is_counted_over_a_restart() {
+    for seed in 1..=20 {
+        let (mut world, mut rng) = world(seed);
+        deliver(&mut world, &mut rng, 10, 3);
+        let (away, alone) = (0, 1);
+        world.run(500);
+        world.kill(away);
+        deliver(&mut world, &mut rng, 40, 4);
+        world.run(15_000);
+        let counted = |world: &World| {
+            let report = world.hosts[alone].report().expect("it runs");
+            assert_eq!(report.status, Status::Solo);
+            (report.debt_messages, report.debt_bytes, report.debt_files)
+        };
+        let before = counted(&world);
+        assert!(before.0 > 20 && before.1 > KEPT_LOG as u64, "{before:?}");
+        world.kill(alone);
+        world.restart_later(alone, 0);
+        world.run(15_000);
+        assert_eq!(counted(&world), before);
+    }
+}

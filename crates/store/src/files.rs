@@ -9,7 +9,7 @@
 //! F4  Paths are made of inode numbers and of names in open directories; no symbolic link is ever followed.
 //!
 //! Not here: syncing (`medium`, through `touched`), directories (`dirs`), inodes (`inode`), names (`names`), what belongs to
-//! a fork (`kept`), which messages there are (`content`).
+//! a fork (`kept`), which messages there are (`content`), what is told to the history (`noted`).
 
 mod at_rest;
 mod content;
@@ -18,15 +18,17 @@ mod foreign;
 mod inode;
 mod kept;
 mod names;
+mod noted;
 
 use crate::{
+    history::{History, Past, Retention},
     log::Guard,
     medium::{DirMedium, open_dir},
     touched::{DIRS_MAX, SYNC_EACH_MAX, Touched},
 };
 use at_rest::AtRest;
 pub use at_rest::Scrub;
-pub use content::Leisure;
+pub use content::{Content, Leisure};
 use dirs::Spot;
 pub(crate) use kept::FORK_DIR;
 use kept::{Kept, Key};
@@ -35,6 +37,7 @@ use mboxfs_types::{
     call::Space,
     codec,
     disk::{Effect, Look, Seen},
+    history::Note,
     limits,
 };
 use rustix::{fd::OwnedFd, fs::XattrFlags};
@@ -72,6 +75,12 @@ pub struct Files {
     at_rest: AtRest,
     /// There is a directory for that, durably.
     has_fork_dir: bool,
+    /// What happened, and what was removed.
+    history: History,
+    /// What the effects that follow do, unless that is in the history already.
+    note: Option<Note>,
+    /// It is.
+    is_known: bool,
     /// The device failed in a look.
     trouble: Option<io::Error>,
     /// This process may give files away.
@@ -119,6 +128,7 @@ impl Files {
     ) -> io::Result<Self> {
         let kept = Kept::new(DirMedium::new(Arc::clone(&home)));
         let at_rest = AtRest::open(DirMedium::new(Arc::clone(&home)), sums, horizon)?;
+        let history = History::open(DirMedium::new(Arc::clone(&home)), horizon)?;
         let mut files = Self {
             root,
             home,
@@ -132,23 +142,52 @@ impl Files {
             kept,
             at_rest,
             has_fork_dir: false,
+            history,
+            note: None,
+            is_known: false,
             trouble: None,
             may_chown: rustix::process::geteuid().is_root(),
             _guard: guard,
         };
         files.crawl()?;
+        files.retain(Retention::of_disk(files.space()?.total));
         Ok(files)
+    }
+
+    /// How much of the history is kept from now on.
+    pub fn retain(&mut self, retention: Retention) {
+        self.history.retain(retention);
+    }
+
+    /// Bytes of the brick's disk.
+    ///
+    /// Errors: the filesystem's.
+    pub fn disk_bytes(&self) -> io::Result<u64> {
+        Ok(self.space()?.total)
+    }
+
+    /// The history so far, for another thread.
+    #[must_use]
+    pub fn past(&self) -> Past {
+        self.history.past()
     }
 
     /// Does all of `effects`, in order. Durable at the next checkpoint (`take_touched`).
     ///
     /// Errors: the filesystem's, with the effect; the rest was not done.
     pub fn apply(&mut self, effects: &[Effect]) -> io::Result<()> {
+        (self.note, self.is_known) = (None, false);
         for effect in effects {
-            self.apply_one(effect)
-                .map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", describe(effect))))?;
+            let mut result = self.apply_one(effect);
+            // Mail goes first: an effect may be done again (F3).
+            while result.as_ref().is_err_and(|e| e.kind() == io::ErrorKind::StorageFull)
+                && self.history.drop_oldest()?
+            {
+                result = self.apply_one(effect);
+            }
+            result.map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", describe(effect))))?;
         }
-        Ok(())
+        self.end_note()
     }
 
     fn apply_one(&mut self, effect: &Effect) -> io::Result<()> {
@@ -192,7 +231,10 @@ impl Files {
                 mtime,
                 atime,
                 stamp,
-            } => self.write(*ino, (*cut, extents, *size), (*atime, *mtime), *stamp),
+            } => {
+                self.note_write(*ino, *cut, extents, *size)?;
+                self.write(*ino, (*cut, extents, *size), (*atime, *mtime), *stamp)
+            }
             Effect::SetAttr {
                 ino,
                 mode,
@@ -204,7 +246,10 @@ impl Files {
             Effect::Xattr { ino, name, value } => self.set_xattr(*ino, name, value.as_deref()),
             Effect::AllXattrs { ino, all } => self.set_all_xattrs(*ino, all),
             Effect::Only { names, nameless } => self.keep_only(names, nameless),
-            Effect::Free { ino } => self.free(*ino),
+            Effect::Free { ino } => {
+                self.note_free(*ino)?;
+                self.free(*ino)
+            }
             Effect::Keep { fork, ino, ranges } => self.keep(Key { fork: *fork, ino: *ino }, ranges),
             Effect::Revert { fork, ino } => self.revert(Key { fork: *fork, ino: *ino }),
             Effect::Forget { below } => self.kept.forget(*below),
@@ -215,13 +260,17 @@ impl Files {
                 bytes,
                 sure,
             } => self.repair(*ino, *block, bytes, *sure),
+            Effect::Note(note) => {
+                self.begin_note(note);
+                Ok(())
+            }
         }
     }
 
     /// Answers a question; sees every effect applied before.
     ///
     /// Errors: ESTALE if there is no such inode, or if it cannot be read; EISDIR, EINVAL, ENODATA as read(2) and
-    /// getxattr(2) say; of an index see [`Content::index`], which another thread can do.
+    /// getxattr(2) say; of an index see [`Leisure::answer`], which another thread can do.
     pub fn look(&mut self, look: &Look) -> Result<Seen, Errno> {
         match look {
             Look::Read { ino, offset, len } => self.read(*ino, *offset, *len),
@@ -248,14 +297,25 @@ impl Files {
         self.trouble.take()
     }
 
-    /// Room on the brick; what is kept in reserve is not free.
+    /// Lets history go until there is room for the log beside the reserve.
+    ///
+    /// Errors: the filesystem's.
+    pub fn make_room(&mut self) -> io::Result<()> {
+        loop {
+            let fs = rustix::fs::fstatvfs(&self.root)?;
+            let free = fs.f_bavail.saturating_mul(fs.f_frsize);
+            if free >= limits::RESERVE_BYTES + limits::RETAIN_FREE_MIN || !self.history.drop_oldest()? {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Room on the brick; what is kept in reserve is not free, what is kept of the past is.
     pub fn space(&self) -> io::Result<Space> {
         let fs = rustix::fs::fstatvfs(&self.root)?;
         Ok(Space {
             total: fs.f_blocks.saturating_mul(fs.f_frsize),
-            free: fs
-                .f_bavail
-                .saturating_mul(fs.f_frsize)
+            free: (fs.f_bavail.saturating_mul(fs.f_frsize) + self.history.bytes())
                 .saturating_sub(limits::RESERVE_BYTES),
             inodes: fs.f_files,
             inodes_free: fs.f_favail.saturating_sub(limits::RESERVE_INODES),
@@ -294,6 +354,11 @@ impl Files {
                 Err(_) => touched.everything = true,
             }
         }
+        match self.history.take_dirty().map(std::fs::File::try_clone) {
+            Some(Ok(file)) => touched.dirs.push(file.into()),
+            Some(Err(_)) => touched.everything = true,
+            None => {}
+        }
         for name in home {
             match open_dir(&self.home, name) {
                 Ok(fd) => touched.dirs.push(fd),
@@ -322,5 +387,6 @@ fn describe(effect: &Effect) -> String {
         Effect::Rotten { ino, .. } => format!("mark {ino} as damaged"),
         Effect::Repair { ino, block, .. } => format!("repair block {block} of {ino}"),
         Effect::Forget { .. } => "forget what was kept for a fork".to_string(),
+        Effect::Note(note) => format!("note what happens to {}", note.ino),
     }
 }

@@ -7,6 +7,7 @@
 //! - [`Files`]: effects on mailbox files, and looks at them; durable at the next checkpoint
 //! - [`Content`]: a file as it is or was at a fork, and the index of its messages
 //! - [`Scrub`]: blocks of a file, compared with their checksums
+//! - [`Past`]: what happened to mailboxes, and the messages that were removed from them
 //! - [`Checkpointer`]: makes files durable, then writes a snapshot
 //! - [`SuperblockWriter`]: the brick's memory of who it is
 //! - [`RegisterFile`]: the witness's memory
@@ -19,6 +20,7 @@ mod checkpoint;
 mod error;
 mod files;
 mod frame;
+mod history;
 mod log;
 pub mod lossy;
 pub mod medium;
@@ -33,7 +35,8 @@ mod touched;
 
 pub use checkpoint::Checkpointer;
 pub use error::{LogError, StoreError};
-pub use files::{Files, Leisure, Scrub};
+pub use files::{Content, Files, Leisure, Scrub};
+pub use history::{Past, Retention};
 pub use log::{Log, SEGMENT_BYTES, SEGMENT_BYTES_MIN};
 pub use lossy::LossyMedium;
 pub use medium::{DirMedium, Medium};

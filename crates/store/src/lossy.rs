@@ -193,6 +193,10 @@ impl Medium for LossyMedium {
         Ok(())
     }
 
+    fn make_dir(&self, _: &str) -> io::Result<()> {
+        Ok(()) // a directory is there with its first file
+    }
+
     fn sync_dir(&self, dir: &str) -> io::Result<()> {
         let mut world = self.world();
         world.count_sync()?;

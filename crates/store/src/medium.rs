@@ -33,6 +33,8 @@ pub trait Medium: Clone + Send + 'static {
     fn rename(&self, from: &str, to: &str) -> io::Result<()>;
     /// Removes a file; one that is not there is fine.
     fn remove(&self, path: &str) -> io::Result<()>;
+    /// There is a directory of this name, durably.
+    fn make_dir(&self, dir: &str) -> io::Result<()>;
     /// Makes the names in `dir` durable.
     fn sync_dir(&self, dir: &str) -> io::Result<()>;
     /// Bytes in the file.
@@ -129,6 +131,11 @@ impl Medium for DirMedium {
             Err(rustix::io::Errno::NOENT) => Ok(()),
             result => Ok(result?),
         }
+    }
+
+    fn make_dir(&self, dir: &str) -> io::Result<()> {
+        make_dir(&self.dir, dir)?;
+        self.sync_dir("")
     }
 
     fn sync_dir(&self, dir: &str) -> io::Result<()> {

@@ -8,9 +8,11 @@ use crate::{
     BrickId, Fingerprint, Nanos, SessionId, Timestamp, VolumeId,
     call::{Space, View},
     disk::ScrubMark,
+    history::{Page, Place, Question},
     quorum::{Policy, Quorum, Waits},
 };
 use alloc::{boxed::Box, string::String, vec::Vec};
+use bytes::Bytes;
 use core::fmt;
 use serde::{Deserialize, Serialize};
 
@@ -81,6 +83,23 @@ pub struct ScrubReport {
     pub repaired: u64,
 }
 
+/// A heal under way.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Healing {
+    /// What the peer changed while both were apart is merged; else the peer gets what it lacks.
+    pub merges: bool,
+    /// Since it began.
+    pub elapsed: Nanos,
+    /// Files and directories of a merge, or records that the peer got.
+    pub done: u64,
+    /// Of so many.
+    pub total: u64,
+    /// The one that is being merged.
+    pub at: String,
+    /// Those that are still to be merged, at most 1000 names.
+    pub left: Vec<String>,
+}
+
 /// Snapshot of a brick's brain.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct BrickReport {
@@ -102,14 +121,24 @@ pub struct BrickReport {
     pub commit: u64,
     /// Records that the peer surely has.
     pub peer_durable: u64,
+    /// All records up to here are on both bricks, as far as this one knows.
+    pub on_both: u64,
     /// Committed records that are on this copy only.
     pub debt_records: u64,
     /// Bytes of messages and changes in them.
     pub debt_bytes: u64,
-    /// Files that they change, at most 1000 names.
+    /// Messages that they add to mailboxes.
+    pub debt_messages: u64,
+    /// Files that they change, at most 1000 names
     pub debt_files: Vec<String>,
     /// It makes its files those of its peer: how far it is.
     pub resync: Option<ResyncReport>,
+    /// of so many files.
+    pub files_pending: u64,
+    /// What is being done about it.
+    pub healing: Option<Healing>,
+    /// Mailboxes changed on both bricks that were merged here since the brick started.
+    pub merged: u64,
     /// Mounts: session, host, attached here?
     pub sessions: Vec<(SessionId, String, bool)>,
     /// Room.
@@ -293,6 +322,8 @@ pub enum Fault {
     Crash,
     /// The log's next flush takes `limits::DRILL`.
     SlowDisk,
+    /// The bricks do not hear one another for `limits::DRILL`; on both.
+    Partition,
 }
 
 /// A change that both brickd agree on before either does it.
@@ -421,6 +452,26 @@ pub enum Ask {
         /// Asked by the other brickd: for its own brick only.
         relayed: bool,
     },
+    /// Begin at once what a heal would begin by itself.
+    Heal {
+        /// The volume; none: whichever there is.
+        name: Option<String>,
+        /// Compare all content, not only what is known to differ.
+        full: bool,
+        /// Asked by the other brickd.
+        relayed: bool,
+    },
+    /// What happened to mailboxes, as this brick remembers it.
+    History(Question),
+    /// Bytes of a message that was removed: `Tell::Kept`.
+    Kept {
+        /// Where it is.
+        place: Place,
+        /// How long it is.
+        len: u64,
+        /// From there on, at most `history::KEPT_BYTES_MAX` bytes.
+        skip: u64,
+    },
     /// Let the brick of this host go on alone, whatever the policy says.
     ForceSolo {
         /// The volume.
@@ -466,6 +517,10 @@ pub enum Ask {
 pub enum Tell {
     /// Done; this is how things are now.
     Done(Box<HostState>),
+    /// Answer to `Ask::History`.
+    History(Page),
+    /// Answer to `Ask::Kept`.
+    Kept(Bytes),
     /// Nothing had to be done, and why.
     Already(String),
     /// Not done.

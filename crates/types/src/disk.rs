@@ -11,6 +11,7 @@
 use crate::{
     BrickId, Errno, GenId, Ino, Kind, Name, Tag, Timestamp, VolumeId,
     call::{Extent, Space},
+    history::Note,
     ids::BrickUuid,
     limits,
     quorum::Settled,
@@ -373,6 +374,8 @@ pub enum Effect {
         /// Beyond doubt there. If not, it counts only if it is what is here, or what should be.
         sure: bool,
     },
+    /// What the effects that follow do, for the history. Changes no file.
+    Note(Note),
     /// Nothing that was kept for forks below this position is needed any more. Not before the superblock that knows no such
     /// fork is durable, nor before files that were put back are.
     Forget {

@@ -17,6 +17,7 @@ pub mod codec;
 pub mod disk;
 pub mod error;
 pub mod heal;
+pub mod history;
 pub mod ids;
 pub mod kept;
 pub mod limits;

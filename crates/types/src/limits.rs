@@ -118,6 +118,14 @@ pub const DIR_ENTRIES_MAX: usize = 4096;
 pub const VALUE_BYTES_MAX: usize = 4096;
 /// Hard links to one inode.
 pub const LINKS_MAX: u32 = 32_000;
+/// The history of changes, and messages that were removed, are kept this long, unless brickd is told otherwise,
+pub const RETAIN_AGE: Nanos = Nanos::from_millis(86_400_000);
+/// in at most this part of the brick's disk,
+pub const RETAIN_SHARE: u64 = 20;
+/// and not more than this.
+pub const RETAIN_BYTES_MAX: u64 = 8 << 30;
+/// When less than this is free on a brick's disk beside its reserve, history is let go: two segments of the log fit.
+pub const RETAIN_FREE_MIN: u64 = 128 << 20;
 /// Bytes of the log kept for an absent peer before it has to be healed by comparing files. A start reads all of it. Also for
 /// one that is being healed: when it has not come to its end by then it begins again, with what it has.
 pub const LOG_DEBT_BYTES_MAX: usize = 1 << 30;

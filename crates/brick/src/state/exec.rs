@@ -20,8 +20,10 @@ pub(crate) struct Outcome {
     pub(crate) reply: Option<(OpId, Result<Vec<Attr>, Errno>)>,
     /// For the disk, in order.
     pub(crate) effects: Vec<Effect>,
-    /// File whose content changed.
+    /// File whose content changed,
     pub(crate) changed: Option<Ino>,
+    /// and its size before.
+    pub(crate) was: u64,
     /// Files that lost their last name and may be open.
     pub(crate) orphaned: Vec<Ino>,
     /// Session that began.
@@ -198,6 +200,7 @@ impl State {
             return Err(Errno::EFBIG);
         }
         let inode = self.file(ino)?;
+        out.was = inode.size;
         inode.size = size;
         inode.mtime = mtime;
         inode.ctime = inode.ctime.max(cx.time);

@@ -35,6 +35,7 @@ impl Brick {
         let catch_up = CatchUp {
             next: common + 1,
             began: common + 1,
+            since: self.clock.mono,
             busy: false,
             joint: None,
             promoting: false,
@@ -94,9 +95,22 @@ impl Brick {
         );
     }
 
+    /// How far a catch-up is: records that the peer got, of how many, and when it began.
+    pub(crate) fn sending(&self) -> Option<(u64, u64, Nanos)> {
+        let Stand::Solo { catch_up: Some(c) } = &self.stand else {
+            return None;
+        };
+        let before = c.began - 1;
+        let done = self.peer.durable.saturating_sub(before);
+        Some((done, self.log.last - before, c.since))
+    }
+
     /// Source of a catch-up: the learner reported progress.
     pub(crate) fn on_learner_durable(&mut self, n: u64, out: &mut Vec<Output>) {
         let last = self.log.last;
+        if self.sending().is_some() {
+            self.pay(n.min(last), out);
+        }
         let Stand::Solo { catch_up: Some(c) } = &mut self.stand else {
             return;
         };

@@ -82,6 +82,7 @@ impl Cluster {
         match self.ask(&address, ask, within).await {
             Ok(Tell::Done(_)) => Ok(None),
             Ok(Tell::Already(why)) => Ok(Some(why)),
+            Ok(Tell::History(_) | Tell::Kept(_)) => refuse("that is no answer", ""),
             Ok(Tell::Refused { why, hint }) => refuse(why, hint),
             Err(error) => refuse(
                 format!("Host {} not connected: {error}", brick.host),
@@ -161,6 +162,36 @@ impl Cluster {
                 refuse(why, format!("mboxfs volume scrub {name} status"))
             }
             (Err(why), _) => refuse(why, format!("mboxfs volume scrub {name} status")),
+        }
+    }
+
+    /// gluster's way: refused while a brick is down.
+    pub(super) async fn heal(&self, name: Option<String>, full: bool, relayed: bool) -> Outcome {
+        let known = self.config().volume.as_ref().map(|(v, _)| v.name.clone());
+        let Some(name) = name.or(known) else {
+            return refuse("there is no volume", "mboxfs volume list");
+        };
+        let (volume, own) = self.started_volume(&name)?;
+        if !relayed {
+            let brick = volume.side(own.other());
+            let address = names::address(&brick.host, brick.port);
+            let ask = Ask::Heal {
+                name: Some(name.clone()),
+                full,
+                relayed: true,
+            };
+            match self.ask(&address, ask, ASK).await {
+                Ok(Tell::Done(_) | Tell::Already(_) | Tell::History(_) | Tell::Kept(_)) => {}
+                Ok(Tell::Refused { why, hint }) => return refuse(format!("on {}: {why}", brick.host), hint),
+                Err(error) => {
+                    let why = format!("Brick {}:{} is not connected: {error}", brick.host, brick.path);
+                    return refuse(why, format!("mboxfs volume status {name}"));
+                }
+            }
+        }
+        match self.local.order(Order::Heal { full }) {
+            Ok(()) => Ok(None),
+            Err(why) => refuse(why, format!("mboxfs heal status {name}")),
         }
     }
 

@@ -82,7 +82,7 @@ impl Cluster {
         };
         match admin::meet(&names::address(host, port), &self.trust.to(key), hello, ASK).await {
             Ok((Tell::Done(state), Some(key))) if state.id != own => Ok((state.id, key)),
-            Ok((Tell::Done(_) | Tell::Already(_), _)) => refuse(
+            Ok((Tell::Done(_) | Tell::Already(_) | Tell::History(_) | Tell::Kept(_), _)) => refuse(
                 format!("{host} has the identity of this brickd: its brick directory is a copy"),
                 "start its brickd on an empty directory",
             ),

@@ -3,12 +3,14 @@
 //! Not here: real bricks (`crate::tests`), the program and its words (`cli`, root `tests/`).
 
 use super::*;
+use crate::local::{HistoryAsk, HistoryJob, HistoryTell};
 use mboxfs_brick::quorum::Order;
 use mboxfs_rpc::{Acceptor, BeatHello, Credentials, Identity, Link, Listeners};
 use mboxfs_types::{
-    BrickId, Fingerprint, GenId,
+    BrickId, Fingerprint, GenId, Timestamp,
     admin::{BrickReport, BrickSpec, Fault, HostId, HostState, Options, Plan, Status, VolumeVerb},
     call::{Space, ToBrick, ToMount, View},
+    history::Page,
     peer::{Beat, ToPeer},
     quorum::{Policy, Quorum},
 };
@@ -62,10 +64,15 @@ impl Local for Fake {
             last: 1,
             commit: 1,
             peer_durable: 1,
+            on_both: 9,
             debt_records: 0,
             debt_bytes: 0,
+            debt_messages: 0,
             debt_files: Vec::new(),
             resync: None,
+            files_pending: 0,
+            healing: None,
+            merged: 0,
             sessions: Vec::new(),
             space: Space {
                 total: 0,
@@ -95,6 +102,17 @@ impl Local for Fake {
             *self.quorum.lock().unwrap() = quorum;
         }
         Ok(())
+    }
+    fn look_back(&self, job: HistoryJob) -> Result<(), String> {
+        let page = Page {
+            begins: Some(Timestamp::default()),
+            ..Page::default()
+        };
+        let told = match job.ask {
+            HistoryAsk::Page(_) => Ok(HistoryTell::Page(page)),
+            HistoryAsk::Message { skip, .. } => Ok(HistoryTell::Message(vec![skip as u8])),
+        };
+        job.tell.send(told).map_err(|_| "nobody waits".to_string())
     }
     fn data_dir(&self) -> PathBuf {
         PathBuf::new()

@@ -196,6 +196,8 @@ impl Cluster {
         };
         match self.ask(&names::address(host, *port), there, ASK).await {
             Ok(Tell::Refused { why, hint }) => refuse(format!("on {host}: {why}"), hint),
+            // Both sides of a cut link are deaf.
+            Ok(_) if fault == Fault::Partition => self.local.drill(fault).map(|()| None).map_err(Into::into),
             Ok(_) => Ok(None),
             Err(error) => refuse(error.to_string(), "mboxfs peer status"),
         }

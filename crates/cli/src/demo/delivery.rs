@@ -29,14 +29,24 @@ pub(crate) fn message(number: usize) -> String {
 /// Errors: the filesystem's; a dotlock that stays.
 pub(crate) fn deliver(mailbox: &Path, text: &str) -> io::Result<Duration> {
     let begun = Instant::now();
+    locked(mailbox, |file| {
+        file.write_all(text.as_bytes())?;
+        file.sync_all()
+    })?;
+    Ok(begun.elapsed())
+}
+
+/// Does something with a mailbox under both its locks: the file is open to append, and made if there is none.
+///
+/// Errors: as `deliver`, and those of `change`.
+pub(crate) fn locked<T>(mailbox: &Path, change: impl FnOnce(&mut File) -> io::Result<T>) -> io::Result<T> {
     let dotlock = Dotlock::take(mailbox)?;
     let mut file = File::options().append(true).create(true).open(mailbox)?;
     rustix::fs::fcntl_lock(&file, FlockOperation::LockExclusive)?;
-    file.write_all(text.as_bytes())?;
-    file.sync_all()?;
+    let done = change(&mut file);
     drop(file); // and with it the fcntl lock
     dotlock.release()?;
-    Ok(begun.elapsed())
+    done
 }
 
 struct Dotlock(PathBuf);

@@ -42,6 +42,14 @@ fn what_is_done_is_said_as_gluster_says_it() {
         shown(&create, &state),
         "volume create: gVol0: success: please start the volume to access data"
     );
+    let start = Command::HealStart {
+        name: None,
+        full: false,
+    };
+    assert_eq!(
+        shown(&start, &both()),
+        "Launching heal operation to perform index self heal on volume gVol0 has been successful \nUse heal info commands to check status."
+    );
     for (verb, text) in [
         (VolumeVerb::Start, "volume start: gVol0: success"),
         (VolumeVerb::Stop, "volume stop: gVol0: success"),
@@ -163,14 +171,14 @@ Volume gVol0: healthy
 
 Brick H1:/glusterfs/vol0
 Status: Connected, normal
-On one copy only: 0 records, 0 bytes
-Files pending: 0
+On one copy only: 0 messages, 0 bytes in 0 records
+Mailboxes: 0 pending, 0 healing, 0 merged, 0 quarantined
 Last scrub: never
 
 Brick H2:/glusterfs/vol0
 Status: Connected, normal
-On one copy only: 0 records, 0 bytes
-Files pending: 0
+On one copy only: 0 messages, 0 bytes in 0 records
+Mailboxes: 0 pending, 0 healing, 0 merged, 0 quarantined
 Last scrub: never"
     );
     assert_eq!(
@@ -180,18 +188,18 @@ Volume gVol0: degraded
 
 Brick H1:/glusterfs/vol0
 Status: Connected, alone
-On one copy only: 3 records, 5120 bytes
-Files pending: 2
-/alice
-/b\\u{1b}[31mob
+On one copy only: 2 messages, 5120 bytes in 3 records
+Mailboxes: 2 pending, 0 healing, 0 merged, 0 quarantined
 Last scrub: never
+/alice: changed while the other brick was away
+/b\\u{1b}[31mob: changed while the other brick was away
 
 Brick H2:/glusterfs/vol0
 Status: Transport endpoint is not connected
 On one copy only: unknown"
     );
     assert_eq!(
-        shown(&Command::HealInfo("gVol0".into()), &alone()),
+        shown(&Command::HealInfo(Some("gVol0".into())), &alone()),
         "\
 Brick H1:/glusterfs/vol0
 /alice
@@ -254,7 +262,7 @@ fn the_exit_code_tells_what_is_degraded() {
     other.peers[0].state.as_mut().unwrap().volume.as_mut().unwrap().0.id = mboxfs_types::VolumeId([1; 16]);
     assert!(degraded(&other), "a brickd of another volume is no brick of this one");
     assert!(
-        is_healthy(&Command::HealInfo("gVol0".into()), &alone()),
+        is_healthy(&Command::HealInfo(Some("gVol0".into())), &alone()),
         "as in gluster"
     );
 }

@@ -82,10 +82,37 @@ fn the_seeds_words() {
         ("volume list", Command::List),
         ("heal status", Command::Heal(None)),
         ("heal status v", Command::Heal(Some(v()))),
-        ("volume heal v info", Command::HealInfo(v())),
+        ("heal status --watch v", Command::Heal(Some(v()))),
+        ("volume heal v info", Command::HealInfo(Some(v()))),
+        ("heal info", Command::HealInfo(None)),
+        ("volume heal v info summary", Command::HealSummary(Some(v()))),
+        ("heal summary v", Command::HealSummary(Some(v()))),
+        ("volume heal v info split-brain", Command::HealSplit(Some(v()))),
     ] {
         assert_eq!(verb(text), command);
         assert!(command.is_question() && command.question().is_none());
+    }
+}
+
+#[test]
+fn heals() {
+    let start = |name: Option<&str>, full| Command::HealStart {
+        name: name.map(str::to_owned),
+        full,
+    };
+    assert_eq!(verb("volume heal v"), start(Some("v"), false));
+    assert_eq!(verb("volume heal v full"), start(Some("v"), true));
+    assert_eq!(verb("heal start"), start(None, false));
+    assert_eq!(verb("heal full v"), start(Some("v"), true));
+    assert!(parsed("heal status --watch").unwrap().0.watch);
+    for (text, why) in [
+        ("volume status --watch", "--watch is for heal status only"),
+        ("volume heal v nonsense", "wrong words after 'volume heal'"),
+        ("volume heal v status", "wrong words after 'volume heal'"),
+        ("heal status v w", "wrong words after 'heal status'"),
+        ("heal stat", "unknown verb 'heal stat'"),
+    ] {
+        assert_eq!(parsed(text).unwrap_err().why, why, "{text}");
     }
 }
 
@@ -96,16 +123,23 @@ fn drills() {
         Line::Drill(Drill { fault, volume, here })
     };
     let line = |text: &str| parsed(text).unwrap().1;
-    assert_eq!(line("drill crash --volume gVol0"), drill(Some(Fault::Crash), false));
+    assert_eq!(line("drill crash --volume gVol0"), drill(Fault::Crash, false));
     assert_eq!(
         line("--yes drill slow-disk --here --volume=gVol0"),
-        drill(Some(Fault::SlowDisk), true)
+        drill(Fault::SlowDisk, true)
     );
-    assert_eq!(line("drill partition --volume gVol0 --yes"), drill(None, false));
+    assert_eq!(
+        line("drill partition --volume gVol0 --yes"),
+        drill(Fault::Partition, false)
+    );
     for (text, why) in [
         ("drill", "what to break is missing"),
         ("drill fire --volume v", "unknown drill 'fire'"),
         ("drill crash", "the volume is missing"),
+        (
+            "drill partition --here --volume v",
+            "a link has two ends: --here is for the other drills",
+        ),
         ("drill crash --volume", "unknown word '--volume'"),
         ("drill crash --volume a/b", "'a/b' is no name for a volume"),
         ("drill crash --volume v --hard", "unknown word '--hard'"),

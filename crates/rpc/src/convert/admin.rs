@@ -8,11 +8,12 @@ use super::{Invalid, base, list, need, scrub, try_list};
 use crate::wire as w;
 use bytes::Bytes;
 use mboxfs_types::admin::{
-    self as t, Ask, Away, BrickAt, BrickReport, BrickSpec, Fault, HostId, HostState, Options, PeerState, Phase, Plan,
-    ResyncReport, Status, Tell, Volume, VolumeVerb,
+    self as t, Ask, Away, BrickAt, BrickReport, BrickSpec, Fault, Healing, HostId, HostState, Options, PeerState,
+    Phase, Plan, ResyncReport, Status, Tell, Volume, VolumeVerb,
 };
+use mboxfs_types::history::{Place, Question};
 use mboxfs_types::quorum::{Policy, Quorum, Waits, WitnessAt};
-use mboxfs_types::{Nanos, VolumeId, limits};
+use mboxfs_types::{Nanos, VolumeId, codec, limits};
 
 /// Reasons, hints, directories, names of files.
 const TEXT_BYTES_MAX: usize = 8192;
@@ -132,6 +133,19 @@ pub(crate) fn ask_message(ask: Ask) -> w::AdminAsk {
             verb: scrub::verb_number(verb),
             relayed,
         }),
+        Ask::History(question) => Wire::History(w::AdminHistory {
+            path: question.path,
+            id: question.id,
+            since: Some(question.since.into()),
+            gone: question.gone,
+            from: Some(place_message(question.from)),
+        }),
+        Ask::Kept { place, len, skip } => Wire::Kept(w::AdminKept {
+            place: Some(place_message(place)),
+            len,
+            skip,
+        }),
+        Ask::Heal { name, full, relayed } => Wire::Heal(w::AdminHeal { name, full, relayed }),
         Ask::Hello { from, port, called } => Wire::Hello(w::AdminHello {
             from: id_bytes(from),
             port: port.into(),
@@ -215,6 +229,23 @@ pub(crate) fn ask(message: w::AdminAsk) -> Result<Ask> {
             verb: scrub::verb(a.verb)?,
             relayed: a.relayed,
         },
+        Wire::History(a) => Ask::History(Question {
+            path: a.path.map(text).transpose()?,
+            id: a.id.map(text).transpose()?,
+            since: base::time(a.since)?,
+            gone: a.gone,
+            from: place(a.from)?,
+        }),
+        Wire::Kept(a) => Ask::Kept {
+            place: place(a.place)?,
+            len: a.len,
+            skip: a.skip,
+        },
+        Wire::Heal(a) => Ask::Heal {
+            name: a.name.map(volume_name).transpose()?,
+            full: a.full,
+            relayed: a.relayed,
+        },
         Wire::Hello(a) => Ask::Hello {
             from: host_id(&a.from)?,
             port: port(a.port)?,
@@ -230,6 +261,21 @@ pub(crate) fn ask(message: w::AdminAsk) -> Result<Ask> {
         },
         Wire::Commit(a) => Ask::Commit { id: base::id16(&a.id)? },
         Wire::Abort(a) => Ask::Abort { id: base::id16(&a.id)? },
+    })
+}
+
+const fn place_message(from: Place) -> w::AdminPlace {
+    w::AdminPlace {
+        segment: from.segment,
+        offset: from.offset,
+    }
+}
+
+fn place(from: Option<w::AdminPlace>) -> Result<Place> {
+    let from = need(from, "no place")?;
+    Ok(Place {
+        segment: from.segment,
+        offset: from.offset,
     })
 }
 
@@ -321,6 +367,7 @@ fn fault_number(fault: Fault) -> i32 {
     match fault {
         Fault::Crash => w::AdminFault::Crash,
         Fault::SlowDisk => w::AdminFault::SlowDisk,
+        Fault::Partition => w::AdminFault::Partition,
     }
     .into()
 }
@@ -338,6 +385,7 @@ fn fault(number: i32) -> Result<Fault> {
     match w::AdminFault::try_from(number) {
         Ok(w::AdminFault::Crash) => Ok(Fault::Crash),
         Ok(w::AdminFault::SlowDisk) => Ok(Fault::SlowDisk),
+        Ok(w::AdminFault::Partition) => Ok(Fault::Partition),
         Ok(w::AdminFault::Unspecified) | Err(_) => Err(Invalid { what: "unknown fault" }),
     }
 }
@@ -389,6 +437,8 @@ pub(crate) fn tell_message(tell: Tell) -> w::AdminTell {
     use w::admin_tell::Tell as Wire;
     let tell = match tell {
         Tell::Done(state) => Wire::Done((*state).into()),
+        Tell::History(page) => Wire::History(codec::encode(&page).into()),
+        Tell::Kept(bytes) => Wire::Kept(bytes),
         Tell::Already(why) => Wire::Already(cut(why)),
         Tell::Refused { why, hint } => Wire::Refused(w::AdminRefused {
             why: cut(why),
@@ -402,6 +452,8 @@ pub(crate) fn tell(message: w::AdminTell) -> Result<Tell> {
     use w::admin_tell::Tell as Wire;
     Ok(match need(message.tell, "no answer")? {
         Wire::Done(state) => Tell::Done(Box::new(state.try_into()?)),
+        Wire::History(bytes) => Tell::History(need(codec::decode(&bytes).ok(), "a malformed history")?),
+        Wire::Kept(bytes) => Tell::Kept(bytes),
         Wire::Already(why) => Tell::Already(text(why)?),
         Wire::Refused(a) => {
             require(!a.why.is_empty(), "refused without a reason")?;
@@ -558,6 +610,7 @@ impl From<BrickReport> for w::AdminReport {
             last: from.last,
             commit: from.commit,
             peer_durable: from.peer_durable,
+            on_both: from.on_both,
             debt_records: from.debt_records,
             debt_bytes: from.debt_bytes,
             debt_files: from.debt_files.into_iter().take(LIST_MAX).map(cut).collect(),
@@ -583,6 +636,17 @@ impl From<BrickReport> for w::AdminReport {
                 elapsed: r.elapsed.0,
             }),
             scrub: Some(from.scrub.into()),
+            debt_messages: from.debt_messages,
+            files_pending: from.files_pending,
+            healing: from.healing.map(|h| w::AdminHealing {
+                merges: h.merges,
+                elapsed_nanos: h.elapsed.0,
+                done: h.done,
+                total: h.total,
+                at: cut(h.at),
+                left: h.left.into_iter().take(LIST_MAX).map(cut).collect(),
+            }),
+            merged: from.merged,
         }
     }
 }
@@ -602,6 +666,7 @@ impl TryFrom<w::AdminReport> for BrickReport {
             last: from.last,
             commit: from.commit,
             peer_durable: from.peer_durable,
+            on_both: from.on_both,
             debt_records: from.debt_records,
             debt_bytes: from.debt_bytes,
             debt_files: from.debt_files.into_iter().map(text).collect::<Result<_>>()?,
@@ -624,8 +689,25 @@ impl TryFrom<w::AdminReport> for BrickReport {
                 elapsed: Nanos(r.elapsed),
             }),
             scrub: from.scrub.map(TryInto::try_into).transpose()?.unwrap_or_default(),
+            debt_messages: from.debt_messages,
+            files_pending: from.files_pending,
+            healing: from.healing.map(healing).transpose()?,
+            merged: from.merged,
         })
     }
+}
+
+fn healing(from: w::AdminHealing) -> Result<Healing> {
+    require(from.left.len() <= LIST_MAX, "too many files in a heal")?;
+    require(from.done <= from.total, "more healed than there was")?;
+    Ok(Healing {
+        merges: from.merges,
+        elapsed: Nanos(from.elapsed_nanos),
+        done: from.done,
+        total: from.total,
+        at: text(from.at)?,
+        left: from.left.into_iter().map(text).collect::<Result<_>>()?,
+    })
 }
 
 fn away(from: w::AdminAway) -> Result<Away> {

@@ -26,6 +26,11 @@ use mboxfs_types::{
     disk::{AtFork, Look, Seen},
     limits::{self, SUM_BLOCK_BYTES as BLOCK},
 };
+use rustix::{
+    fd::OwnedFd,
+    fs::{Mode, OFlags},
+    io::Errno as Sys,
+};
 use std::{
     cell::Cell,
     fmt,
@@ -140,6 +145,27 @@ impl Leisure {
     }
 }
 
+/// A plain file by its name; none if there is none.
+///
+/// Errors: ESTALE if it cannot be opened.
+pub(super) fn at(dir: &OwnedFd, name: &str) -> Result<Option<Content>, Errno> {
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let file: File = match rustix::fs::openat(dir, name, flags, Mode::empty()) {
+        Ok(file) => file.into(),
+        Err(Sys::NOENT | Sys::LOOP) => return Ok(None),
+        Err(_) => return Err(Errno::ESTALE),
+    };
+    let stat = file.metadata().map_err(|_| Errno::ESTALE)?;
+    let size = stat.len();
+    Ok(stat.is_file().then_some(Content {
+        file,
+        size,
+        whole: false,
+        journal: None,
+        sums: None,
+    }))
+}
+
 impl Content {
     /// At most `len` bytes from `offset` on; of a file that is cut meanwhile, what is left. Or a block that is in the way (R3).
     fn bytes(self, offset: u64, len: u32, stop: &AtomicBool) -> Result<Seen, Errno> {
@@ -182,6 +208,19 @@ impl Content {
             (None, Ok(bytes)) => Ok(Seen::Data(bytes)),
             (None, Err(error)) if error.kind() == ErrorKind::Interrupted => Err(Errno::ESTALE),
             (None, Err(_)) => Err(Errno::ENODATA),
+        }
+    }
+
+    /// What messages there are (`mbox::identity`), in their order. Else as [`Leisure::answer`] of an index.
+    ///
+    /// Errors: as there.
+    pub fn identities(self, stop: &AtomicBool) -> Result<Vec<[u8; 32]>, Errno> {
+        let rotten = Cell::new(None);
+        let reader = self.reader(stop, &rotten).map_err(|error| refusal(&error))?;
+        match Index::read(reader) {
+            Ok(index) => Ok(index.entries().map(|entry| entry.identity.0).collect()),
+            Err(Unindexed::Source(error)) => Err(refusal(&error)),
+            Err(Unindexed::TooMany) => Err(Errno::EFBIG),
         }
     }
 

@@ -48,9 +48,21 @@ fn report(status: Status) -> BrickReport {
         last: 12,
         commit: 11,
         peer_durable: 10,
+        on_both: 9,
         debt_records: 2,
         debt_bytes: 4711,
+        debt_messages: 4,
         debt_files: vec!["alice".into(), "dir/bob".into()],
+        files_pending: 2,
+        healing: Some(Healing {
+            merges: true,
+            elapsed: Nanos(7),
+            done: 1,
+            total: 2,
+            at: "alice".into(),
+            left: vec!["alice".into()],
+        }),
+        merged: 6,
         sessions: vec![(
             SessionId {
                 client: [1; 16],
@@ -177,7 +189,11 @@ fn asks() -> Vec<Ask> {
         let name = String::from("gVol0");
         all.push(Ask::Scrub { name, verb, relayed });
     }
-    for (fault, here) in [(Fault::Crash, true), (Fault::SlowDisk, false)] {
+    for (fault, here) in [
+        (Fault::Crash, true),
+        (Fault::SlowDisk, false),
+        (Fault::Partition, false),
+    ] {
         let name = String::from("gVol0");
         all.push(Ask::Drill { name, fault, here });
     }
