@@ -52,6 +52,12 @@ impl Brick {
         }
     }
 
+    /// Last record executed here, and last one of the log: nothing above that one was acknowledged to anybody yet.
+    #[must_use]
+    pub const fn positions(&self) -> (u64, u64) {
+        (self.state.applied, self.log.last)
+    }
+
     /// The policy in force here.
     #[must_use]
     pub const fn quorum(&self) -> &Quorum {

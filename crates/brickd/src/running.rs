@@ -3,6 +3,8 @@
 //! L-1  Inputs are taken one after the other; outputs of a step are carried out before the next step.
 //! L-2  What a step wants of the disk leaves after its frames (`release`), in order.
 //! L-3  After `Stopped` or `Reload` nothing of this life has an effect any more.
+//! L-4  A question to the history waits until the brick has executed what was in its log when it was asked: so it sees all that
+//!      was acknowledged before, also at the backup, which executes a little later.
 //!
 //! Not here: how a life begins and what follows it (`driver`), streams (`mounts`, `peers`), threads (`disk`).
 
@@ -74,6 +76,8 @@ pub(crate) struct Running {
     asks: UnboundedSender<Question>,
     /// There is work for the disk.
     due: Arc<Notify>,
+    /// L-4, with the record that each waits for.
+    looks: VecDeque<(u64, HistoryJob)>,
     inputs: VecDeque<Input>,
     out: Vec<Output>,
     stopping: bool,
@@ -103,6 +107,7 @@ impl Running {
             peer_conns: 0,
             asks,
             due: Arc::new(Notify::new()),
+            looks: VecDeque::new(),
             inputs: VecDeque::new(),
             out,
             stopping: false,
@@ -214,7 +219,7 @@ impl Running {
         }
         out.clear();
         self.out = out; // keeps its capacity
-        self.push();
+        self.pass_looks();
     }
 
     fn push(&self) {
@@ -284,9 +289,17 @@ impl Running {
         self.feed(Input::Failed { why });
     }
 
-    /// Asks the history of this brick.
+    /// Asks the history of this brick (L-4).
     pub(crate) fn look_back(&mut self, job: HistoryJob) {
-        self.disk.look_back(job);
+        let (_, last) = self.brain.positions();
+        self.looks.push_back((last, job));
+        self.pass_looks();
+    }
+
+    fn pass_looks(&mut self) {
+        while let Some((_, job)) = self.looks.pop_front_if(|(last, _)| *last <= self.brain.positions().0) {
+            self.disk.look_back(job);
+        }
         self.push();
     }
 
