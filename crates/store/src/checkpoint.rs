@@ -11,6 +11,7 @@ use crate::{
     error::StoreError,
     log::{Guard, Log},
     medium::{DirMedium, Medium, TEMP_SUFFIX, join},
+    reserve,
     segment::{number_in, segment_name},
     touched::Touched,
 };
@@ -60,7 +61,9 @@ impl<M: Medium> Checkpointer<M> {
         bytes.extend_from_slice(&crc.to_le_bytes());
         bytes.extend_from_slice(snapshot);
         bytes.extend_from_slice(&sums);
-        self.medium.replace(SNAPSHOT_DIR, &segment_name(n), &bytes)?;
+        reserve::with(&self.medium, || {
+            self.medium.replace(SNAPSHOT_DIR, &segment_name(n), &bytes)
+        })?;
         let old = positions(&self.medium)?;
         for n in old.iter().rev().skip(KEEP).filter(|n| !self.pinned.contains(n)) {
             self.medium.remove(&path(*n))?; // C2

@@ -23,7 +23,8 @@ mod noted;
 use crate::{
     history::{History, Past, Retention},
     log::Guard,
-    medium::{DirMedium, open_dir},
+    medium::{DirMedium, is_full, open_dir},
+    reserve,
     touched::{DIRS_MAX, SYNC_EACH_MAX, Touched},
 };
 use at_rest::AtRest;
@@ -126,9 +127,10 @@ impl Files {
         sums: &[u8],
         horizon: u64,
     ) -> io::Result<Self> {
-        let kept = Kept::new(DirMedium::new(Arc::clone(&home)));
-        let at_rest = AtRest::open(DirMedium::new(Arc::clone(&home)), sums, horizon)?;
-        let history = History::open(DirMedium::new(Arc::clone(&home)), horizon)?;
+        let medium = DirMedium::new(Arc::clone(&home));
+        let kept = Kept::new(medium.clone());
+        let at_rest = AtRest::open(medium.clone(), sums, horizon)?;
+        let history = History::open(medium, horizon)?;
         let mut files = Self {
             root,
             home,
@@ -180,8 +182,8 @@ impl Files {
         for effect in effects {
             let mut result = self.apply_one(effect);
             // Mail goes first: an effect may be done again (F3).
-            while result.as_ref().is_err_and(|e| e.kind() == io::ErrorKind::StorageFull)
-                && self.history.drop_oldest()?
+            while result.as_ref().is_err_and(is_full)
+                && (self.history.drop_oldest()? || reserve::give_up(&self.medium())?)
             {
                 result = self.apply_one(effect);
             }
@@ -297,14 +299,31 @@ impl Files {
         self.trouble.take()
     }
 
-    /// Lets history go until there is room for the log beside the reserve.
+    fn medium(&self) -> DirMedium {
+        DirMedium::new(Arc::clone(&self.home))
+    }
+
+    /// Free bytes of the filesystem beside the reserve, and what the reserve lacks.
+    fn free(&self) -> io::Result<(u64, u64)> {
+        let fs = rustix::fs::fstatvfs(&self.root)?;
+        let lacks = if reserve::is_held(&self.medium())? {
+            0
+        } else {
+            limits::RESERVE_BYTES
+        };
+        Ok((fs.f_bavail.saturating_mul(fs.f_frsize), lacks))
+    }
+
+    /// Lets history go until there is room for the log, and makes the reserve again when there is room for it.
     ///
     /// Errors: the filesystem's.
     pub fn make_room(&mut self) -> io::Result<()> {
         loop {
-            let fs = rustix::fs::fstatvfs(&self.root)?;
-            let free = fs.f_bavail.saturating_mul(fs.f_frsize);
-            if free >= limits::RESERVE_BYTES + limits::RETAIN_FREE_MIN || !self.history.drop_oldest()? {
+            let (free, lacks) = self.free()?;
+            if free >= lacks + limits::RETAIN_FREE_MIN || !self.history.drop_oldest()? {
+                if lacks > 0 && free >= 2 * lacks {
+                    return reserve::hold(&self.medium());
+                }
                 return Ok(());
             }
         }
@@ -313,10 +332,10 @@ impl Files {
     /// Room on the brick; what is kept in reserve is not free, what is kept of the past is.
     pub fn space(&self) -> io::Result<Space> {
         let fs = rustix::fs::fstatvfs(&self.root)?;
+        let (free, lacks) = self.free()?;
         Ok(Space {
             total: fs.f_blocks.saturating_mul(fs.f_frsize),
-            free: (fs.f_bavail.saturating_mul(fs.f_frsize) + self.history.bytes())
-                .saturating_sub(limits::RESERVE_BYTES),
+            free: (free + self.history.bytes()).saturating_sub(lacks),
             inodes: fs.f_files,
             inodes_free: fs.f_favail.saturating_sub(limits::RESERVE_INODES),
         })

@@ -16,7 +16,7 @@ pub(crate) mod diff;
 mod frame;
 mod past;
 
-use crate::medium::{DirMedium, Medium, join};
+use crate::medium::{DirMedium, Medium, is_full, join};
 use frame::{Frame, HEAD_BYTES, Kind, PIECE_BYTES_MAX};
 use mboxfs_types::{
     Ino, Timestamp, codec,
@@ -375,10 +375,6 @@ impl<M: Medium> History<M> {
         }
         None
     }
-}
-
-fn is_full(error: &io::Error) -> bool {
-    matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded)
 }
 
 const _: () = assert!(HEAD_BYTES < PIECE_BYTES_MAX);

@@ -26,6 +26,7 @@ pub mod lossy;
 pub mod medium;
 mod recover;
 mod register;
+mod reserve;
 mod segment;
 mod slots;
 mod store;

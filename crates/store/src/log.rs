@@ -14,7 +14,8 @@
 use crate::{
     error::LogError,
     frame::{BODY_BYTES_MAX, Head, SEGMENT_HEAD_BYTES, Salt, SegmentHead, frame_bytes},
-    medium::{DirMedium, Medium, TEMP_SUFFIX, join},
+    medium::{DirMedium, Medium, TEMP_SUFFIX, is_full, join},
+    reserve,
     segment::{LOG_DIR, Place, Segment, number_in, segment_name},
 };
 use mboxfs_types::{codec, ids::BrickUuid, planted::Bug, record::Record};
@@ -25,6 +26,8 @@ use std::{collections::VecDeque, fmt, io, sync::Arc};
 pub const SEGMENT_BYTES: u64 = 64 << 20;
 /// Smallest segment that is of any use.
 pub const SEGMENT_BYTES_MIN: u64 = 4 << 10;
+/// Bytes of a segment on a full disk, unless a record needs more.
+const SEGMENT_BYTES_FULL: u64 = 1 << 20;
 /// Used segments kept for recycling.
 const SPARES_MAX: usize = 2;
 const SPARE_PREFIX: &str = "spare-";
@@ -205,7 +208,7 @@ impl<M: Medium> Log<M> {
             }
             if !self.fits(frame) {
                 self.flush()?; // R6
-                self.roll()?;
+                self.roll(frame)?;
             }
             self.put(record.tag.n, &body);
         }
@@ -254,8 +257,26 @@ impl<M: Medium> Log<M> {
         Ok(())
     }
 
-    /// Begins the next segment. All records so far are durable (R6).
-    fn roll(&mut self) -> io::Result<()> {
+    /// Makes a segment that holds a record of `need` bytes. On a full disk it is smaller than others, and only for the smallest
+    /// the reserve is given up.
+    fn create(&self, head: SegmentHead, need: u64) -> io::Result<Segment<M::File>> {
+        let least = (SEGMENT_HEAD_BYTES + need)
+            .max(SEGMENT_BYTES_FULL)
+            .min(self.segment_bytes);
+        let name = segment_name(head.first);
+        let of_size = |len| Segment::create(&self.medium, &name, head, len, &[], self.salt);
+        let mut len = self.segment_bytes;
+        loop {
+            match of_size(len) {
+                Err(error) if is_full(&error) && len > least => len = (len / 4).max(least),
+                Err(error) if is_full(&error) && reserve::give_up(&self.medium)? => {}
+                result => return result,
+            }
+        }
+    }
+
+    /// Begins the next segment, for a record of `need` bytes. All records so far are durable (R6).
+    fn roll(&mut self, need: u64) -> io::Result<()> {
         let head = SegmentHead {
             first: self.last + 1,
             chain: self.chain,
@@ -273,14 +294,7 @@ impl<M: Medium> Log<M> {
             }
             self.medium.remove(&path)?;
         }
-        let segment = Segment::create(
-            &self.medium,
-            &segment_name(head.first),
-            head,
-            self.segment_bytes,
-            &[],
-            self.salt,
-        )?;
+        let segment = self.create(head, need)?;
         if empty {
             // It was made with another size, too small for the record: replaced under the same name.
             self.segments.pop_back();

@@ -66,6 +66,11 @@ pub trait Medium: Clone + Send + 'static {
     }
 }
 
+/// There was no room for it: another try may find some.
+pub(crate) fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+}
+
 /// `dir/name`; the top directory is `""`.
 pub(crate) fn join(dir: &str, name: &str) -> String {
     if dir.is_empty() {

@@ -2,7 +2,8 @@
 //!
 //! The mailboxes are plain files under their own names; everything else is in `.mboxfs/`: `superblock`, `lock`, `log/`,
 //! `snapshot/`, `ino/` (every file once more under its inode number), `lost/` (what was in the way and not ours), `fork/`
-//! (what files held at a fork), `rot` (what was found bad), `history/` (what happened, and messages that were removed).
+//! (what files held at a fork), `rot` (what was found bad), `history/` (what happened, and messages that were removed),
+//! `reserve` (room for a full disk).
 //!
 //! Promises: formatting is all or nothing and never removes anything that it did not make; one process has a directory
 //! open at a time, for as long as any part of [`Opened`] lives.
