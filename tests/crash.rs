@@ -339,10 +339,10 @@ fn a_full_disk_refuses_on_both_or_neither() {
     }
 }
 
-/// Takes all of the brick's disk, to the last block, at once.
+/// Takes all of the brick's disk, to the last block.
 fn fill_up(node: &Node) -> PathBuf {
-    let at = fill(node, 1 << 20);
-    let mut file = fs::File::options().append(true).open(&at).expect("the filler");
+    let at = node.in_brick("lost+found/filler");
+    let mut file = fs::File::create(&at).expect("a file on the brick's disk");
     let full = std::io::copy(&mut std::io::repeat(0), &mut file).expect_err("the disk ends");
     assert_eq!(full.kind(), std::io::ErrorKind::StorageFull);
     at

@@ -304,7 +304,7 @@ impl Files {
     }
 
     /// Free bytes of the filesystem beside the reserve, and what the reserve lacks.
-    fn free(&self) -> io::Result<(u64, u64)> {
+    fn unused(&self) -> io::Result<(u64, u64)> {
         let fs = rustix::fs::fstatvfs(&self.root)?;
         let lacks = if reserve::is_held(&self.medium())? {
             0
@@ -319,7 +319,7 @@ impl Files {
     /// Errors: the filesystem's.
     pub fn make_room(&mut self) -> io::Result<()> {
         loop {
-            let (free, lacks) = self.free()?;
+            let (free, lacks) = self.unused()?;
             if free >= lacks + limits::RETAIN_FREE_MIN || !self.history.drop_oldest()? {
                 if lacks > 0 && free >= 2 * lacks {
                     return reserve::hold(&self.medium());
@@ -332,7 +332,7 @@ impl Files {
     /// Room on the brick; what is kept in reserve is not free, what is kept of the past is.
     pub fn space(&self) -> io::Result<Space> {
         let fs = rustix::fs::fstatvfs(&self.root)?;
-        let (free, lacks) = self.free()?;
+        let (free, lacks) = self.unused()?;
         Ok(Space {
             total: fs.f_blocks.saturating_mul(fs.f_frsize),
             free: (free + self.history.bytes()).saturating_sub(lacks),
