@@ -106,6 +106,7 @@ impl Client {
         pending.wait = Wait::Nothing;
         let done = match pending.failed.take() {
             Some(Errno::EAGAIN) => Some(self.refused(&pending)),
+            Some(errno) if self.is_all_there_is(&pending.call, errno) => self.run(id, &mut pending, out),
             Some(errno) => Some(Err(errno)),
             None => self.run(id, &mut pending, out),
         };

@@ -8,12 +8,15 @@
 //! O4  One that went with its session is still there for its maker, and for him alone, until he removes it: the unlink
 //!     succeeds and has no effect, on somebody else's of that name least of all (PROTOCOL 7.5).
 //!
+//! O5  One made by link(2) shows the inode of the file that it was linked to, with one link more, for as long as that is there;
+//!     afterwards it is all that there is of that number.
+//!
 //! Not here: recalls for them (`recall`).
 
 use crate::{
     calls::{Done, Pending, Wait},
     client::{Client, Kind},
-    input::{CallId, Caller},
+    input::{Call, CallId, Caller},
     link::For,
     output::{Answer, Event, Output},
 };
@@ -25,6 +28,9 @@ use mboxfs_types::{
     limits,
     planted::Bug,
 };
+
+/// Inode numbers of dotlocks have this bit, but for those made by link(2): those of bricks have it clear for 2^30 starts.
+pub(crate) const DOT_BIT: u64 = 1 << 62;
 
 pub(crate) fn attr_of(dot: &Dotlock) -> Attr {
     Attr {
@@ -56,8 +62,7 @@ impl Client {
     ) -> Dotlock {
         let group = Group::of(dir, name);
         self.dots_made += 1;
-        // Above every inode number that a brick makes: those have bit 62 clear for 2^30 process starts.
-        let fresh = Ino(1 << 62 | (self.session.nonce & 0x3fff_ffff) << 32 | u64::from(self.dots_made));
+        let fresh = Ino(DOT_BIT | (self.session.nonce & 0x3fff_ffff) << 32 | u64::from(self.dots_made));
         let dot = Dotlock {
             session: self.session,
             name: name.clone(),
@@ -162,15 +167,31 @@ impl Client {
         if !self.owns(p.caller, &dot) {
             self.wait_for_release(p, &group, &dot)?;
         }
-        let mut attr = attr_of(&dot);
-        if self.nodes.get(&dot.ino).is_some_and(|n| n.held.is_some()) {
-            // Made by link(2), and the other name is still there: both show the same inode.
-            let known = self.nodes.get(&dot.ino).and_then(|n| n.attr);
-            attr = known.filter(|a| a.nlink > 0).map_or(attr, |a| self.shown(a));
-        } else {
+        let is_linked = dot.ino.0 & DOT_BIT == 0 && !self.dot_groups.contains_key(&dot.ino);
+        if is_linked && dot.session == self.session {
+            let attr = self.want_inode(id, p, dot.ino, Mode::R, Intent::Read, out)?;
+            return Some(Ok(self.entry(attr))); // O5
+        }
+        let known = self
+            .nodes
+            .get(&dot.ino)
+            .filter(|n| n.held.is_some())
+            .and_then(|n| n.attr);
+        if known.is_none() {
             self.dot_groups.insert(dot.ino, group);
         }
-        Some(Ok(self.entry(attr)))
+        Some(Ok(self.entry(known.unwrap_or_else(|| attr_of(&dot)))))
+    }
+
+    /// O5: the file is not there any more that the dotlock looked up was linked to. True: the lookup goes on without it.
+    pub(crate) fn is_all_there_is(&mut self, call: &Call, errno: Errno) -> bool {
+        let Call::Lookup { dir, name } = call else { return false };
+        let group = Group::of(*dir, name);
+        let dot = self.own_dots.get(&group).filter(|_| name.is_dotlock());
+        let Some(ino) = dot.map(|dot| dot.ino) else {
+            return false;
+        };
+        matches!(errno, Errno::ENOENT | Errno::ESTALE) && self.dot_groups.insert(ino, group).is_none()
     }
 
     #[allow(clippy::too_many_arguments)]
@@ -424,7 +445,7 @@ impl Client {
         if let Ok(name) = Name::new(&name) {
             // No kernel call has this number: the driver counts up from 1.
             let id = CallId(u64::MAX - u64::from(self.dots_made) - self.calls.len() as u64);
-            let call = crate::input::Call::Unlink { dir: group.dir, name };
+            let call = Call::Unlink { dir: group.dir, name };
             let caller = Caller::default();
             self.calls.insert(id, Pending::new(caller, call, self.clock.mono));
             self.attempt(id, out);

@@ -15,6 +15,7 @@
 use crate::{
     calls::{Pending, Wait},
     client::{Client, Handle, Kind},
+    dot_calls::DOT_BIT,
     input::{Call, CallId, Clock, Config, Fh},
     lease::{Held, Node},
     link::For,
@@ -31,9 +32,6 @@ use mboxfs_types::{
     kept::{Kept, Opened, Whose},
     limits,
 };
-
-/// Inode numbers of dotlocks have this bit (`dot_calls`).
-const DOT_BIT: u64 = 1 << 62;
 
 /// State of the keeping.
 #[derive(Debug, Default)]

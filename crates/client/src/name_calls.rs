@@ -31,6 +31,7 @@ impl Client {
             return Some(Err(Errno::ENOENT));
         };
         let attr = self.want_inode(id, p, ino, Mode::R, Intent::Read, out)?;
+        self.dot_groups.remove(&ino); // another mount's dotlock that is linked to it: this is the file itself
         Some(Ok(self.entry(attr)))
     }
 

@@ -17,6 +17,7 @@ use mboxfs_types::{
     limits,
 };
 
+mod linked;
 mod overdue;
 mod takeover;
 
