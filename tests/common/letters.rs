@@ -45,6 +45,15 @@ pub(crate) struct Letters {
 struct Process {
     name: String,
     child: Child,
+    /// What it says before it ends.
+    complaint: PathBuf,
+}
+
+impl Process {
+    fn complaint(&self) -> String {
+        let text = fs::read_to_string(&self.complaint).unwrap_or_default();
+        format!("{}: {}", self.name, text.trim())
+    }
 }
 
 /// What was promised, by mailbox.
@@ -81,15 +90,17 @@ impl Letters {
         if let Some(count) = count {
             plan["count"] = json!(count);
         }
+        let complaint = self.ledger.with_extension(&tag);
         let child = host
             .command("python3")
             .args(["-c", SCRIPT, what, &plan.to_string()])
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
-            .stderr(Stdio::piped())
+            .stderr(fs::File::create(&complaint).expect("a file beside the ledger"))
             .spawn()
             .expect("python3 starts");
-        self.processes.push(Process { name: tag, child });
+        let name = tag;
+        self.processes.push(Process { name, child, complaint });
     }
 
     /// A writer of so many messages, or until `stop`.
@@ -137,10 +148,9 @@ impl Letters {
                 let _ = process.child.kill();
                 complaints.push(format!("{}: does not end within {STOP_MAX:?}", process.name));
             }
-            let output = process.child.wait_with_output().expect("a child of ours");
-            if !output.status.success() {
-                let text = String::from_utf8_lossy(&output.stderr);
-                complaints.push(format!("{}: {}: {}", process.name, output.status, text.trim()));
+            let status = process.child.wait().expect("a child of ours");
+            if !status.success() {
+                complaints.push(format!("{status}: {}", process.complaint()));
             }
         }
         assert!(
@@ -236,6 +246,10 @@ impl Letters {
 
 impl Drop for Letters {
     fn drop(&mut self) {
+        // What was waited for in vain may be a writer that ended.
+        for process in self.processes.iter().filter(|_| std::thread::panicking()) {
+            eprintln!("{}", process.complaint());
+        }
         for process in &mut self.processes {
             // An error means that it has ended already.
             let _ = process.child.kill();

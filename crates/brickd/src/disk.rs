@@ -7,10 +7,12 @@
 //! K4  What waits is counted in bytes, so that mounts can be held back ([`Load`], L13).
 //! K5  Work leaves for the threads, in order, when it is released: waking a thread takes as long as sending a frame, and the
 //!     frames of a step are what others wait for.
+//! K6  A full disk is waited for: nothing has failed (`room`).
 //!
 //! Not here: bytes in files (`store`), what is asked for and why (`brick`).
 
 mod index;
+mod room;
 mod scrub;
 
 use crate::{
@@ -18,7 +20,7 @@ use crate::{
     local::HistoryJob,
 };
 use index::IndexJob;
-use mboxfs_store::{Checkpointer, Files, Log, SuperblockWriter, Touched};
+use mboxfs_store::{Checkpointer, Durable, Files, Log, SuperblockWriter, Touched};
 use mboxfs_types::{
     Errno, Ino,
     call::Op,
@@ -148,6 +150,7 @@ struct Common {
     done: UnboundedSender<Done>,
     fatal: Fatal,
     load: Arc<Load>,
+    halted: Arc<AtomicBool>,
 }
 
 impl Common {
@@ -161,10 +164,12 @@ impl Disk {
     /// Starts the threads; completions go to `done`.
     pub(crate) fn start(parts: Parts, done: &UnboundedSender<Done>, fatal: &Fatal) -> io::Result<Self> {
         let load = Arc::new(Load::default());
+        let halted = Arc::new(AtomicBool::new(false));
         let common = || Common {
             done: done.clone(),
             fatal: fatal.clone(),
             load: Arc::clone(&load),
+            halted: Arc::clone(&halted),
         };
         let (log, log_jobs) = channel();
         let (files, files_jobs) = channel();
@@ -178,8 +183,6 @@ impl Disk {
             checkpointer,
         } = parts;
         let (c1, c2, c3, c4, c5) = (common(), common(), common(), common(), common());
-        let halted = Arc::new(AtomicBool::new(false));
-        let stop = Arc::clone(&halted);
         let flushes = Arc::new(AtomicU64::new(0));
         let flushed = Arc::clone(&flushes);
         Ok(Self {
@@ -205,7 +208,7 @@ impl Disk {
             checkpoint_thread: spawn("checkpoint", fatal, move || {
                 run_checkpoints(checkpointer, &checkpoint_jobs, &c3)
             })?,
-            index_thread: spawn("index", fatal, move || index::run(&index_jobs, &stop, &c4))?,
+            index_thread: spawn("index", fatal, move || index::run(&index_jobs, &c4))?,
             scrub_thread: spawn("scrub", fatal, move || scrub::run(&scrub_jobs, &c5))?,
             held: Vec::new(),
             halted,
@@ -319,7 +322,10 @@ impl LogThread {
         let mut ahead = None;
         while let Some(job) = ahead.take().or_else(|| jobs.recv().ok()) {
             let result = match job {
-                LogJob::Append(record, weight) => self.append(record, weight, jobs, &mut ahead),
+                LogJob::Append(record, weight) => match self.append(record, weight, jobs, &mut ahead) {
+                    Ok(false) => break,
+                    appended => appended.map(drop),
+                },
                 LogJob::Read { from } => self.read(from),
                 LogJob::Trim { below } => self.log.trim(below).map_err(|e| ("trim the log", e.to_string())),
                 LogJob::Restart { next } => self
@@ -340,14 +346,14 @@ impl LogThread {
         self.log
     }
 
-    /// K1. What is not an append ends the batch and comes next, through `ahead`.
+    /// K1. What is not an append ends the batch and comes next, through `ahead`. False: halted before there was room (K6).
     fn append(
         &mut self,
         first: Record,
         weight: usize,
         jobs: &Receiver<LogJob>,
         ahead: &mut Option<LogJob>,
-    ) -> Result<(), (&'static str, String)> {
+    ) -> Result<bool, (&'static str, String)> {
         let mut batch = vec![first];
         let mut bytes = weight;
         while batch.len() < BATCH_RECORDS_MAX && bytes < BATCH_BYTES_MAX {
@@ -363,14 +369,18 @@ impl LogThread {
                 Err(_) => break,
             }
         }
-        let n = self
-            .log
-            .append(&batch)
-            .map_err(|e| ("append to the log", e.to_string()))?;
+        let append = |log: &mut Log| {
+            batch.retain(|record| record.tag.n > log.last());
+            log.append(&batch)
+        };
+        let appended = room::wait(&self.common.halted, &mut self.log, append, |_| Ok(()));
+        let Some(n) = appended.map_err(|e| ("append to the log", e.to_string()))? else {
+            return Ok(false);
+        };
         self.flushes.store(self.log.flushes(), Ordering::Relaxed);
         self.common.say(Done::Appended { n });
         self.common.load.done(bytes);
-        Ok(())
+        Ok(true)
     }
 
     fn read(&mut self, from: u64) -> Result<(), (&'static str, String)> {
@@ -406,8 +416,8 @@ impl FilesThread {
             let now = Instant::now();
             if now >= next_space {
                 next_space = now + SPACE_EVERY;
-                if !self.tell_space() {
-                    return;
+                if let Err(why) = self.look_for_space() {
+                    return self.common.fatal.end("ask for the room on the brick", why);
                 }
             }
             match jobs.recv_timeout(next_space.saturating_duration_since(now)) {
@@ -422,15 +432,21 @@ impl FilesThread {
         }
     }
 
-    /// False: it failed and the daemon ends.
+    /// False: it failed and the daemon ends, or the disk is halted.
     fn work(&mut self, job: FilesJob) -> bool {
         match job {
             FilesJob::Apply(effects, weight) => {
-                let result = self.files.apply(&effects);
+                let halted = Arc::clone(&self.common.halted);
+                let apply = |this: &mut Self| this.files.apply(&effects);
+                let applied = room::wait(&halted, self, apply, Self::look_for_space);
                 self.common.load.done(weight);
-                if let Err(why) = result {
-                    self.common.fatal.end("change the brick's files", why);
-                    return false;
+                match applied {
+                    Ok(Some(())) => {}
+                    Ok(None) => return false,
+                    Err(why) => {
+                        self.common.fatal.end("change the brick's files", why);
+                        return false;
+                    }
                 }
             }
             FilesJob::Look {
@@ -475,25 +491,24 @@ impl FilesThread {
         self.common.say(Done::Answer { ticket, result });
     }
 
-    fn tell_space(&mut self) -> bool {
-        match self.files.make_room().and_then(|()| self.files.space()) {
-            Ok(space) => self.common.say(Done::Space(space)),
-            Err(why) => {
-                self.common.fatal.end("ask for the room on the brick", why);
-                return false;
-            }
-        }
-        true
+    fn look_for_space(&mut self) -> io::Result<()> {
+        self.files.make_room()?;
+        self.common.say(Done::Space(self.files.space()?));
+        Ok(())
     }
 }
 
 fn run_checkpoints(mut checkpointer: Checkpointer, jobs: &Receiver<CheckpointJob>, common: &Common) {
     for CheckpointJob { touched, n, snapshot } in jobs {
-        if let Err(why) = checkpointer.checkpoint(touched, n, &snapshot) {
-            common.fatal.end("write a checkpoint", why);
-            return;
+        let written = Durable::make(&touched).and_then(|durable| {
+            let write = |checkpointer: &mut Checkpointer| checkpointer.write(&durable, n, &snapshot);
+            room::wait(&common.halted, &mut checkpointer, write, |_| Ok(()))
+        });
+        match written {
+            Ok(Some(())) => common.say(Done::Checkpoint { n }),
+            Ok(None) => return,
+            Err(why) => return common.fatal.end("write a checkpoint", why),
         }
-        common.say(Done::Checkpoint { n });
     }
 }
 

@@ -50,17 +50,23 @@ impl<M: Medium> Checkpointer<M> {
 
     /// C1. `touched`: all that was changed since the last checkpoint, up to `n` at least.
     pub fn checkpoint(&mut self, touched: Touched, n: u64, snapshot: &[u8]) -> io::Result<()> {
-        touched.sync()?;
-        let sums = touched.sums.encode();
+        let durable = Durable::make(&touched)?;
+        self.write(&durable, n, snapshot)
+    }
+
+    /// The second half of [`Self::checkpoint`].
+    ///
+    /// Errors: the medium's; after `StorageFull` it can be tried again.
+    pub fn write(&mut self, Durable { sums }: &Durable, n: u64, snapshot: &[u8]) -> io::Result<()> {
         let mut bytes = Vec::with_capacity(HEAD_BYTES + snapshot.len() + sums.len());
         bytes.extend_from_slice(MAGIC);
         bytes.extend_from_slice(&n.to_le_bytes());
         bytes.extend_from_slice(&(snapshot.len() as u64).to_le_bytes());
         bytes.extend_from_slice(&(sums.len() as u64).to_le_bytes());
-        let crc = checksum(&bytes, &[snapshot, &sums]);
+        let crc = checksum(&bytes, &[snapshot, sums]);
         bytes.extend_from_slice(&crc.to_le_bytes());
         bytes.extend_from_slice(snapshot);
-        bytes.extend_from_slice(&sums);
+        bytes.extend_from_slice(sums);
         reserve::with(&self.medium, || {
             self.medium.replace(SNAPSHOT_DIR, &segment_name(n), &bytes)
         })?;
@@ -89,6 +95,24 @@ impl<M: Medium> Checkpointer<M> {
     /// Positions of the snapshots that there are, ascending.
     pub fn positions(&self) -> io::Result<Vec<u64>> {
         positions(&self.medium)
+    }
+}
+
+/// Files are durable: a snapshot may follow.
+#[derive(Debug)]
+pub struct Durable {
+    /// Of what they held.
+    sums: Vec<u8>,
+}
+
+impl Durable {
+    /// The first half of [`Checkpointer::checkpoint`]. Not to be tried again (medium M3).
+    ///
+    /// Errors: the filesystem's.
+    pub fn make(touched: &Touched) -> io::Result<Self> {
+        touched.sync()?;
+        let sums = touched.sums.encode();
+        Ok(Self { sums })
     }
 }
 

@@ -250,7 +250,9 @@ impl<M: Medium> History<M> {
                         *end = same.map_or(End { at: 0, chain }, |(_, end)| end);
                         segment.bytes = end.at;
                     }
-                    if !self.drop_oldest()? {
+                    // A segment made for this entry alone is no room to be gained.
+                    let is_all = self.bytes() == 0;
+                    if !self.drop_oldest()? || is_all {
                         return Ok(());
                     }
                 }

@@ -34,13 +34,13 @@ mod sums;
 mod superblock;
 mod touched;
 
-pub use checkpoint::Checkpointer;
+pub use checkpoint::{Checkpointer, Durable};
 pub use error::{LogError, StoreError};
 pub use files::{Content, Files, Leisure, Scrub};
 pub use history::{Past, Retention};
 pub use log::{Log, SEGMENT_BYTES, SEGMENT_BYTES_MIN};
 pub use lossy::LossyMedium;
-pub use medium::{DirMedium, Medium};
+pub use medium::{DirMedium, Medium, is_full};
 pub use recover::{Recovery, format_medium, recover};
 pub use register::RegisterFile;
 pub use store::{Inspection, Opened, Options, format, format_with, inspect};

@@ -4,7 +4,8 @@
 //! R2  Opened again, the log holds a prefix of what was written, and all of what was acknowledged. What a crash tore is
 //!     cut and erased; what rotted is an error, never cut (frame G3, PROTOCOL.md section 9.1).
 //! R3  Remains of an older use of a file, or of a line of history that was dropped, never pass as a continuation.
-//! R4  A failed write or flush ends this log: every later change fails. A flush is never tried again.
+//! R4  A failed write or flush ends this log: every later change fails. A flush is never tried again. No room for the next
+//!     segment is no failure: what was not written can be appended again.
 //! R5  The directory holds, at every instant, segments without gaps that end with the newest: removal and recycling go
 //!     from the oldest up, dropping goes from the newest down, each step durable before the next.
 //! R6  A segment is begun only when all records of the one before are durable.
@@ -168,8 +169,8 @@ impl<M: Medium> Log<M> {
 
     /// Puts `records` at the end and makes them durable; returns the last durable position.
     ///
-    /// Errors: `InvalidInput`, with nothing changed, if the first is not `last() + 1` or they are not dense. Whatever else
-    /// fails ends this log (R4), also a record too long for a segment.
+    /// Errors: `InvalidInput`, with nothing changed, if the first is not `last() + 1` or they are not dense; `StorageFull` if
+    /// there is no room for those behind `last()`. Whatever else fails ends this log (R4), also a record too long for a segment.
     pub fn append(&mut self, records: &[Record]) -> io::Result<u64> {
         self.trusted()?;
         let dense = records.iter().zip(self.last + 1..).all(|(record, n)| record.tag.n == n);
@@ -179,7 +180,9 @@ impl<M: Medium> Log<M> {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, why));
         }
         let result = self.write(records);
-        self.failed = result.is_err();
+        // With nothing left to write it was the next segment that found no room.
+        let full = |error: &io::Error| is_full(error) && self.buf.is_empty();
+        self.failed = result.as_ref().is_err_and(|error| !full(error));
         result
     }
 
@@ -270,7 +273,12 @@ impl<M: Medium> Log<M> {
             match of_size(len) {
                 Err(error) if is_full(&error) && len > least => len = (len / 4).max(least),
                 Err(error) if is_full(&error) && reserve::give_up(&self.medium)? => {}
-                result => return result,
+                Err(error) => {
+                    // What was begun takes no room.
+                    self.medium.remove(&format!("{}{TEMP_SUFFIX}", join(LOG_DIR, &name)))?;
+                    return Err(error);
+                }
+                made => return made,
             }
         }
     }

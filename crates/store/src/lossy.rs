@@ -1,7 +1,8 @@
 //! A medium in memory that forgets what was not synced: for tests and the simulator.
 //!
 //! Promises: after [`LossyMedium::crash`] each unsynced sector is, independently, the old one or the new one; of the
-//! unsynced changes of names in a directory a prefix has happened. What was synced stays. A sync can be made to fail.
+//! unsynced changes of names in a directory a prefix has happened. What was synced stays. A sync can be made to fail, the
+//! medium to be full.
 //!
 //! Not here: rot (a test changes bytes with [`Medium::write_at`] and syncs), latency.
 
@@ -34,6 +35,8 @@ struct World {
     pending: Vec<Change>,
     syncs: u64,
     fail_at_sync: Option<u64>,
+    /// No file grows any more.
+    full: bool,
 }
 
 #[derive(Debug, Default, Clone)]
@@ -127,6 +130,11 @@ impl LossyMedium {
     /// No sync fails any more.
     pub fn repair(&self) {
         self.world().fail_at_sync = None;
+    }
+
+    /// Full: no file grows, until it is not.
+    pub fn fill(&self, full: bool) {
+        self.world().full = full;
     }
 
     /// Syncs of files and directories so far.
@@ -226,9 +234,13 @@ impl Medium for LossyMedium {
 
     fn write_at(&self, file: &LossyFile, offset: u64, bytes: &[u8]) -> io::Result<()> {
         let mut world = self.world();
+        let full = world.full;
         let file = &mut world.files[file.0];
         let from = usize::try_from(offset).map_err(io::Error::other)?;
         let to = from + bytes.len();
+        if full && file.now.len() < to {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
         if file.now.len() < to {
             file.now.resize(to, 0);
         }

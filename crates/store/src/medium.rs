@@ -67,7 +67,8 @@ pub trait Medium: Clone + Send + 'static {
 }
 
 /// There was no room for it: another try may find some.
-pub(crate) fn is_full(error: &io::Error) -> bool {
+#[must_use]
+pub fn is_full(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 

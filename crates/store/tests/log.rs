@@ -396,6 +396,27 @@ fn a_failed_flush_ends_the_log() {
 }
 
 #[test]
+fn a_log_without_room_for_a_segment_goes_on_when_there_is_some() {
+    let medium = medium();
+    let mut log = open(&medium).log;
+    let records: Vec<Record> = (1..=40).map(|n| record(n, 300)).collect();
+    medium.fill(true);
+    let full = log.append(&records).unwrap_err();
+    assert_eq!(full.kind(), std::io::ErrorKind::StorageFull);
+    let last = log.last();
+    assert!((1..40).contains(&last), "what fits is durable: {last}");
+    let names = medium.names("log").unwrap();
+    assert_eq!(names.len(), 1, "nothing half made takes room: {names:?}");
+    let rest = || &records[usize::try_from(last).unwrap()..];
+    assert!(log.append(rest()).is_err(), "there is none yet");
+    medium.fill(false);
+    assert_eq!(log.append(rest()).unwrap(), 40);
+    drop(log);
+    medium.crash(|| false);
+    assert_eq!(open(&medium).records, records);
+}
+
+#[test]
 fn what_a_killed_process_wrote_is_durable_before_it_is_believed() {
     let medium = medium();
     let mut log = open(&medium).log;

@@ -43,7 +43,8 @@ impl IndexJob {
     }
 }
 
-pub(super) fn run(jobs: &Receiver<IndexJob>, halted: &AtomicBool, common: &Common) {
+pub(super) fn run(jobs: &Receiver<IndexJob>, common: &Common) {
+    let halted = &*common.halted;
     for job in jobs {
         match job {
             IndexJob::Look { ticket, leisure } => {

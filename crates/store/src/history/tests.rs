@@ -202,3 +202,19 @@ fn questions_are_about_a_file_a_message_or_a_time() {
         "what is there again is not gone"
     );
 }
+
+/// Y2. A full disk held up the brick for good: each try made a segment, and dropped it.
+#[test]
+fn on_a_full_disk_the_past_goes_and_what_finds_no_room_is_left_out() {
+    let medium = LossyMedium::new();
+    let mut history = history(&medium, 0);
+    put(&mut history, 1, 5, 300);
+    medium.fill(true);
+    put(&mut history, 2, 6, 300);
+    put(&mut history, 3, 7, 300);
+    assert_eq!((records(&history), history.bytes()), (vec![], 0));
+    assert_eq!(medium.names(HISTORY_DIR).unwrap(), Vec::<String>::new());
+    medium.fill(false);
+    put(&mut history, 4, 8, 300);
+    assert_eq!(records(&history), [4]);
+}
