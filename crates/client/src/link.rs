@@ -328,12 +328,14 @@ impl Client {
         let dots = self.own_dots.iter().map(|(g, d)| (g.clone(), d.clone())).collect();
         let held = self.nodes.values().filter(|n| n.held.is_some());
         let known = held.filter_map(|n| n.attr).collect();
+        let unanswered = self.requests.keys().next().copied().unwrap_or(self.next_seq);
         out.push(Output::Send(ToBrick::Reclaim(Reclaim {
             view,
             leases,
             locks,
             dots,
             known,
+            unanswered,
         })));
     }
 
