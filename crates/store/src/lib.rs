@@ -7,6 +7,7 @@
 //! - [`Files`]: effects on mailbox files, and looks at them; durable at the next checkpoint
 //! - [`Content`]: a file as it is or was at a fork, and the index of its messages
 //! - [`Scrub`]: blocks of a file, compared with their checksums
+//! - [`AtRest`]: content of files, checked against its checksums, wherever they are
 //! - [`Checkpointer`]: makes files durable, then writes a snapshot
 //! - [`SuperblockWriter`]: the brick's memory of who it is
 //! - [`RegisterFile`]: the witness's memory
@@ -15,6 +16,7 @@
 //! Not here: what records mean and when they are committed (`brick`), threads (`brickd`).
 #![deny(missing_docs)]
 
+mod at_rest;
 mod checkpoint;
 mod error;
 mod files;
@@ -31,6 +33,7 @@ mod sums;
 mod superblock;
 mod touched;
 
+pub use at_rest::{AtRest, Resting};
 pub use checkpoint::Checkpointer;
 pub use error::{LogError, StoreError};
 pub use files::{Files, Leisure, Scrub};
@@ -40,5 +43,6 @@ pub use medium::{DirMedium, Medium};
 pub use recover::{Recovery, format_medium, recover};
 pub use register::RegisterFile;
 pub use store::{Inspection, Opened, Options, format, format_with, inspect};
+pub use sums::Change;
 pub use superblock::SuperblockWriter;
 pub use touched::Touched;
