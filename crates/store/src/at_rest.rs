@@ -2,7 +2,9 @@
 //!
 //! A1  Bytes that do not fit their sum are never given out, to nobody.
 //! A2  Every change goes through [`AtRest::change`]: the sums follow the content.
-//! A3  A repair is durable before it counts, and bytes that do not fit are no repair, as long as there is a sum to fit.
+//! A3  A repair is durable before it counts, and bytes that do not fit are no repair, as long as there is a sum to fit. If
+//!     there is none, the other brick's bytes are taken even if they are in doubt there (it serves them): they are in doubt
+//!     here as well, until both are found equal.
 //!
 //! Not here: the sums (`crate::sums`); where files are (`crate::files`; [`Resting`] is all that is asked of one); where good
 //! bytes come from (`brick`).
@@ -226,7 +228,8 @@ impl<M: Medium> AtRest<M> {
         Ok(())
     }
 
-    /// A3. False: they are not what the block has to hold.
+    /// A3. `bytes`: all of the block, or its beginning, to be put before what is here behind it. False: that is not what the
+    /// block has to hold.
     pub fn repair(
         &mut self,
         (ino, file): (Ino, &mut impl Resting),
@@ -237,15 +240,25 @@ impl<M: Medium> AtRest<M> {
         let Some(sums) = self.sums.edit(ino) else {
             return Ok(false);
         };
+        let len = sums.len_of(block);
+        let rest = if bytes.len() < len {
+            read_block(file, block, len).unwrap_or_default()
+        } else {
+            Vec::new()
+        };
+        let bytes = &[bytes, rest.get(bytes.len()..).unwrap_or_default()].concat()[..];
         let sum = crc32fast::hash(bytes);
         let lost = sums.bad.get(&block) == Some(&true);
         let fits = !lost && sum == sums.sum(block);
-        let believed = sure && (lost || sums.doubtful.contains(&block));
-        if bytes.is_empty() || bytes.len() != sums.len_of(block) || !(fits || believed) {
+        let believed = (lost && rest.is_empty()) || (sure && sums.doubtful.contains(&block));
+        if bytes.is_empty() || bytes.len() != len || !(fits || believed) {
             return Ok(false);
         }
         file.restore(block * BLOCK, bytes, sums.size)?;
         sums.settle(block, sum);
+        if lost && !sure {
+            sums.doubtful.insert(block);
+        }
         self.save_marks()?;
         Ok(true)
     }
