@@ -17,10 +17,12 @@ mod i20_no_stale_locks;
 mod i22_once_in_the_box;
 mod i24_errors;
 mod i28_inode_stays;
+mod i33_rot;
 
 pub(crate) use i03_committed::bricks_are_equal;
 pub(crate) use i20_no_stale_locks::no_locks_left;
 pub(crate) use i22_once_in_the_box::mailboxes_are_right;
+pub(crate) use i33_rot::no_rot_left;
 
 use crate::world::World;
 use mboxfs_brick::output::Output;
@@ -108,5 +110,6 @@ pub fn all() -> Vec<Box<dyn Watch>> {
         Box::new(i14_exclusive::Exclusive::default()),
         Box::new(i24_errors::Errors),
         Box::new(i28_inode_stays::InodeStays::default()),
+        Box::new(i33_rot::Rot),
     ]
 }

@@ -5,7 +5,7 @@
 //! Not here: plans (`plan`), making them shorter (`shrink`).
 
 use crate::{
-    invariants::{Broken, bricks_are_equal, mailboxes_are_right, no_locks_left},
+    invariants::{Broken, bricks_are_equal, mailboxes_are_right, no_locks_left, no_rot_left},
     journal::Show,
     plan::{Plan, Policy},
     world::{Event, MS, World},
@@ -166,6 +166,7 @@ impl World {
     /// # Errors
     /// What is not.
     pub fn audit(&mut self) -> Result<(), Broken> {
+        no_rot_left(self)?;
         mailboxes_are_right(self)?;
         bricks_are_equal(self)?;
         no_locks_left(self)?;

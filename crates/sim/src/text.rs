@@ -34,6 +34,9 @@ impl fmt::Display for Action {
             Self::Stall { brick, ms } => write!(f, "stall brick={brick} ms={ms}"),
             Self::SlowDisk { brick, more, ms } => write!(f, "slow-disk brick={brick} more={more} ms={ms}"),
             Self::FailSync { brick, after } => write!(f, "fail-sync brick={brick} after={after}"),
+            Self::Rot { brick } => write!(f, "rot brick={brick}"),
+            Self::RotLog { brick } => write!(f, "rot-log brick={brick}"),
+            Self::RotSuperblock { brick } => write!(f, "rot-superblock brick={brick}"),
             Self::Full { brick, room } => write!(f, "full brick={brick} room={room}"),
             Self::Room { brick } => write!(f, "room brick={brick}"),
             Self::Clock { host, secs } => write!(f, "clock host={host} secs={secs}"),
@@ -168,6 +171,15 @@ impl FromStr for Action {
             "fail-sync" => Self::FailSync {
                 brick: w.side("brick")?,
                 after: w.get("after")?,
+            },
+            "rot" => Self::Rot {
+                brick: w.side("brick")?,
+            },
+            "rot-log" => Self::RotLog {
+                brick: w.side("brick")?,
+            },
+            "rot-superblock" => Self::RotSuperblock {
+                brick: w.side("brick")?,
             },
             "full" => Self::Full {
                 brick: w.side("brick")?,

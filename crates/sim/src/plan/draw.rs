@@ -11,7 +11,7 @@ use mboxfs_types::limits;
 const SPAN: u64 = 9_000;
 
 /// Kinds of faults, and how often each is drawn (of 100).
-const KINDS: [(Fault, u64); 16] = [
+const KINDS: [(Fault, u64); 18] = [
     (Fault::Crash, 35),
     (Fault::Stop, 10),
     (Fault::Power, 25),
@@ -28,6 +28,8 @@ const KINDS: [(Fault, u64); 16] = [
     (Fault::Clock, 20),
     (Fault::Mounts, 25),
     (Fault::Programs, 25),
+    (Fault::Rot, 12),
+    (Fault::RotBrick, 6),
 ];
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -48,6 +50,8 @@ enum Fault {
     Clock,
     Mounts,
     Programs,
+    Rot,
+    RotBrick,
 }
 
 struct Draw {
@@ -267,6 +271,9 @@ impl Draw {
             },
             Fault::Mounts if self.rng.chance(60) => Action::KillDaemon { at: side },
             Fault::Mounts => Action::Remount { at: side },
+            Fault::Rot => Action::Rot { brick: side },
+            Fault::RotBrick if self.rng.chance(50) => Action::RotLog { brick: side },
+            Fault::RotBrick => Action::RotSuperblock { brick: side },
             Fault::Programs => Action::KillOne {
                 at: side,
                 nth: self.rng.below(100),
