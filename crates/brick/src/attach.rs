@@ -217,7 +217,9 @@ impl Brick {
     fn on_session_attach(&mut self, attach: &Attach, at: Place, out: &mut Vec<Output>) {
         let session = attach.session;
         self.mounts.places.insert(session, at);
-        if self.state.sessions.contains_key(&session) {
+        let comes = self.coming_sessions().contains(&session);
+        // (If its end is numbered, it would be over in the midst of what it is granted now.)
+        if comes && self.state.sessions.contains_key(&session) {
             self.arbiter.reattached(session);
             // It will say again what it holds. An answer to what it said before would come between that and the answer to
             // it, and what it does in between would be forgotten.
@@ -225,9 +227,9 @@ impl Brick {
                 self.mounts.awaited.insert(session);
             }
             self.tell(session, self.new_view(), out);
-        } else if self.coming_sessions().contains(&session) {
+        } else if comes {
             // Told when its opening is executed (`on_opened`).
-        } else if attach.fresh && !self.state.is_expired(session) {
+        } else if attach.fresh && !self.state.is_expired(session) && !self.state.sessions.contains_key(&session) {
             if self.mounts.changing.insert(session) {
                 let brick = if at == Place::Here { self.me } else { self.me.other() };
                 let host: String = attach

@@ -11,7 +11,9 @@ use mboxfs_sim::disk::{Disk, Thread};
 use mboxfs_types::{
     Attr, BrickId, Group, Ino, Key, Name, Nanos, SessionId, Timestamp,
     admin::Status,
-    call::{Attach, Extent, Intent, LeaseRequest, Mode, Op, Reclaim, Reclaimed, Request, ToBrick, ToMount, View},
+    call::{
+        Attach, Attached, Extent, Intent, LeaseRequest, Mode, Op, Reclaim, Reclaimed, Request, ToBrick, ToMount, View,
+    },
     disk::{DiskOp, Done},
     limits,
 };
@@ -22,6 +24,8 @@ struct Alone {
     disk: Disk,
     now: u64,
     said: Vec<(MountConn, ToMount)>,
+    /// The disk does nothing.
+    stalls: bool,
 }
 
 impl Alone {
@@ -46,7 +50,13 @@ impl Alone {
         let brick = Brick::new(recovered, clock(now), &mut out).expect("recovers");
         let space = disk.space();
         let said = Vec::new();
-        let mut alone = Self { brick, disk, now, said };
+        let mut alone = Self {
+            brick,
+            disk,
+            now,
+            said,
+            stalls: false,
+        };
         alone.carry_out(out);
         alone.feed(Input::Disk(Done::Space(space)));
         while alone.brick.report().status != Status::Solo {
@@ -72,6 +82,7 @@ impl Alone {
         while let Some(output) = todo.pop_front() {
             match output {
                 Output::Mount { conn, frame } => self.said.push((conn, frame)),
+                Output::Disk(_) if self.stalls => {}
                 Output::Disk(op) => {
                     for done in at_once(&mut self.disk, op) {
                         let mut more = Vec::new();
@@ -176,6 +187,27 @@ fn before_a_view_opens() -> Alone {
         assert_eq!(alone.reclaimed(u64::from(number)), 1);
     }
     alone.restarted()
+}
+
+/// L5: a mount came back while the end of its session was on its way to the disks; what it was granted then was somebody
+/// else's a moment later.
+#[test]
+fn a_session_whose_end_is_numbered_is_not_served_any_more() {
+    let mut alone = Alone::new();
+    alone.attach(1, session(1), 1);
+    alone.reclaim(1);
+    alone.stalls = true;
+    alone.feed(Input::MountLost { conn: MountConn(1) });
+    for _ in 0..5 {
+        alone.now += 499; // not longer than a disk may take
+        alone.feed(Input::Tick);
+    }
+    alone.attach(2, session(1), 2);
+    let last = alone.said.last();
+    assert!(
+        matches!(last, Some((MountConn(2), ToMount::Attached(Attached::Expired)))),
+        "{last:?}"
+    );
 }
 
 fn append(ino: Ino, at: u64) -> Op {

@@ -90,7 +90,11 @@ impl Plan {
                 }
             }),
             checkpoint_bytes: [2 << 10, 16 << 10, 32 << 20][rng.below(3) as usize],
-            log_debt_bytes: limits::LOG_DEBT_BYTES_MAX,
+            log_debt_bytes: if rng.chance(12) {
+                1_000 + rng.below(8_000) as usize
+            } else {
+                limits::LOG_DEBT_BYTES_MAX
+            },
             segment_bytes: [64 << 10, 128 << 10][rng.below(2) as usize],
             quiet: false,
         };
