@@ -162,14 +162,16 @@ impl Client {
         if !self.owns(p.caller, &dot) {
             self.wait_for_release(p, &group, &dot)?;
         }
-        let mut attr = attr_of(&dot);
-        if self.nodes.get(&dot.ino).is_some_and(|n| n.held.is_some()) {
-            // Made by link(2), and the other name is still there: both show the same inode.
-            let known = self.nodes.get(&dot.ino).and_then(|n| n.attr);
-            attr = known.filter(|a| a.nlink > 0).map_or(attr, |a| self.shown(a));
-        } else {
-            self.dot_groups.insert(dot.ino, group);
-        }
+        // Made by link(2): it and the other name, as long as that is there, show the same inode (`shown` counts own ones).
+        let own = dot.session == self.session;
+        let node = self.nodes.get(&dot.ino).filter(|n| n.held.is_some());
+        let attr = match node.and_then(|n| n.attr).filter(|a| own || a.nlink > 0) {
+            Some(attr) => attr,
+            None => {
+                self.dot_groups.insert(dot.ino, group);
+                attr_of(&dot)
+            }
+        };
         Some(Ok(self.entry(attr)))
     }
 

@@ -504,6 +504,37 @@ fn an_owner_sees_its_dotlock_at_once() {
     );
 }
 
+/// L3: mutt counts the links of what it made, in whichever way it looks; the kernel was told one link more.
+#[test]
+fn a_dotlock_made_by_link_is_counted_once() {
+    let mut mount = Mount::ready(8);
+    mount.open();
+    let (dir, name) = (Ino::ROOT, Name::new(b"u.lock").expect("a name"));
+    let link = Call::Link {
+        ino: FILE,
+        dir,
+        name: name.clone(),
+    };
+    let (_, out) = mount.call_by(process(100, 50), link);
+    mount.grant_name(&out);
+    for (names, shown) in [(1, 2), (0, 1)] {
+        if names == 0 {
+            mount.attr.nlink = names; // its first name was removed
+            mount.client.absorb(&[mount.attr]);
+        }
+        let lookup = Call::Lookup {
+            dir,
+            name: name.clone(),
+        };
+        let (id, out) = mount.call_by(process(100, 50), lookup);
+        let Some(Ok(Answer::Entry { attr, .. })) = done(&out, id) else {
+            panic!("no entry: {out:?}");
+        };
+        assert_eq!((attr.ino, attr.nlink), (FILE, shown));
+        assert_eq!(mount.client.answers(FILE).map(|a| a.nlink), Some(shown), "T2");
+    }
+}
+
 /// The parent of a Postfix process is `master`, which stays: its dotlock was never taken for orphaned.
 #[test]
 fn a_dotlock_of_a_killed_process_goes_though_its_parent_lives() {
