@@ -71,6 +71,8 @@ pub struct Disk {
     pub durable: u64,
     proved: u64,
     rotten: Option<rot::Rotten>,
+    /// One copy of the superblock has rotted since it was written.
+    has_one_superblock: bool,
     queues: [VecDeque<DiskOp>; 3],
     /// What the checkpoints that wait will cover.
     marks: VecDeque<(usize, Touched)>,
@@ -133,6 +135,7 @@ impl Disk {
             durable: 0,
             proved: 0,
             rotten: None,
+            has_one_superblock: false,
             queues: Default::default(),
             marks: VecDeque::new(),
             batch: [0; 3],
@@ -152,6 +155,7 @@ impl Disk {
         self.sound = self.is_sound(&found.superblock, found.log.last());
         self.superblock = found.superblock.clone();
         self.attempt = None;
+        self.has_one_superblock = false;
         self.durable = found.log.last();
         self.proved = self.proved.min(self.durable);
         let log_start = found.log.start();
@@ -272,6 +276,7 @@ impl Disk {
                 self.attempt.get_or_insert_with(|| superblock.clone()); // a failed writer writes nothing more
                 parts.superblock.write(&superblock).map_err(|e| e.to_string())?;
                 self.attempt = None;
+                self.has_one_superblock = false;
                 self.superblock = superblock;
                 vec![Done::Superblock]
             }
@@ -379,7 +384,7 @@ impl Disk {
     /// The power goes (K2). Sectors and pages that were not synced are there, or not; `none`: not one of them is.
     pub fn power_off(&mut self, rng: &mut Rng) {
         self.kill(rng);
-        if rng.chance(50) {
+        if rng.chance(50) && !self.has_one_superblock {
             self.medium.tear("superblock", || rng.below(256) as u8);
         }
         let percent = [0, 50, 100][rng.below(3) as usize];

@@ -87,6 +87,7 @@ impl Disk {
         }
         let used = bytes[..half].iter().rposition(|byte| *byte != 0).map_or(1, |at| at + 1) as u64;
         let at = rng.below(used) + rng.side() as u64 * half as u64;
+        self.has_one_superblock = true;
         self.change_byte(SUPERBLOCK, at, bytes[at as usize] ^ (1 << rng.below(8)));
         true
     }

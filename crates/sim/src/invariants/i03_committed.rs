@@ -2,6 +2,7 @@
 
 use super::{Broken, Fact, Watch};
 use crate::{image::Tree, world::World};
+use mboxfs_types::Ino;
 
 pub(super) struct Committed;
 
@@ -44,6 +45,10 @@ pub(super) fn difference(a: &Tree, b: &Tree) -> Option<String> {
         a.names.get(&key) != b.names.get(&key) || !alike(ino)
     });
     let file = || a.files.keys().chain(b.files.keys()).find(|ino| !alike(ino));
-    name.map(|((_, name), _)| name.to_string())
-        .or_else(|| file().map(|ino| format!("{ino}, which has no name")))
+    let told = |ino: &Ino| {
+        let [a, b] = [a, b].map(|tree| tree.files.get(ino).map(|f| (f.data.len(), f.mtime, f.mode, f.owner)));
+        format!("{a:?} and {b:?}")
+    };
+    name.map(|((_, name), ino)| format!("{name}: {}", told(ino)))
+        .or_else(|| file().map(|ino| format!("{ino}, which has no name: {}", told(ino))))
 }
