@@ -504,6 +504,36 @@ fn an_owner_sees_its_dotlock_at_once() {
     );
 }
 
+/// L9: made on both sides of a partition, and the other side's goes on: the close of what was fsynced said ESTALE.
+#[test]
+fn a_close_of_a_file_that_goes_on_as_another_one_is_fine() {
+    for close in [true, false] {
+        let mut mount = Mount::ready(8);
+        let fh = mount.open();
+        let (_, out) = mount.call(mount.lock(5, Some(LockKind::Exclusive), false));
+        assert!(matches!(out[..], [.., Output::Done { result: Ok(_), .. }]));
+        let view = View {
+            v: 9,
+            ..View::default()
+        };
+        mount.says(ToMount::View { view, together: true });
+        mount.says(ToMount::Reclaimed(Reclaimed {
+            view,
+            ..Reclaimed::default()
+        }));
+        let owner = 5;
+        let (id, out) = mount.call(if close {
+            Call::Flush { ino: FILE, fh, owner }
+        } else {
+            mount.lock(owner, None, false)
+        });
+        let req = asked(&out).expect("asks for the lease").req;
+        let result = Err(Errno::ESTALE);
+        let out = mount.says(ToMount::Granted(Granted { req, result }));
+        assert_eq!(done(&out, id), Some(Ok(Answer::Empty)));
+    }
+}
+
 /// L3: mutt counts the links of what it made, in whichever way it looks; the kernel was told one link more.
 #[test]
 fn a_dotlock_made_by_link_is_counted_once() {
