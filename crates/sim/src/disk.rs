@@ -9,7 +9,10 @@
 //!
 //! Not here: when things are done (`world::disks`).
 
-use crate::{image::Image, rng::Rng};
+use crate::{
+    image::{Image, Tree},
+    rng::Rng,
+};
 use bytes::Bytes;
 use mboxfs_store::{
     Checkpointer, Log, LossyMedium, Options, StoreError, SuperblockWriter, Touched, format_medium, recover,
@@ -70,6 +73,8 @@ pub struct Disk {
     /// The log has its records, durably, up to here.
     pub durable: u64,
     proved: u64,
+    /// Records are being dropped: some may be there, or not.
+    dropping: bool,
     rotten: Option<rot::Rotten>,
     /// One copy of the superblock has rotted since it was written.
     has_one_superblock: bool,
@@ -134,6 +139,7 @@ impl Disk {
             attempt: None,
             durable: 0,
             proved: 0,
+            dropping: false,
             rotten: None,
             has_one_superblock: false,
             queues: Default::default(),
@@ -155,7 +161,7 @@ impl Disk {
         self.sound = self.is_sound(&found.superblock, found.log.last());
         self.superblock = found.superblock.clone();
         self.attempt = None;
-        self.has_one_superblock = false;
+        (self.has_one_superblock, self.dropping) = (false, false);
         self.durable = found.log.last();
         self.proved = self.proved.min(self.durable);
         let log_start = found.log.start();
@@ -186,7 +192,7 @@ impl Disk {
         {
             return Err(format!("its superblock is {superblock:?} and was {known:?}"));
         }
-        if last < self.durable {
+        if last < self.durable && !self.dropping {
             return Err(format!("its log ends at {last}; it was durable up to {}", self.durable));
         }
         Ok(())
@@ -297,9 +303,10 @@ impl Disk {
                 Vec::new()
             }
             DiskOp::Restart { next } => {
-                (self.durable, self.proved, self.rotten) = (0, 0, None);
+                (self.proved, self.rotten, self.dropping) = (0, None, true);
                 parts.log.restart(next).map_err(|e| e.to_string())?;
                 self.durable = next - 1;
+                self.dropping = false;
                 Vec::new()
             }
             DiskOp::Apply(effects) => {
@@ -338,6 +345,18 @@ impl Disk {
         self.queues.iter().all(VecDeque::is_empty)
     }
 
+    /// What files hold when all that was given is done.
+    #[must_use]
+    pub fn files_to_come(&self) -> Tree {
+        let mut tree = self.image.now.clone();
+        for op in &self.queues[Thread::Files as usize] {
+            if let DiskOp::Apply(effects) = op {
+                effects.iter().for_each(|effect| self.image.apply_to(&mut tree, effect));
+            }
+        }
+        tree
+    }
+
     /// SIGKILL (K2): what was under way got to the page cache, or did not.
     pub fn kill(&mut self, rng: &mut Rng) {
         for thread in Thread::ALL {
@@ -373,10 +392,11 @@ impl Disk {
     /// The device failed.
     pub fn drop_above(&mut self, keep: u64) -> Result<(), String> {
         let parts = self.parts.as_mut().ok_or("the brick is not open")?;
-        // Whether it is done or not: nothing above is needed any more.
-        self.durable = self.durable.min(keep);
         self.proved = self.proved.min(keep.saturating_sub(1));
+        self.dropping = true;
         parts.log.drop_above(keep).map_err(|e| e.to_string())?;
+        self.dropping = false;
+        self.durable = self.durable.min(keep);
         self.close();
         Ok(())
     }

@@ -357,6 +357,11 @@ impl Image {
         })
     }
 
+    /// An effect that is on its way.
+    pub(crate) fn apply_to(&self, tree: &mut Tree, effect: &Effect) {
+        tree.apply(effect, &self.kept);
+    }
+
     fn keep(&mut self, fork: u64, ino: Ino, ranges: &[(u64, u64)]) {
         let Some(file) = self.now.files.get(&ino) else {
             return;

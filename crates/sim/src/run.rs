@@ -139,11 +139,7 @@ impl World {
                 // What was applied last is on its way to the files.
                 self.run(400);
                 self.ok()?;
-                let idle = self.hosts.iter().all(|h| h.disk.is_idle());
-                // A slow network may still have a word of what the other one has executed.
-                let [a, b] = [0, 1].map(|i| self.hosts[i].report().map(|r| r.commit));
-                let even = a == b && self.hosts[0].disk.durable == self.hosts[1].disk.durable;
-                if idle && even && self.together() && self.left() == 0 {
+                if self.is_even() && self.left() == 0 {
                     return Ok(rested);
                 }
             }
@@ -152,6 +148,18 @@ impl World {
         let left: Vec<String> = self.waiting();
         let why = format!("not at rest after {ms} ms: bricks {stands:?}, programs that wait: {left:?}");
         Err(Broken::new("I32", "L13", why))
+    }
+
+    /// Both bricks work together, have executed the same, and their disks have nothing to do. (A slow network may still have a
+    /// word of what the other one has executed.)
+    pub(crate) fn is_even(&self) -> bool {
+        let [a, b] = [0, 1].map(|i| &self.hosts[i]);
+        let commit = |host: &crate::world::Host| host.report().map(|r| r.commit);
+        self.together()
+            && commit(a) == commit(b)
+            && a.disk.durable == b.disk.durable
+            && a.disk.is_idle()
+            && b.disk.is_idle()
     }
 
     /// As [`Self::rest`] and [`Self::audit`].

@@ -90,6 +90,12 @@ impl Image {
         !self.rotten.is_empty()
     }
 
+    /// It is open, and every file is what it should be, beyond doubt.
+    #[must_use]
+    pub fn is_clean(&self) -> bool {
+        self.at_rest.is_some() && !self.rots() && self.damage() == <_>::default()
+    }
+
     /// Is anything rotten here?
     #[must_use]
     pub fn rots(&self) -> bool {

@@ -107,7 +107,7 @@ impl Mutt {
                 Step::Lock
             }
             (Step::Lock, Ok(_)) => {
-                around.oracle.session_begins(around.mount, &self.mailbox);
+                around.oracle.session_begins(around.mount, &self.mailbox, around.pid);
                 self.due = around.oracle.due(&self.mailbox, around.mount);
                 self.reading = Reading::default();
                 Step::Read
@@ -132,7 +132,7 @@ impl Mutt {
                 Step::Close
             }
             (Step::Release, _) => {
-                around.oracle.session_ends(around.mount, &self.mailbox);
+                around.oracle.session_ends(around.mount, &self.mailbox, around.pid);
                 Step::Undot
             }
             (Step::Look | Step::Open, _) => Step::Undot,

@@ -109,7 +109,7 @@ impl Postfix {
             (Step::Create, Ok(Answer::Created { attr, fh, .. })) => self.opened(attr.ino, fh),
             (Step::Open, Ok(Answer::Opened { fh, .. })) => self.opened(self.ino, fh),
             (Step::Lock, Ok(_)) => {
-                around.oracle.session_begins(around.mount, &self.mailbox);
+                around.oracle.session_begins(around.mount, &self.mailbox, around.pid);
                 Step::Stat
             }
             (Step::Stat, Ok(Answer::Attr { attr, .. })) => {
@@ -163,7 +163,7 @@ impl Postfix {
                 Step::Release
             }
             (Step::Release, _) => {
-                around.oracle.session_ends(around.mount, &self.mailbox);
+                around.oracle.session_ends(around.mount, &self.mailbox, around.pid);
                 self.fh = None;
                 Step::Undot
             }

@@ -56,6 +56,8 @@ enum Fault {
 
 struct Draw {
     rng: Rng,
+    /// The files of one brick may become those of the other one: what only the other one knew is lost with them.
+    small_log: bool,
     span: u64,
     actions: Vec<(u64, Action)>,
 }
@@ -101,6 +103,7 @@ impl Plan {
         let span = 1_500 + rng.below(SPAN - 1_500);
         let mut draw = Draw {
             rng,
+            small_log: settings.log_debt_bytes < limits::LOG_DEBT_BYTES_MAX,
             span,
             actions: Vec::new(),
         };
@@ -275,6 +278,7 @@ impl Draw {
             },
             Fault::Mounts if self.rng.chance(60) => Action::KillDaemon { at: side },
             Fault::Mounts => Action::Remount { at: side },
+            Fault::Rot if self.small_log => return,
             Fault::Rot => Action::Rot { brick: side },
             Fault::RotBrick if self.rng.chance(50) => Action::RotLog { brick: side },
             Fault::RotBrick => Action::RotSuperblock { brick: side },

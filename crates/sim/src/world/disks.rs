@@ -102,7 +102,7 @@ impl World {
         );
         let (host, other) = (&self.hosts[i], &self.hosts[1 - i]);
         let last = host.disk.durable;
-        let there = other.disk.durable >= last && other.tag(last) == host.tag(last) && !other.disk.image.rots();
+        let there = other.disk.durable >= last && other.tag(last) == host.tag(last) && other.disk.image.is_clean();
         let serves = matches!(other.status(), Some(Status::Solo));
         if there && serves && host.disk.superblock.files == Worth::Whole && self.settings.policy == Policy::None {
             self.replace_disk(i);
