@@ -86,38 +86,6 @@ impl Tree {
 
     fn apply(&mut self, effect: &Effect, kept: &Kept) {
         match effect {
-            Effect::Make {
-                ino,
-                kind,
-                mode,
-                uid,
-                gid,
-                target,
-                dir,
-                name,
-            } => {
-                if *kind != Kind::Dir {
-                    let file = self.files.entry(*ino).or_default();
-                    file.mode = *mode;
-                    file.owner = (*uid, *gid);
-                    file.target.clone_from(target);
-                }
-                self.name(*dir, name, *ino);
-            }
-            Effect::Link { ino, dir, name } if self.files.contains_key(ino) => {
-                self.name(*dir, name, *ino);
-            }
-            Effect::Unlink { ino, dir, name } => {
-                let key = (*dir, name.clone());
-                if self.names.get(&key) == Some(ino) {
-                    self.names.remove(&key);
-                }
-            }
-            Effect::MoveDir { ino, dir, name } => {
-                self.names.retain(|_, named| named != ino);
-                self.names.insert((*dir, name.clone()), *ino);
-            }
-            Effect::RemoveDir { ino } => self.names.retain(|_, named| named != ino),
             Effect::Write {
                 ino,
                 cut,
@@ -163,6 +131,52 @@ impl Tree {
                     file.xattrs = all.iter().cloned().collect();
                 }
             }
+            Effect::Revert { fork, ino } => {
+                if let Some(file) = self.files.get_mut(ino) {
+                    for (at, bytes) in runs(kept.get(&(*fork, *ino))) {
+                        put_bytes(&mut file.data, at, &bytes);
+                    }
+                }
+            }
+            _ => self.apply_names(effect),
+        }
+    }
+
+    /// Which files there are, and their names.
+    fn apply_names(&mut self, effect: &Effect) {
+        match effect {
+            Effect::Make {
+                ino,
+                kind,
+                mode,
+                uid,
+                gid,
+                target,
+                dir,
+                name,
+            } => {
+                if *kind != Kind::Dir {
+                    let file = self.files.entry(*ino).or_default();
+                    file.mode = *mode;
+                    file.owner = (*uid, *gid);
+                    file.target.clone_from(target);
+                }
+                self.name(*dir, name, *ino);
+            }
+            Effect::Link { ino, dir, name } if self.files.contains_key(ino) => {
+                self.name(*dir, name, *ino);
+            }
+            Effect::Unlink { ino, dir, name } => {
+                let key = (*dir, name.clone());
+                if self.names.get(&key) == Some(ino) {
+                    self.names.remove(&key);
+                }
+            }
+            Effect::MoveDir { ino, dir, name } => {
+                self.names.retain(|_, named| named != ino);
+                self.names.insert((*dir, name.clone()), *ino);
+            }
+            Effect::RemoveDir { ino } => self.names.retain(|_, named| named != ino),
             Effect::Only { names, nameless } => {
                 let files: BTreeSet<Ino> = names.iter().map(|n| n.2).chain(nameless.iter().copied()).collect();
                 let names: BTreeSet<(Ino, Name)> = names.iter().map(|(dir, name, _)| (*dir, name.clone())).collect();
@@ -171,13 +185,6 @@ impl Tree {
             }
             Effect::Free { ino } => {
                 self.files.remove(ino);
-            }
-            Effect::Revert { fork, ino } => {
-                if let Some(file) = self.files.get_mut(ino) {
-                    for (at, bytes) in runs(kept.get(&(*fork, *ino))) {
-                        put_bytes(&mut file.data, at, &bytes);
-                    }
-                }
             }
             _ => {}
         }

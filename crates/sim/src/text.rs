@@ -116,8 +116,16 @@ impl FromStr for Action {
         let mut words = line.split_whitespace();
         let verb = words.next().ok_or("an empty line")?;
         let w = Words::of(words)?;
-        let ms = || w.get("ms");
-        Ok(match verb {
+        let of = [Self::of_programs, Self::of_bricks, Self::of_disks, Self::of_wires];
+        let found = of.iter().find_map(|read| read(verb, &w).transpose());
+        found.unwrap_or_else(|| Err(format!("{verb:?} is nothing that can be done")))
+    }
+}
+
+/// The action of a verb, if it is of the kind.
+impl Action {
+    fn of_programs(verb: &str, w: &Words<'_>) -> Result<Option<Self>, String> {
+        Ok(Some(match verb {
             "run" => Self::Run {
                 at: w.side("at")?,
                 mailbox: w.get("mailbox")?,
@@ -127,6 +135,19 @@ impl FromStr for Action {
                 at: w.side("at")?,
                 nth: w.or("nth", 0)?,
             },
+            "clock" => Self::Clock {
+                host: w.side("host")?,
+                secs: w.get("secs")?,
+            },
+            "kill-daemon" => Self::KillDaemon { at: w.side("at")? },
+            "remount" => Self::Remount { at: w.side("at")? },
+            _ => return Ok(None),
+        }))
+    }
+
+    fn of_bricks(verb: &str, w: &Words<'_>) -> Result<Option<Self>, String> {
+        let ms = || w.get("ms");
+        Ok(Some(match verb {
             "crash" => Self::Crash {
                 brick: w.side("brick")?,
                 ms: ms()?,
@@ -139,18 +160,6 @@ impl FromStr for Action {
                 host: w.side("host")?,
                 ms: ms()?,
             },
-            "cut" => Self::Cut {
-                from: w.side("from")?,
-                to: w.side("to")?,
-                ms: ms()?,
-                refuses: w.flag("refuses")?,
-            },
-            "break" => Self::Break { kind: w.get("kind")? },
-            "slow-net" => Self::SlowNet {
-                kind: w.get("kind")?,
-                more: w.get("more")?,
-                ms: ms()?,
-            },
             "freeze" => Self::Freeze {
                 brick: w.side("brick")?,
                 ms: ms()?,
@@ -159,6 +168,13 @@ impl FromStr for Action {
                 at: w.side("at")?,
                 ms: ms()?,
             },
+            _ => return Ok(None),
+        }))
+    }
+
+    fn of_disks(verb: &str, w: &Words<'_>) -> Result<Option<Self>, String> {
+        let ms = || w.get("ms");
+        Ok(Some(match verb {
             "stall" => Self::Stall {
                 brick: w.side("brick")?,
                 ms: ms()?,
@@ -188,12 +204,25 @@ impl FromStr for Action {
             "room" => Self::Room {
                 brick: w.side("brick")?,
             },
-            "clock" => Self::Clock {
-                host: w.side("host")?,
-                secs: w.get("secs")?,
+            _ => return Ok(None),
+        }))
+    }
+
+    fn of_wires(verb: &str, w: &Words<'_>) -> Result<Option<Self>, String> {
+        let ms = || w.get("ms");
+        Ok(Some(match verb {
+            "cut" => Self::Cut {
+                from: w.side("from")?,
+                to: w.side("to")?,
+                ms: ms()?,
+                refuses: w.flag("refuses")?,
             },
-            "kill-daemon" => Self::KillDaemon { at: w.side("at")? },
-            "remount" => Self::Remount { at: w.side("at")? },
+            "break" => Self::Break { kind: w.get("kind")? },
+            "slow-net" => Self::SlowNet {
+                kind: w.get("kind")?,
+                more: w.get("more")?,
+                ms: ms()?,
+            },
             "witness-down" => Self::WitnessDown { ms: ms()? },
             "witness-cut" => {
                 let (asks, tells) = (w.flag("asks")?, w.flag("tells")?);
@@ -205,8 +234,8 @@ impl FromStr for Action {
                 }
             }
             "witness-slow" => Self::WitnessSlow { ms: ms()? },
-            _ => return Err(format!("{verb:?} is nothing that can be done")),
-        })
+            _ => return Ok(None),
+        }))
     }
 }
 

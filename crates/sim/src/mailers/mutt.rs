@@ -86,10 +86,8 @@ impl Mutt {
                 Step::Count
             }
             (Step::Count, Ok(Answer::Attr { attr, .. })) if attr.nlink < 2 => {
-                let why = format!(
-                    "link(2) of the dotlock of {} said yes: {} links",
-                    self.mailbox, attr.nlink
-                );
+                let (name, links) = (&self.mailbox, attr.nlink);
+                let why = format!("link(2) of the dotlock of {name} said yes: {links} links");
                 return Err(Wrong("I14", "L5", why));
             }
             (Step::Link | Step::Count, _) => Step::Untemp,

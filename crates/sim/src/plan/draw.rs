@@ -200,35 +200,8 @@ impl Draw {
                 ms: ms + 50,
             },
             Fault::Power => Action::Power { host: side, ms },
-            Fault::BothPower => {
-                let later = time + self.rng.below(300);
-                self.push(
-                    later,
-                    Action::Power {
-                        host: 1 - side,
-                        ms: ms / 2 + 10,
-                    },
-                );
-                Action::Power { host: side, ms }
-            }
-            Fault::Cut => {
-                let refuses = self.rng.chance(15);
-                self.push(
-                    time,
-                    Action::Cut {
-                        from: 1 - side,
-                        to: side,
-                        ms,
-                        refuses,
-                    },
-                );
-                Action::Cut {
-                    from: side,
-                    to: 1 - side,
-                    ms,
-                    refuses,
-                }
-            }
+            Fault::BothPower => return self.both_power(time, side, ms),
+            Fault::Cut => return self.cut(time, ms),
             Fault::OneWay => Action::Cut {
                 from: side,
                 to: 1 - side,
@@ -244,23 +217,7 @@ impl Draw {
                 more: self.rng.below(1_500),
                 ms,
             },
-            Fault::Freeze if self.rng.chance(50) => Action::FreezeMount {
-                at: side,
-                ms: self.rng.below(3_000),
-            },
-            Fault::Freeze => Action::Freeze {
-                brick: side,
-                ms: self.rng.below(3_000),
-            },
-            Fault::Disk if self.rng.chance(30) => Action::Stall {
-                brick: side,
-                ms: self.rng.below(4_000),
-            },
-            Fault::Disk => Action::SlowDisk {
-                brick: side,
-                more: self.rng.below(400),
-                ms,
-            },
+            Fault::Freeze | Fault::Disk => self.slow(fault, side, ms),
             Fault::FailSync => Action::FailSync {
                 brick: side,
                 after: self.rng.below(6),
@@ -288,6 +245,49 @@ impl Draw {
             },
         };
         self.push(time, action);
+    }
+
+    fn both_power(&mut self, time: u64, side: usize, ms: u64) {
+        let later = time + self.rng.below(300);
+        let (first, second) = (side, 1 - side);
+        self.push(
+            later,
+            Action::Power {
+                host: second,
+                ms: ms / 2 + 10,
+            },
+        );
+        self.push(time, Action::Power { host: first, ms });
+    }
+
+    fn cut(&mut self, time: u64, ms: u64) {
+        let refuses = self.rng.chance(15);
+        for (from, to) in [(0, 1), (1, 0)] {
+            self.push(time, Action::Cut { from, to, ms, refuses });
+        }
+    }
+
+    /// What stands still, or is slow.
+    fn slow(&mut self, fault: Fault, side: usize, ms: u64) -> Action {
+        match fault {
+            Fault::Freeze if self.rng.chance(50) => Action::FreezeMount {
+                at: side,
+                ms: self.rng.below(3_000),
+            },
+            Fault::Freeze => Action::Freeze {
+                brick: side,
+                ms: self.rng.below(3_000),
+            },
+            Fault::Disk if self.rng.chance(30) => Action::Stall {
+                brick: side,
+                ms: self.rng.below(4_000),
+            },
+            _ => Action::SlowDisk {
+                brick: side,
+                more: self.rng.below(400),
+                ms,
+            },
+        }
     }
 
     /// The link comes and goes, every 0.2 to 3 s.
