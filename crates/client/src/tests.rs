@@ -504,7 +504,8 @@ fn an_owner_sees_its_dotlock_at_once() {
     );
 }
 
-/// L9: made on both sides of a partition, and the other side's goes on: the close of what was fsynced said ESTALE.
+/// L6, L9: made or changed on both sides of a partition, and the other side's goes on. The lock session is over; but the close
+/// of what was fsynced said ESTALE.
 #[test]
 fn a_close_of_a_file_that_goes_on_as_another_one_is_fine() {
     for close in [true, false] {
@@ -521,6 +522,17 @@ fn a_close_of_a_file_that_goes_on_as_another_one_is_fine() {
             view,
             ..Reclaimed::default()
         }));
+        let (read, out) = mount.call(Call::Read {
+            ino: FILE,
+            fh,
+            offset: 0,
+            len: 4,
+        });
+        assert_eq!(
+            done(&out, read),
+            Some(Err(Errno::ESTALE)),
+            "L6: half of it was read elsewhere"
+        );
         let owner = 5;
         let (id, out) = mount.call(if close {
             Call::Flush { ino: FILE, fh, owner }
