@@ -45,6 +45,15 @@ pub(crate) enum Place {
     Nowhere { since: Nanos },
 }
 
+/// What a mount said that it holds.
+#[derive(Clone, PartialEq, Eq, Debug)]
+struct Claim {
+    /// Those that stand.
+    leases: Vec<Lease>,
+    known: Vec<Attr>,
+    unanswered: u64,
+}
+
 /// All mounts.
 #[derive(Debug, Default)]
 pub(crate) struct Mounts {
@@ -61,7 +70,7 @@ pub(crate) struct Mounts {
     awaited: BTreeSet<SessionId>,
     grace_until: Nanos,
     /// Said it; confirmed when the view opens.
-    reclaimed: BTreeMap<SessionId, (Vec<Lease>, Vec<Attr>)>,
+    reclaimed: BTreeMap<SessionId, Claim>,
     /// SessionOpen or SessionExpire is numbered.
     changing: BTreeSet<SessionId>,
 }
@@ -208,7 +217,9 @@ impl Brick {
     fn on_session_attach(&mut self, attach: &Attach, at: Place, out: &mut Vec<Output>) {
         let session = attach.session;
         self.mounts.places.insert(session, at);
-        if self.state.sessions.contains_key(&session) {
+        let comes = self.coming_sessions().contains(&session);
+        // (If its end is numbered, it would be over in the midst of what it is granted now.)
+        if comes && self.state.sessions.contains_key(&session) {
             self.arbiter.reattached(session);
             // It will say again what it holds. An answer to what it said before would come between that and the answer to
             // it, and what it does in between would be forgotten.
@@ -216,9 +227,9 @@ impl Brick {
                 self.mounts.awaited.insert(session);
             }
             self.tell(session, self.new_view(), out);
-        } else if self.coming_sessions().contains(&session) {
+        } else if comes {
             // Told when its opening is executed (`on_opened`).
-        } else if attach.fresh && !self.state.is_expired(session) {
+        } else if attach.fresh && !self.state.is_expired(session) && !self.state.sessions.contains_key(&session) {
             if self.mounts.changing.insert(session) {
                 let brick = if at == Place::Here { self.me } else { self.me.other() };
                 let host: String = attach
@@ -361,7 +372,12 @@ impl Brick {
             .arbiter
             .reclaim(session, &reclaim.leases, &reclaim.locks, &reclaim.dots);
         self.mounts.awaited.remove(&session);
-        self.mounts.reclaimed.insert(session, (stand, reclaim.known.clone()));
+        let claim = Claim {
+            leases: stand,
+            known: reclaim.known.clone(),
+            unanswered: reclaim.unanswered,
+        };
+        self.mounts.reclaimed.insert(session, claim);
         if self.mounts.open {
             self.confirm(session, out);
             self.pump(out);
@@ -371,11 +387,12 @@ impl Brick {
     }
 
     fn confirm(&mut self, session: SessionId, out: &mut Vec<Output>) {
-        let Some((leases, known)) = self.mounts.reclaimed.remove(&session) else {
+        let Some(mut claim) = self.mounts.reclaimed.remove(&session) else {
             return;
         };
-        let (void, leases): (Vec<Lease>, Vec<Lease>) =
-            leases.into_iter().partition(|l| self.is_other(session, &l.key, &known));
+        let (void, leases): (Vec<Lease>, Vec<Lease>) = core::mem::take(&mut claim.leases)
+            .into_iter()
+            .partition(|l| self.is_other(session, &l.key, &claim));
         self.arbiter.ungrant(session, &void);
         let (locks, dots) = self.arbiter.tables(session);
         let frame = ToMount::Reclaimed(Reclaimed {
@@ -388,15 +405,16 @@ impl Brick {
     }
 
     /// Is this another file than the mount knows? It comes from the other side of a partition, which had a line of history of
-    /// its own: what it has staged must not land in this one (L6, L8). (Its own commit may have been executed meanwhile.)
-    fn is_other(&self, session: SessionId, key: &Key, known: &[Attr]) -> bool {
+    /// its own: what it has staged must not land in this one (L6, L8). (What its unanswered requests did meanwhile is its own.
+    /// What answered ones did it knows; if it does not, they were executed here, and answered there.)
+    fn is_other(&self, session: SessionId, key: &Key, claim: &Claim) -> bool {
         let Key::Inode(ino) = key else { return false };
-        let Some(there) = known.iter().find(|a| a.ino == *ino) else {
+        let Some(there) = claim.known.iter().find(|a| a.ino == *ino) else {
             return false;
         };
         let Ok(here) = self.state.attr(*ino) else { return true };
         let same = (here.version, here.size, here.mtime) == (there.version, there.size, there.mtime);
-        let own = here.version > there.version && here.writer == Some(session);
+        let own = self.state.made_by(session, claim.unanswered, &here);
         !same && !own && here.kind == Kind::File
     }
 

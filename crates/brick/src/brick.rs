@@ -36,7 +36,7 @@ use mboxfs_types::{
     BrickId, Key, Nanos, OpId, SessionId, Timestamp,
     call::{Op, Space, View},
     codec,
-    disk::{DiskOp, Done, Superblock, Worth},
+    disk::{DiskOp, Done, Effect, Superblock, Worth},
     limits,
     peer::ToPeer,
     record::Record,
@@ -111,6 +111,8 @@ pub struct Brick {
     pub(crate) stopping: bool,
     /// Alone: the moment at which it was left alone.
     pub(crate) fork: Option<Fork>,
+    /// Files that are freed when the superblock knows of no fork that needs them.
+    pub(crate) unfreed: Vec<Effect>,
     /// What is ready is being said.
     pub(crate) pumping: bool,
     /// Merging what the peer has.
@@ -227,6 +229,7 @@ impl Brick {
             stall: Stall::default(),
             stopping: false,
             fork: None,
+            unfreed: Vec::new(),
             pumping: false,
             heal: None,
             merge_at: None,

@@ -44,8 +44,14 @@ impl Brick {
             );
         }
         let apart = theirs.members == Members::Only(theirs.brick) && self.sb.members == Members::Only(self.me);
-        if !apart || self.sb.fork.is_none_or(|fork| fork > common) {
+        if !apart || self.sb.fork.is_none() {
             return; // not from one common point: an operator has to say which one counts
+        }
+        if self.sb.fork > Some(common) && !self.sb.overrun {
+            // It had records from before a crash that the peer never got: it cannot go back to where they parted.
+            self.sb.overrun = true;
+            self.write_superblock(out);
+            return self.refuse_peer("the bricks did not part where this one can go back to", out);
         }
         if line::leader(said, theirs, common) != self.me {
             self.yield_to(out);

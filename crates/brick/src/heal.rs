@@ -9,6 +9,7 @@
 //!     there (L1, L6). What takes long is done before.
 //! Z4  An object whose present version was merged already is not merged again; of one that changed since, what both knew
 //!     is the version that was merged (`fork::marks`), not the fork: what was expunged since does not return.
+//! Z5  What cannot be read, on either side, is put off, and asked of the other brick (`rot` T6); all else is merged first.
 //!
 //! Not here: which messages survive (`mbox`), the other side (`give_up`).
 
@@ -64,6 +65,8 @@ pub(crate) struct Heal {
     tries: u32,
     /// Objects put off since something was done.
     put_off: usize,
+    /// Objects that could not be read since something was done.
+    unreadable: usize,
     /// Objects of the other line that are another inode here: made on both sides under one name.
     alias: BTreeMap<Ino, Ino>,
     freed: BTreeMap<(Ino, Name), Ino>,
@@ -161,6 +164,7 @@ impl Brick {
             todo: VecDeque::new(),
             tries: 0,
             put_off: 0,
+            unreadable: 0,
             alias: BTreeMap::new(),
             freed: BTreeMap::new(),
             step: Step::List,
@@ -195,7 +199,7 @@ impl Brick {
         match data {
             Ok(data) if heal.answer.len() + data.len() <= ANSWER_BYTES_MAX => heal.answer.extend_from_slice(&data),
             Ok(_) => return self.stop_merge("an answer is too long", out),
-            Err(_) => return self.stop_merge("the peer cannot read it", out),
+            Err(_) => return self.put_off_unread("the peer cannot read it", out),
         }
         if last {
             let answer = Bytes::from(core::mem::take(&mut heal.answer));
@@ -210,7 +214,7 @@ impl Brick {
         }
         match data {
             Ok(data) => self.on_answer(data, false, out),
-            Err(_) => self.stop_merge("it cannot be read here", out),
+            Err(_) => self.put_off_unread("it cannot be read here", out),
         }
     }
 
@@ -248,6 +252,20 @@ impl Brick {
             }
             Step::Leases(_) | Step::Hold { .. } | Step::Locked { .. } | Step::Record { .. } => {}
         }
+    }
+
+    /// Z5
+    fn put_off_unread(&mut self, why: &'static str, out: &mut Vec<Output>) {
+        let Some(heal) = &mut self.heal else { return };
+        heal.unreadable += 1;
+        if matches!(heal.step, Step::List) || heal.unreadable >= heal.todo.len() {
+            return self.stop_merge(why, out);
+        }
+        heal.todo.rotate_left(1);
+        heal.tries = 0;
+        self.release(out);
+        self.arbiter.remove(SessionId::HEAL);
+        self.next_object(out);
     }
 
     /// Nothing is lost by this: both lines stay as they are.
@@ -348,7 +366,7 @@ impl Brick {
             match decide::next(&look, change) {
                 Next::Done => {
                     let done = heal.todo.pop_front();
-                    (heal.tries, heal.put_off) = (0, 0);
+                    (heal.tries, heal.put_off, heal.unreadable) = (0, 0, 0);
                     if let (Some(how), Some(change)) = (heal.did.take(), done) {
                         self.counters.merged += u64::from(how == Mended::Merged);
                         let path = self.path_of(&change);

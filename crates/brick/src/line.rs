@@ -73,7 +73,10 @@ pub(crate) fn decide(x: &Hello, y: &Hello) -> Decision {
     let by = |brick: BrickId| if brick == BrickId::A { a } else { b };
     match by_lines(a, b) {
         Decision::Learn { source, common, .. } => {
-            let whole = by(source).log_start > common + 1;
+            // Neither does a log help that has records to be dropped, and does not go back to where they begin.
+            let learner = by(source.other());
+            let stays = learner.last > common && learner.log_start > common + 1;
+            let whole = by(source).log_start > common + 1 || stays;
             Decision::Learn { source, common, whole }
         }
         Decision::Rejoin { source, common, .. } if by(source).log_start > common + 1 => {

@@ -8,6 +8,8 @@
 //! T4  What a crash has left in doubt is served, and settled with the other brick's copy as soon as both are in step.
 //! T5  While the log of before the start is not executed to its end the files may be of its future: what does not fit then is
 //!     no rot.
+//! T6  While one brick merges what the other one has, each asks the other for what it cannot read: what lies below the size
+//!     at the fork is put before what is here behind it, and counts if all of it fits.
 //!
 //! Not here: checksums (`store`), who looks for rot without being asked (`scrub`).
 
@@ -111,9 +113,9 @@ impl Brick {
             return self.ask_disk(question, out); // a change in between looks the same
         }
         self.found_rotten(ino, blocks, out);
-        let bricks_are_together = self.stand == Stand::Normal;
+        let reaches_peer = self.stand == Stand::Normal || self.merges();
         let hopeless = |at: &At| self.rot.bad.get(at).is_none_or(|bad| bad.both);
-        let waits = bricks_are_together
+        let waits = reaches_peer
             && question.tries < LOOK_TRIES_MAX
             && self.rot.waiting.len() < WAITING_MAX
             && !matches!(question.asker, Asker::Check { .. } | Asker::Suspect)
@@ -185,9 +187,14 @@ impl Brick {
         self.rot.bad.contains_key(&at)
     }
 
+    /// T6
+    fn merges(&self) -> bool {
+        self.heal.is_some() || matches!(self.stand, Stand::Yielding { .. })
+    }
+
     /// T3
     fn ask_for_blocks(&mut self, out: &mut Vec<Output>) {
-        if self.stand != Stand::Normal {
+        if self.stand != Stand::Normal && !self.merges() {
             return;
         }
         let now = self.clock.mono;
@@ -230,7 +237,7 @@ impl Brick {
         };
         let version = self.state.inode(ino).map(|inode| inode.version);
         match version {
-            Ok(version) if self.stand == Stand::Normal => {
+            Ok(version) if self.stand == Stand::Normal || self.merges() => {
                 self.look(Asker::Check { ticket, version }, look, out);
             }
             _ => out.push(Output::Peer(ToPeer::Checked {
@@ -252,26 +259,22 @@ impl Brick {
     ) {
         let now = self.clock.mono;
         let next = self.rot.tickets + 1;
-        let together = self.stand == Stand::Normal;
+        let (together, merges) = (self.stand == Stand::Normal, self.merges());
         let Some(((ino, block), bad)) = self.rot.of_ticket(ticket) else {
             return self.on_compared(ticket, version, data, out);
         };
         bad.ticket = None;
         bad.again = now + limits::REPAIR_RETRY;
+        let same = self.state.inode(ino).is_ok_and(|inode| inode.version == version);
         match data {
-            Ok(bytes) if together && self.state.inode(ino).is_ok_and(|inode| inode.version == version) => {
+            Ok(bytes) if together && same => {
                 bad.ticket = Some(next);
-                self.rot.tickets = next;
-                let repair = Effect::Repair {
-                    ino,
-                    block,
-                    bytes,
-                    sure,
-                };
-                out.push(Output::Disk(DiskOp::Apply(vec![repair])));
-                let deep = true;
-                let look = Look::Block { ino, block, deep };
-                self.look(Asker::Repair { ticket: next }, look, out);
+                self.restore_block((ino, block), bytes, sure, out);
+            }
+            Ok(bytes) if merges => {
+                bad.ticket = Some(next);
+                let common = self.common_part((ino, block), bytes.len());
+                self.restore_block((ino, block), bytes.slice(..common), false, out);
             }
             Ok(_) if bad.asks < ASKS_MAX => self.ask_for_block((ino, block), out), // T2: it changed
             Ok(_) => {
@@ -284,17 +287,42 @@ impl Brick {
         }
     }
 
+    /// What the other brick has is put in place, and looked at.
+    fn restore_block(&mut self, (ino, block): At, bytes: Bytes, sure: bool, out: &mut Vec<Output>) {
+        let repair = Effect::Repair {
+            ino,
+            block,
+            bytes,
+            sure,
+        };
+        out.push(Output::Disk(DiskOp::Apply(vec![repair])));
+        let (ticket, deep) = (self.rot.ticket(), true);
+        self.look(Asker::Repair { ticket }, Look::Block { ino, block, deep }, out);
+    }
+
+    /// T6: so many bytes of a block were there before the bricks parted.
+    fn common_part(&self, (ino, block): At, len: usize) -> usize {
+        let here = self.state.inode(ino).map_or(0, |inode| inode.size);
+        let size = self.fork.as_ref().map_or(here, |fork| fork.size_of(ino).unwrap_or(0));
+        let part = size.min(here).saturating_sub(block * limits::SUM_BLOCK_BYTES);
+        usize::try_from(part).map_or(len, |part| part.min(len))
+    }
+
     /// Whether a repair was one.
     pub(crate) fn on_repaired(&mut self, ticket: u64, seen: Result<Seen, Errno>, out: &mut Vec<Output>) {
         let Some((at, bad)) = self.rot.of_ticket(ticket) else {
             return;
         };
         bad.ticket = None;
-        if !matches!(seen, Ok(Seen::Data(_))) {
+        let left_in_doubt = matches!(seen, Ok(Seen::Doubtful(_))) && !bad.doubtful;
+        if !left_in_doubt && !matches!(seen, Ok(Seen::Data(_))) {
             // The other brick's bytes do not fit what is known here.
             return self.both_are_bad(at, out);
         }
         let was = self.rot.bad.remove(&at);
+        if left_in_doubt {
+            self.note_bad(at, true); // T4
+        }
         if was.is_some_and(|bad| !bad.doubtful) {
             self.rot.repaired += 1;
             let (path, block) = (self.shown_path(at.0), at.1);

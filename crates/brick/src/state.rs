@@ -129,6 +129,16 @@ impl State {
         }
     }
 
+    /// Did a request of this session make the file what it is, this one or a later one?
+    pub(crate) fn made_by(&self, session: SessionId, from: u64, file: &Attr) -> bool {
+        let made = |attr: &Attr| (attr.ino, attr.version) == (file.ino, file.version);
+        file.writer == Some(session)
+            && self.sessions.get(&session).is_some_and(|s| {
+                let mut replies = s.replies.range(from..);
+                replies.any(|(_, reply)| reply.as_ref().is_ok_and(|attrs| attrs.iter().any(made)))
+            })
+    }
+
     /// The keys that nobody else may hold a lease on while `op` executes: everything whose answer it changes.
     pub(crate) fn keys(&self, op: &Op) -> BTreeSet<Key> {
         let mut keys = BTreeSet::new();

@@ -526,9 +526,13 @@ impl Brick {
         self.sb.g = view.g;
         self.sb.v = view.v;
         if self.sb.members != Members::Only(self.me) || self.sb.fork.is_none() {
-            self.sb.fork = Some(self.state.applied);
+            // What was in the log at the start may be in the files already: only behind it can be guarded what they hold.
+            let replayed = self.rot.replay_end.min(self.log.last);
+            self.sb.fork = Some(self.state.applied.max(replayed));
             self.sb.overrun = false;
-            self.fork = None;
+            // What a fork that ended in between kept from being freed.
+            let unfreed = self.fork.take().map(|fork| fork.freed(&self.state));
+            self.unfreed.extend(unfreed.into_iter().flatten());
             // A crash may have left some of an older one, and positions of a line that was given up come again.
             out.push(crate::give_up::forget_forks());
             self.forget_debt();
@@ -558,6 +562,10 @@ impl Brick {
         let me = self.me;
         match &mut self.stand {
             Stand::GoingSolo => {
+                let unfreed = core::mem::take(&mut self.unfreed);
+                if !unfreed.is_empty() {
+                    out.push(Output::Disk(DiskOp::Apply(unfreed)));
+                }
                 self.set_stand(Stand::Solo { catch_up: None }, "goes on alone", out);
                 // G3: from here on everything in the own log is committed. What waits for leases of the view before must
                 // not be numbered in this one.

@@ -15,7 +15,7 @@ use crate::{
 };
 use alloc::{collections::BTreeMap, vec::Vec};
 use mboxfs_types::{
-    Attr, Errno, Group, HeldLock, Ino, LockKind, Nanos, Owner,
+    Attr, Errno, Group, HeldLock, Ino, LockKind, Nanos, Owner, Range,
     call::{Found, Grant},
     limits,
 };
@@ -107,6 +107,7 @@ impl Client {
         let done = match pending.failed.take() {
             Some(Errno::EAGAIN) => Some(self.refused(&pending)),
             Some(errno) if self.is_all_there_is(&pending.call, errno) => self.run(id, &mut pending, out),
+            Some(Errno::ESTALE) if self.unlocks_what_is_gone(&pending) => self.run(id, &mut pending, out),
             Some(errno) => Some(Err(errno)),
             None => self.run(id, &mut pending, out),
         };
@@ -120,6 +121,28 @@ impl Client {
                 self.calls.insert(id, pending);
             }
         }
+    }
+
+    /// An unlock, or a close, of a file that is no more where this mount is now: made on both sides of a partition, it goes
+    /// on as another one. There is nothing to be unlocked, and what was acknowledged is in that one (R2 of MAIL.md). True: it
+    /// was that.
+    fn unlocks_what_is_gone(&mut self, p: &Pending) -> bool {
+        let (ino, owner, range) = match p.call {
+            Call::Flush { ino, owner, .. } => (ino, owner, Range::ALL),
+            Call::SetLock {
+                ino,
+                owner,
+                range,
+                kind: None,
+                ..
+            } => (ino, owner, range),
+            _ => return false,
+        };
+        let owner = Owner {
+            session: self.session,
+            id: owner,
+        };
+        self.disown_lock(ino, owner, range)
     }
 
     /// Another mount holds a lock in the way. To `F_GETLK` that is an answer; whose it is its mount alone knows.

@@ -11,7 +11,7 @@
 use crate::{
     calls::Wait,
     client::{Client, Kind},
-    input::{CallId, Config},
+    input::{CallId, Config, Fh},
     output::{Event, Output},
 };
 use alloc::{
@@ -328,12 +328,14 @@ impl Client {
         let dots = self.own_dots.iter().map(|(g, d)| (g.clone(), d.clone())).collect();
         let held = self.nodes.values().filter(|n| n.held.is_some());
         let known = held.filter_map(|n| n.attr).collect();
+        let unanswered = self.requests.keys().next().copied().unwrap_or(self.next_seq);
         out.push(Output::Send(ToBrick::Reclaim(Reclaim {
             view,
             leases,
             locks,
             dots,
             known,
+            unanswered,
         })));
     }
 
@@ -343,7 +345,7 @@ impl Client {
         }
         let stands = |key: &Key| reclaimed.leases.iter().find(|l| l.key == *key);
         let cache = &mut self.cache;
-        let mut void = Vec::new();
+        let (mut void, mut over) = (Vec::new(), Vec::new());
         self.names.retain(|group, lease| {
             let Some(l) = stands(&Key::Name(group.clone())) else {
                 return false;
@@ -376,11 +378,15 @@ impl Client {
                 if node.staging.is_some() && node.committing.is_none() {
                     void.push(*ino);
                 }
+                if self.own_locks.contains_key(ino) {
+                    over.push(*ino);
+                }
             }
         }
         for ino in void {
             self.drop_staging(ino);
         }
+        self.end_lock_sessions(&over);
         self.link.confirmed = true;
         self.link.lost_since = None;
         self.link.next_ping = self.clock.mono + limits::BEAT;
@@ -401,6 +407,18 @@ impl Client {
         self.wake(|w| matches!(w, Wait::Service | Wait::Lock(..)));
         if !core::mem::replace(&mut self.link.ready, true) {
             out.push(Output::Ready);
+        }
+    }
+
+    /// These are other files by now: who has one locked has read a part of the former, and would go on with this one (L6).
+    fn end_lock_sessions(&mut self, over: &[Ino]) {
+        let mut dead: Vec<Fh> = Vec::new();
+        for (fh, handle) in self.handles.iter_mut().filter(|(_, h)| over.contains(&h.ino)) {
+            handle.dead = true;
+            dead.push(*fh);
+        }
+        for fh in dead {
+            self.keep_handle(fh);
         }
     }
 

@@ -195,16 +195,23 @@ impl Client {
         }
         p.step = 2;
         self.want_inode(id, p, ino, Mode::W, Intent::Unlock, out)?;
-        locks::clear(&mut self.node(ino).locks, owner, range);
-        if let Some(own) = self.own_locks.get_mut(&ino) {
-            locks::clear(own, owner, range);
-            if own.is_empty() {
-                self.own_locks.remove(&ino);
-            }
-            self.keep_locks(ino);
-        }
-        self.wake(|w| matches!(w, Wait::Lock(i, _) if *i == ino));
+        self.disown_lock(ino, owner, range);
         Some(())
+    }
+
+    /// False: there was none.
+    pub(crate) fn disown_lock(&mut self, ino: Ino, owner: Owner, range: Range) -> bool {
+        locks::clear(&mut self.node(ino).locks, owner, range);
+        let Some(own) = self.own_locks.get_mut(&ino) else {
+            return false;
+        };
+        let cleared = locks::clear(own, owner, range);
+        if own.is_empty() {
+            self.own_locks.remove(&ino);
+        }
+        self.keep_locks(ino);
+        self.wake(|w| matches!(w, Wait::Lock(i, _) if *i == ino));
+        cleared
     }
 
     /// Close releases everything that the owner has on the inode (fcntl(2), R5).

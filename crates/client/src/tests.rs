@@ -505,6 +505,79 @@ fn an_owner_sees_its_dotlock_at_once() {
     );
 }
 
+/// L6, L9: made or changed on both sides of a partition, and the other side's goes on. The lock session is over; but the close
+/// of what was fsynced said ESTALE.
+#[test]
+fn a_close_of_a_file_that_goes_on_as_another_one_is_fine() {
+    for close in [true, false] {
+        let mut mount = Mount::ready(8);
+        let fh = mount.open();
+        let (_, out) = mount.call(mount.lock(5, Some(LockKind::Exclusive), false));
+        assert!(matches!(out[..], [.., Output::Done { result: Ok(_), .. }]));
+        let view = View {
+            v: 9,
+            ..View::default()
+        };
+        mount.says(ToMount::View { view, together: true });
+        mount.says(ToMount::Reclaimed(Reclaimed {
+            view,
+            ..Reclaimed::default()
+        }));
+        let (read, out) = mount.call(Call::Read {
+            ino: FILE,
+            fh,
+            offset: 0,
+            len: 4,
+        });
+        assert_eq!(
+            done(&out, read),
+            Some(Err(Errno::ESTALE)),
+            "L6: half of it was read elsewhere"
+        );
+        let owner = 5;
+        let (id, out) = mount.call(if close {
+            Call::Flush { ino: FILE, fh, owner }
+        } else {
+            mount.lock(owner, None, false)
+        });
+        let req = asked(&out).expect("asks for the lease").req;
+        let result = Err(Errno::ESTALE);
+        let out = mount.says(ToMount::Granted(Granted { req, result }));
+        assert_eq!(done(&out, id), Some(Ok(Answer::Empty)));
+    }
+}
+
+/// L3: mutt counts the links of what it made, in whichever way it looks; the kernel was told one link more.
+#[test]
+fn a_dotlock_made_by_link_is_counted_once() {
+    let mut mount = Mount::ready(8);
+    mount.open();
+    let (dir, name) = (Ino::ROOT, Name::new(b"u.lock").expect("a name"));
+    let link = Call::Link {
+        ino: FILE,
+        dir,
+        name: name.clone(),
+    };
+    let (_, out) = mount.call_by(process(100, 50), link);
+    mount.grant_name(&out);
+    for (names, shown) in [(1, 2), (0, 1)] {
+        if names == 0 {
+            mount.attr.nlink = names; // its first name was removed
+            mount.client.absorb(&[mount.attr]);
+        }
+        let lookup = Call::Lookup {
+            dir,
+            name: name.clone(),
+        };
+        let (id, out) = mount.call_by(process(100, 50), lookup);
+        let Some(Ok(Answer::Entry { attr, .. })) = done(&out, id) else {
+            panic!("no entry: {out:?}");
+        };
+        assert_eq!((attr.ino, attr.nlink), (FILE, shown));
+        assert_eq!(mount.client.answers(FILE).map(|a| a.nlink), Some(shown), "T2");
+    }
+}
+
 /// The parent of a Postfix process is `master`, which stays: its dotlock was never taken for orphaned.
 #[test]
 fn a_dotlock_of_a_killed_process_goes_though_its_parent_lives() {

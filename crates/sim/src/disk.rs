@@ -9,7 +9,10 @@
 //!
 //! Not here: when things are done (`world::disks`).
 
-use crate::{image::Image, rng::Rng};
+use crate::{
+    image::{Image, Tree},
+    rng::Rng,
+};
 use bytes::Bytes;
 use mboxfs_store::{
     Checkpointer, Log, LossyMedium, Options, StoreError, SuperblockWriter, Touched, format_medium, recover,
@@ -23,6 +26,8 @@ use mboxfs_types::{
     record::{Members, Record},
 };
 use std::collections::VecDeque;
+
+mod rot;
 
 const READ_LOG_BYTES: usize = 2 << 10;
 
@@ -63,17 +68,27 @@ pub struct Disk {
     pub image: Image,
     /// As it is on the medium.
     pub superblock: Superblock,
+    /// One that is being written.
+    attempt: Option<Superblock>,
     /// The log has its records, durably, up to here.
     pub durable: u64,
+    proved: u64,
+    /// Records are being dropped: some may be there, or not.
+    dropping: bool,
+    rotten: Option<rot::Rotten>,
+    /// One copy of the superblock has rotted since it was written.
+    has_one_superblock: bool,
     queues: [VecDeque<DiskOp>; 3],
-    /// Marks of the checkpoints that wait.
-    marks: VecDeque<usize>,
+    /// What the checkpoints that wait will cover.
+    marks: VecDeque<(usize, Touched)>,
     /// Operations in the batch that each thread works on.
     batch: [usize; 3],
     /// Room for mail, in bytes.
     pub room: u64,
     pub flushes: u64,
     failing: bool,
+    /// What was found at the last start is what was written.
+    pub sound: Result<(), String>,
 }
 
 impl Disk {
@@ -121,13 +136,19 @@ impl Disk {
             parts: None,
             image: Image::default(),
             superblock: found.superblock,
+            attempt: None,
             durable: 0,
+            proved: 0,
+            dropping: false,
+            rotten: None,
+            has_one_superblock: false,
             queues: Default::default(),
             marks: VecDeque::new(),
             batch: [0; 3],
             room: 1 << 40,
             flushes: 0,
             failing: false,
+            sound: Ok(()),
         }
     }
 
@@ -137,9 +158,16 @@ impl Disk {
     /// As the store's.
     pub fn open(&mut self) -> Result<Found, StoreError> {
         let found = recover(&self.medium, &self.options)?;
+        self.sound = self.is_sound(&found.superblock, found.log.last());
         self.superblock = found.superblock.clone();
+        self.attempt = None;
+        (self.has_one_superblock, self.dropping) = (false, false);
         self.durable = found.log.last();
+        self.proved = self.proved.min(self.durable);
         let log_start = found.log.start();
+        self.image
+            .open(self.medium.clone(), &found.sums, self.durable)
+            .map_err(|source| StoreError::Io { verb: "opened", source })?;
         self.parts = Some(Parts {
             log: found.log,
             superblock: found.superblock_writer,
@@ -151,6 +179,23 @@ impl Disk {
             records: found.records,
             log_start,
         })
+    }
+
+    /// May this be what a start finds, after all that was written?
+    fn is_sound(&self, superblock: &Superblock, last: u64) -> Result<(), String> {
+        let counted = |was: &Superblock| Superblock {
+            inc: was.inc.max(superblock.inc),
+            ..was.clone()
+        };
+        let known = [Some(&self.superblock), self.attempt.as_ref()];
+        if superblock.inc <= self.superblock.inc || !known.into_iter().flatten().any(|was| counted(was) == *superblock)
+        {
+            return Err(format!("its superblock is {superblock:?} and was {known:?}"));
+        }
+        if last < self.durable && !self.dropping {
+            return Err(format!("its log ends at {last}; it was durable up to {}", self.durable));
+        }
+        Ok(())
     }
 
     /// Takes an operation in. The thread that was idle and has to begin, if any.
@@ -224,6 +269,7 @@ impl Disk {
         let log = &mut self.parts.as_mut().ok_or("the brick is not open")?.log;
         let n = log.append(&records).map_err(|e| e.to_string())?;
         self.flushes += 1;
+        self.proved = self.durable;
         self.durable = n;
         Ok(Done::Appended { n })
     }
@@ -233,7 +279,10 @@ impl Disk {
         let done = match op {
             DiskOp::Append(_) => Vec::new(),
             DiskOp::Superblock(superblock) => {
+                self.attempt.get_or_insert_with(|| superblock.clone()); // a failed writer writes nothing more
                 parts.superblock.write(&superblock).map_err(|e| e.to_string())?;
+                self.attempt = None;
+                self.has_one_superblock = false;
                 self.superblock = superblock;
                 vec![Done::Superblock]
             }
@@ -241,26 +290,27 @@ impl Disk {
                 let records = parts.log.read(from, READ_LOG_BYTES).map_err(|e| e.to_string())?;
                 vec![Done::Log { from, records }]
             }
-            // Nothing rots in an image.
-            DiskOp::Damage => vec![Done::Damage {
-                bad: Vec::new(),
-                doubtful: Vec::new(),
-            }],
-            DiskOp::Scrub { ino, .. } => vec![Done::Scrubbed {
-                ino,
-                suspects: Vec::new(),
-            }],
+            DiskOp::Damage => {
+                let (bad, doubtful) = self.image.damage();
+                vec![Done::Damage { bad, doubtful }]
+            }
+            DiskOp::Scrub { ino, first, count } => {
+                let suspects = self.image.scrub(ino, first, count).map_err(|e| e.to_string())?;
+                vec![Done::Scrubbed { ino, suspects }]
+            }
             DiskOp::Trim { below } => {
                 parts.log.trim(below).map_err(|e| e.to_string())?;
                 Vec::new()
             }
             DiskOp::Restart { next } => {
+                (self.proved, self.rotten, self.dropping) = (0, None, true);
                 parts.log.restart(next).map_err(|e| e.to_string())?;
                 self.durable = next - 1;
+                self.dropping = false;
                 Vec::new()
             }
             DiskOp::Apply(effects) => {
-                self.image.apply(effects);
+                self.image.apply(effects).map_err(|e| e.to_string())?;
                 Vec::new()
             }
             DiskOp::Look { ticket, look } => {
@@ -272,11 +322,11 @@ impl Disk {
                 return Ok((Vec::new(), self.put(Thread::Checkpoint, op)));
             }
             DiskOp::Checkpoint { n, snapshot } => {
-                let mark = self.marks.pop_front().unwrap_or(0);
+                let (mark, touched) = self.marks.pop_front().unwrap_or_default();
                 self.image.checkpointed(mark);
                 parts
                     .checkpointer
-                    .checkpoint(Touched::default(), n, &snapshot)
+                    .checkpoint(touched, n, &snapshot)
                     .map_err(|e| e.to_string())?;
                 vec![Done::Checkpoint { n }]
             }
@@ -284,10 +334,27 @@ impl Disk {
         Ok((done, None))
     }
 
+    fn close(&mut self) {
+        self.parts = None;
+        self.image.close();
+    }
+
     /// Nothing waits for it.
     #[must_use]
     pub fn is_idle(&self) -> bool {
         self.queues.iter().all(VecDeque::is_empty)
+    }
+
+    /// What files hold when all that was given is done.
+    #[must_use]
+    pub fn files_to_come(&self) -> Tree {
+        let mut tree = self.image.now.clone();
+        for op in &self.queues[Thread::Files as usize] {
+            if let DiskOp::Apply(effects) = op {
+                effects.iter().for_each(|effect| self.image.apply_to(&mut tree, effect));
+            }
+        }
+        tree
     }
 
     /// SIGKILL (K2): what was under way got to the page cache, or did not.
@@ -302,7 +369,7 @@ impl Disk {
             self.queues[thread as usize].clear();
         }
         self.marks.clear();
-        self.parts = None;
+        self.close();
     }
 
     /// The life ends in order: everything that was given is done.
@@ -325,15 +392,21 @@ impl Disk {
     /// The device failed.
     pub fn drop_above(&mut self, keep: u64) -> Result<(), String> {
         let parts = self.parts.as_mut().ok_or("the brick is not open")?;
+        self.proved = self.proved.min(keep.saturating_sub(1));
+        self.dropping = true;
         parts.log.drop_above(keep).map_err(|e| e.to_string())?;
+        self.dropping = false;
         self.durable = self.durable.min(keep);
-        self.parts = None;
+        self.close();
         Ok(())
     }
 
     /// The power goes (K2). Sectors and pages that were not synced are there, or not; `none`: not one of them is.
     pub fn power_off(&mut self, rng: &mut Rng) {
         self.kill(rng);
+        if rng.chance(50) && !self.has_one_superblock {
+            self.medium.tear("superblock", || rng.below(256) as u8);
+        }
         let percent = [0, 50, 100][rng.below(3) as usize];
         self.medium.crash(|| rng.chance(percent));
         self.image.crash(rng);

@@ -2,23 +2,22 @@
 //!
 //! Promises: what a checkpoint covered is durable. Of what came after, a prefix of the changes of names, attributes and sizes
 //! is left, and of the bytes any subset of pages; a file that grew in that prefix has its new bytes (data=ordered). What was
-//! kept for a fork is durable at once (store J1).
+//! kept for a fork is durable at once (store J1). What lies on the device may rot ([`Image::rot`]); whoever reads it gets
+//! what the real checksums (`store::AtRest`) let through.
 //! Not here: bytes on a real filesystem (`store::Files`, shown by its own tests), the log (`disk`).
 
 use crate::rng::Rng;
 use bytes::Bytes;
-use mboxfs_mbox::index::Index;
-use mboxfs_types::{
-    Errno, Ino, Kind, Name, Timestamp,
-    call::Extent,
-    codec,
-    disk::{AtFork, Effect, Look, Seen, Xattrs},
-    limits,
-};
+use mboxfs_store::{AtRest, Change, LossyMedium, Resting, Touched};
+use mboxfs_types::{Ino, Kind, Name, Timestamp, call::Extent, disk::Effect, limits};
 use std::{
     collections::{BTreeMap, BTreeSet},
-    hash::{DefaultHasher, Hash, Hasher},
+    io,
 };
+
+mod look;
+mod rot;
+pub(crate) use rot::has_rot;
 
 const PAGE: usize = 4096;
 
@@ -33,6 +32,43 @@ pub struct File {
     pub xattrs: BTreeMap<Vec<u8>, Vec<u8>>,
 }
 
+impl Resting for File {
+    fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<()> {
+        let from = usize::try_from(offset).map_err(io::Error::other)?;
+        let bytes = from.checked_add(buf.len()).and_then(|to| self.data.get(from..to));
+        buf.copy_from_slice(bytes.ok_or(io::ErrorKind::UnexpectedEof)?);
+        Ok(())
+    }
+
+    /// (That it is durable: [`Image::apply`].)
+    fn restore(&mut self, offset: u64, bytes: &[u8], size: u64) -> io::Result<()> {
+        put_bytes(&mut self.data, offset, bytes);
+        self.data.truncate(usize::try_from(size).map_err(io::Error::other)?);
+        Ok(())
+    }
+}
+
+impl File {
+    /// (Of a file that was never written the volume knows when it was made, the filesystem something else.)
+    pub(crate) fn is_like(&self, other: &Self) -> bool {
+        let unset = Timestamp::default();
+        let mtime = if other.mtime == unset { unset } else { self.mtime };
+        let other_mtime = if self.mtime == unset { unset } else { other.mtime };
+        mtime == other_mtime
+            && self.data == other.data
+            && (self.mode, self.owner) == (other.mode, other.owner)
+            && (&self.target, &self.xattrs) == (&other.target, &other.xattrs)
+    }
+
+    fn write(&mut self, change: &Change<'_>) {
+        self.data.truncate(usize::try_from(change.cut).unwrap_or(usize::MAX));
+        for (offset, bytes) in &change.extents {
+            put_bytes(&mut self.data, *offset, bytes);
+        }
+        self.data.resize(change.size as usize, 0);
+    }
+}
+
 /// Files, directories and names.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Tree {
@@ -41,40 +77,15 @@ pub struct Tree {
 }
 
 impl Tree {
+    /// In a directory that is none it gets no name.
+    fn name(&mut self, dir: Ino, name: &Name, ino: Ino) {
+        if dir.0 > 0 {
+            self.names.insert((dir, name.clone()), ino);
+        }
+    }
+
     fn apply(&mut self, effect: &Effect, kept: &Kept) {
         match effect {
-            Effect::Make {
-                ino,
-                kind,
-                mode,
-                uid,
-                gid,
-                target,
-                dir,
-                name,
-            } => {
-                if *kind != Kind::Dir {
-                    let file = self.files.entry(*ino).or_default();
-                    file.mode = *mode;
-                    file.owner = (*uid, *gid);
-                    file.target.clone_from(target);
-                }
-                self.names.insert((*dir, name.clone()), *ino);
-            }
-            Effect::Link { ino, dir, name } if self.files.contains_key(ino) => {
-                self.names.insert((*dir, name.clone()), *ino);
-            }
-            Effect::Unlink { ino, dir, name } => {
-                let key = (*dir, name.clone());
-                if self.names.get(&key) == Some(ino) {
-                    self.names.remove(&key);
-                }
-            }
-            Effect::MoveDir { ino, dir, name } => {
-                self.names.retain(|_, named| named != ino);
-                self.names.insert((*dir, name.clone()), *ino);
-            }
-            Effect::RemoveDir { ino } => self.names.retain(|_, named| named != ino),
             Effect::Write {
                 ino,
                 cut,
@@ -84,10 +95,13 @@ impl Tree {
                 ..
             } => {
                 if let Some(file) = self.files.get_mut(ino) {
-                    file.data.truncate(usize::try_from(*cut).unwrap_or(usize::MAX));
-                    extents.iter().for_each(|e| put(&mut file.data, e));
-                    file.data.resize(*size as usize, 0);
+                    file.write(&change_of(*cut, extents, *size));
                     file.mtime = *mtime;
+                }
+            }
+            Effect::Repair { ino, block, bytes, .. } => {
+                if let Some(file) = self.files.get_mut(ino) {
+                    put_bytes(&mut file.data, block * limits::SUM_BLOCK_BYTES, bytes);
                 }
             }
             Effect::SetAttr {
@@ -117,6 +131,52 @@ impl Tree {
                     file.xattrs = all.iter().cloned().collect();
                 }
             }
+            Effect::Revert { fork, ino } => {
+                if let Some(file) = self.files.get_mut(ino) {
+                    for (at, bytes) in runs(kept.get(&(*fork, *ino))) {
+                        put_bytes(&mut file.data, at, &bytes);
+                    }
+                }
+            }
+            _ => self.apply_names(effect),
+        }
+    }
+
+    /// Which files there are, and their names.
+    fn apply_names(&mut self, effect: &Effect) {
+        match effect {
+            Effect::Make {
+                ino,
+                kind,
+                mode,
+                uid,
+                gid,
+                target,
+                dir,
+                name,
+            } => {
+                if *kind != Kind::Dir {
+                    let file = self.files.entry(*ino).or_default();
+                    file.mode = *mode;
+                    file.owner = (*uid, *gid);
+                    file.target.clone_from(target);
+                }
+                self.name(*dir, name, *ino);
+            }
+            Effect::Link { ino, dir, name } if self.files.contains_key(ino) => {
+                self.name(*dir, name, *ino);
+            }
+            Effect::Unlink { ino, dir, name } => {
+                let key = (*dir, name.clone());
+                if self.names.get(&key) == Some(ino) {
+                    self.names.remove(&key);
+                }
+            }
+            Effect::MoveDir { ino, dir, name } => {
+                self.names.retain(|_, named| named != ino);
+                self.names.insert((*dir, name.clone()), *ino);
+            }
+            Effect::RemoveDir { ino } => self.names.retain(|_, named| named != ino),
             Effect::Only { names, nameless } => {
                 let files: BTreeSet<Ino> = names.iter().map(|n| n.2).chain(nameless.iter().copied()).collect();
                 let names: BTreeSet<(Ino, Name)> = names.iter().map(|(dir, name, _)| (*dir, name.clone())).collect();
@@ -126,13 +186,6 @@ impl Tree {
             Effect::Free { ino } => {
                 self.files.remove(ino);
             }
-            Effect::Revert { fork, ino } => {
-                if let Some(file) = self.files.get_mut(ino) {
-                    for (at, byte) in kept.get(&(*fork, *ino)).into_iter().flatten() {
-                        put_byte(&mut file.data, *at, *byte);
-                    }
-                }
-            }
             _ => {}
         }
     }
@@ -140,24 +193,37 @@ impl Tree {
 
 type Kept = BTreeMap<(u64, Ino), BTreeMap<u64, u8>>;
 
-fn put(data: &mut Vec<u8>, extent: &Extent) {
-    let (from, to) = (extent.offset as usize, extent.offset as usize + extent.data.len());
+fn closed() -> io::Error {
+    io::Error::other("the brick is not open")
+}
+
+fn change_of(cut: u64, extents: &[Extent], size: u64) -> Change<'_> {
+    let extents = extents.iter().map(|e| (e.offset, &e.data[..])).collect();
+    Change { cut, extents, size }
+}
+
+fn put_bytes(data: &mut Vec<u8>, offset: u64, bytes: &[u8]) {
+    let (from, to) = (offset as usize, offset as usize + bytes.len());
     if data.len() < to {
         data.resize(to, 0);
     }
-    data[from..to].copy_from_slice(&extent.data);
+    data[from..to].copy_from_slice(bytes);
 }
 
-fn put_byte(data: &mut Vec<u8>, at: u64, byte: u8) {
-    let at = at as usize;
-    if data.len() <= at {
-        data.resize(at + 1, 0);
+/// Bytes that lie one behind the other, and where.
+fn runs(bytes: Option<&BTreeMap<u64, u8>>) -> Vec<(u64, Vec<u8>)> {
+    let mut runs: Vec<(u64, Vec<u8>)> = Vec::new();
+    for (at, byte) in bytes.into_iter().flatten() {
+        match runs.last_mut() {
+            Some((from, run)) if *from + run.len() as u64 == *at => run.push(*byte),
+            _ => runs.push((*at, vec![*byte])),
+        }
     }
-    data[at] = byte;
+    runs
 }
 
 /// See above.
-#[derive(Clone, Debug, Default)]
+#[derive(Debug, Default)]
 pub struct Image {
     pub now: Tree,
     durable: Tree,
@@ -165,22 +231,142 @@ pub struct Image {
     since: Vec<Effect>,
     /// Effects before those.
     before: usize,
+    /// Of a file: what was applied up to here is durable, wherever its checkpoint is (fdatasync of a repair).
+    synced: BTreeMap<Ino, usize>,
     /// Bytes that were overwritten after a fork.
     kept: Kept,
+    /// None: no process has it open.
+    at_rest: Option<AtRest<LossyMedium>>,
+    /// End of the log when it was opened.
+    horizon: u64,
+    /// Bytes that rotted, as they were.
+    rotten: BTreeMap<(Ino, u64), u8>,
 }
 
 impl Image {
-    pub fn apply(&mut self, effects: Vec<Effect>) {
+    /// A process opens it. `sums`: of the snapshot that it found; `horizon`: end of its log.
+    ///
+    /// # Errors
+    /// As the store's.
+    pub fn open(&mut self, medium: LossyMedium, sums: &[u8], horizon: u64) -> io::Result<()> {
+        self.at_rest = Some(AtRest::open(medium, sums, horizon)?);
+        self.horizon = horizon;
+        Ok(())
+    }
+
+    /// The process is gone.
+    pub fn close(&mut self) {
+        self.at_rest = None;
+    }
+
+    /// # Errors
+    /// The device failed.
+    pub fn apply(&mut self, effects: Vec<Effect>) -> io::Result<()> {
         for effect in effects {
             match &effect {
                 Effect::Keep { fork, ino, ranges } => self.keep(*fork, *ino, ranges),
                 Effect::Forget { below } => self.kept.retain(|(fork, _), _| fork >= below),
+                Effect::Rotten { ino, blocks } => {
+                    if let (Some(at_rest), Some(file)) = (&mut self.at_rest, self.now.files.get(ino)) {
+                        at_rest.rotten((*ino, file), blocks)?;
+                    }
+                }
+                Effect::Repair {
+                    ino,
+                    block,
+                    bytes,
+                    sure,
+                } => {
+                    if let (Some(at_rest), Some(file)) = (&mut self.at_rest, self.now.files.get_mut(ino))
+                        && at_rest.repair((*ino, file), *block, bytes, *sure)?
+                    {
+                        let (ino, block) = (*ino, *block);
+                        let bytes = Bytes::copy_from_slice(rot::block_of(&file.data, block));
+                        let sure = true;
+                        self.since.push(Effect::Repair {
+                            ino,
+                            block,
+                            bytes,
+                            sure,
+                        });
+                        self.synced.insert(ino, self.before + self.since.len());
+                    }
+                }
                 _ => {
-                    self.now.apply(&effect, &self.kept);
+                    self.apply_checked(&effect)?;
                     self.since.push(effect);
                 }
             }
         }
+        Ok(())
+    }
+
+    /// As `store::Files`: whatever changes a file's content changes its sums.
+    fn apply_checked(&mut self, effect: &Effect) -> io::Result<()> {
+        match effect {
+            Effect::Write {
+                ino,
+                cut,
+                extents,
+                size,
+                mtime,
+                stamp,
+                ..
+            } => {
+                self.write(*ino, &change_of(*cut, extents, *size), Some(stamp.n))?;
+                if let Some(file) = self.now.files.get_mut(ino) {
+                    file.mtime = *mtime;
+                }
+            }
+            Effect::Revert { fork, ino } => {
+                for (offset, bytes) in runs(self.kept.get(&(*fork, *ino))) {
+                    let had = self.now.files.get(ino).map_or(0, |file| file.data.len() as u64);
+                    let change = Change {
+                        cut: u64::MAX,
+                        extents: vec![(offset, &bytes)],
+                        size: had.max(offset + bytes.len() as u64),
+                    };
+                    self.write(*ino, &change, None)?;
+                }
+            }
+            _ => {
+                let had: Vec<Ino> = self.now.files.keys().copied().collect();
+                self.now.apply(effect, &self.kept);
+                let at_rest = self.at_rest.as_mut().ok_or_else(closed)?;
+                match effect {
+                    Effect::Make {
+                        ino, kind: Kind::File, ..
+                    } => at_rest.begin(*ino),
+                    Effect::Only { .. } | Effect::Free { .. } => {
+                        for ino in had.iter().filter(|ino| !self.now.files.contains_key(ino)) {
+                            at_rest.free(*ino)?;
+                        }
+                    }
+                    _ => {}
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// `n`: position of the record; none: not known.
+    fn write(&mut self, ino: Ino, change: &Change<'_>, n: Option<u64>) -> io::Result<()> {
+        if n.is_none_or(|n| n <= self.horizon) {
+            self.forget_what_is_in_doubt(ino, change);
+        }
+        let at_rest = self.at_rest.as_mut().ok_or_else(closed)?;
+        let Some(file) = self.now.files.get_mut(&ino) else {
+            return Ok(());
+        };
+        at_rest.change((ino, file), change, n, |file| {
+            file.write(change);
+            Ok(())
+        })
+    }
+
+    /// An effect that is on its way.
+    pub(crate) fn apply_to(&self, tree: &mut Tree, effect: &Effect) {
+        tree.apply(effect, &self.kept);
     }
 
     fn keep(&mut self, fork: u64, ino: Ino, ranges: &[(u64, u64)]) {
@@ -195,10 +381,11 @@ impl Image {
         }
     }
 
-    /// What a checkpoint that begins now will cover.
+    /// What a checkpoint that begins now will cover, and what files hold then.
     #[must_use]
-    pub fn mark(&self) -> usize {
-        self.before + self.since.len()
+    pub fn mark(&self) -> (usize, Touched) {
+        let touched = self.at_rest.as_ref().map(AtRest::touched);
+        (self.before + self.since.len(), touched.unwrap_or_default())
     }
 
     /// It is done.
@@ -216,8 +403,15 @@ impl Image {
         self.before += since.len();
         let prefix = rng.below(since.len() as u64 + 1) as usize;
         let mut left = self.durable.clone();
+        let first = self.before - since.len();
+        let synced = std::mem::take(&mut self.synced);
+        let is_synced = |i: usize, ino: &Ino| synced.get(ino).is_some_and(|end| first + i < *end);
         for (i, effect) in since.iter().enumerate() {
-            if i < prefix && !matches!(effect, Effect::Write { .. }) {
+            if let Effect::Write { ino, .. } | Effect::Repair { ino, .. } = effect
+                && is_synced(i, ino)
+            {
+                left.apply(effect, &self.kept);
+            } else if i < prefix && !matches!(effect, Effect::Write { .. }) {
                 left.apply(effect, &self.kept);
             } else if let Effect::Write {
                 ino,
@@ -242,65 +436,6 @@ impl Image {
         }
         self.durable = left.clone();
         self.now = left;
-    }
-
-    /// The answer to a look.
-    ///
-    /// # Errors
-    /// As `store::Files`.
-    pub fn look(&self, look: &Look) -> Result<Seen, Errno> {
-        match look {
-            Look::Read { ino, offset, len } | Look::Copy { ino, offset, len } => {
-                let bytes = self.bytes_at(*ino, *offset, u64::from(*len))?;
-                Ok(Seen::Data(Bytes::copy_from_slice(bytes)))
-            }
-            Look::Digests { ino, offset, len } => {
-                let blocks = self.bytes_at(*ino, *offset, *len)?.chunks(limits::BLOCK_BYTES);
-                Ok(Seen::Data(blocks.flat_map(digest).collect()))
-            }
-            Look::Block { ino, block, .. } => {
-                let bytes = self.bytes_at(*ino, block * limits::SUM_BLOCK_BYTES, limits::SUM_BLOCK_BYTES)?;
-                Ok(Seen::Data(Bytes::copy_from_slice(bytes)))
-            }
-            Look::Sums { ino, first, count } => {
-                let len = count * limits::SUM_BLOCK_BYTES;
-                let bytes = self.bytes_at(*ino, first * limits::SUM_BLOCK_BYTES, len)?;
-                let sums = bytes.chunks(limits::SUM_BLOCK_BYTES as usize);
-                Ok(Seen::Data(sums.flat_map(|block| digest(block)[..4].to_vec()).collect()))
-            }
-            Look::Xattrs { inos } => {
-                let of = |ino: &Ino| self.now.files.get(ino).map(|f| f.xattrs.clone().into_iter().collect());
-                let all: Xattrs = inos.iter().map(|ino| (*ino, of(ino).unwrap_or_default())).collect();
-                Ok(Seen::Data(codec::encode(&all).into()))
-            }
-            Look::Index { ino, base } => {
-                let mut file = self.now.files.get(ino).ok_or(Errno::ESTALE)?.data.clone();
-                if let Some(AtFork { fork, size }) = base {
-                    file.resize(*size as usize, 0);
-                    for (at, byte) in self.kept.get(&(*fork, *ino)).into_iter().flatten() {
-                        file[*at as usize] = *byte;
-                    }
-                }
-                let index = Index::read(file.as_slice()).map_err(|_| Errno::ESTALE)?;
-                Ok(Seen::Data(index.encode().into()))
-            }
-            Look::GetXattr { ino, name } => {
-                let file = self.now.files.get(ino).ok_or(Errno::ESTALE)?;
-                let value = file.xattrs.get(name).ok_or(Errno::ENODATA)?;
-                Ok(Seen::Data(Bytes::copy_from_slice(value)))
-            }
-            Look::ListXattr { ino } => {
-                let file = self.now.files.get(ino).ok_or(Errno::ESTALE)?;
-                Ok(Seen::Names(file.xattrs.keys().cloned().collect()))
-            }
-        }
-    }
-
-    fn bytes_at(&self, ino: Ino, offset: u64, len: u64) -> Result<&[u8], Errno> {
-        let file = &self.now.files.get(&ino).ok_or(Errno::ESTALE)?.data;
-        let from = (offset as usize).min(file.len());
-        let to = from.saturating_add(len as usize).min(file.len());
-        Ok(&file[from..to])
     }
 
     /// Bytes in all files.
@@ -332,17 +467,8 @@ fn put_some(data: &mut Vec<u8>, extent: &Extent, sized: bool, rng: &mut Rng) {
                 offset: at as u64,
                 data: extent.data.slice(from..from + (to - at)),
             };
-            put(data, &piece);
+            put_bytes(data, piece.offset, &piece.data);
         }
         at = to;
     }
-}
-
-/// As long as a real one, and good enough for a world without malice.
-fn digest(block: &[u8]) -> Vec<u8> {
-    let mut hasher = DefaultHasher::new();
-    block.hash(&mut hasher);
-    let mut digest = vec![0; limits::DIGEST_BYTES];
-    digest[..8].copy_from_slice(&hasher.finish().to_le_bytes());
-    digest
 }

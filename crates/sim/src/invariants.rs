@@ -13,14 +13,20 @@ mod i06_alone;
 mod i07_one_line;
 mod i09_learner;
 mod i14_exclusive;
+mod i17_mtime;
 mod i20_no_stale_locks;
 mod i22_once_in_the_box;
 mod i24_errors;
+mod i26_until_merged;
+mod i27_healed;
 mod i28_inode_stays;
+mod i29_incomplete;
+mod i33_rot;
 
 pub(crate) use i03_committed::bricks_are_equal;
 pub(crate) use i20_no_stale_locks::no_locks_left;
 pub(crate) use i22_once_in_the_box::mailboxes_are_right;
+pub(crate) use i33_rot::no_rot_left;
 
 use crate::world::World;
 use mboxfs_brick::output::Output;
@@ -106,7 +112,12 @@ pub fn all() -> Vec<Box<dyn Watch>> {
         Box::new(i07_one_line::OneLine::default()),
         Box::new(i09_learner::Learner::default()),
         Box::new(i14_exclusive::Exclusive::default()),
+        Box::new(i17_mtime::Mtime::default()),
         Box::new(i24_errors::Errors),
+        Box::new(i26_until_merged::UntilMerged::default()),
+        Box::new(i27_healed::Healed::default()),
         Box::new(i28_inode_stays::InodeStays::default()),
+        Box::new(i29_incomplete::Incomplete),
+        Box::new(i33_rot::Rot),
     ]
 }

@@ -47,8 +47,8 @@ pub struct Letter {
 pub struct Oracle {
     pub letters: BTreeMap<Id, Letter>,
     pub mailboxes: BTreeSet<String>,
-    /// Lock sessions at each mount: begun so far, and not ended.
-    sessions: BTreeMap<(usize, String), (u64, u64)>,
+    /// Lock sessions at each mount: begun so far, and whose are not ended.
+    sessions: BTreeMap<(usize, String), (u64, BTreeSet<u32>)>,
     /// In a line of its own, each brick's mounts may be promised things that the other one cannot know.
     pub own_line: [bool; 2],
     /// Both have had one at the same time.
@@ -76,20 +76,23 @@ impl Oracle {
     }
 
     /// A program begins to write under its lock, at this mount.
-    pub fn session_begins(&mut self, mount: usize, mailbox: &str) {
+    pub fn session_begins(&mut self, mount: usize, mailbox: &str, pid: u32) {
         let (begun, open) = self.sessions.entry((mount, mailbox.into())).or_default();
-        (*begun, *open) = (*begun + 1, *open + 1);
+        *begun += 1;
+        open.insert(pid);
     }
 
-    pub fn session_ends(&mut self, mount: usize, mailbox: &str) {
+    /// If it had begun: a program that gets no lock ends as well.
+    pub fn session_ends(&mut self, mount: usize, mailbox: &str, pid: u32) {
         let (_, open) = self.sessions.entry((mount, mailbox.into())).or_default();
-        *open = open.saturating_sub(1);
+        open.remove(&pid);
     }
 
     /// Who reads without a lock sees what others at this mount write, as they write it: sessions begun, and not ended.
     #[must_use]
     pub fn sessions(&self, mount: usize, mailbox: &str) -> (u64, u64) {
-        self.sessions.get(&(mount, mailbox.into())).copied().unwrap_or_default()
+        let sessions = self.sessions.get(&(mount, mailbox.into()));
+        sessions.map_or((0, 0), |(begun, open)| (*begun, open.len() as u64))
     }
 
     /// fsync or close of its last byte said yes, at this mount.

@@ -143,6 +143,18 @@ pub enum Action {
         brick: usize,
         after: u64,
     },
+    /// A byte of a mailbox rots.
+    Rot {
+        brick: usize,
+    },
+    /// A byte of a record in its log does.
+    RotLog {
+        brick: usize,
+    },
+    /// One copy of its superblock does.
+    RotSuperblock {
+        brick: usize,
+    },
     /// So many bytes are left for mail.
     Full {
         brick: usize,

@@ -34,6 +34,9 @@ impl fmt::Display for Action {
             Self::Stall { brick, ms } => write!(f, "stall brick={brick} ms={ms}"),
             Self::SlowDisk { brick, more, ms } => write!(f, "slow-disk brick={brick} more={more} ms={ms}"),
             Self::FailSync { brick, after } => write!(f, "fail-sync brick={brick} after={after}"),
+            Self::Rot { brick } => write!(f, "rot brick={brick}"),
+            Self::RotLog { brick } => write!(f, "rot-log brick={brick}"),
+            Self::RotSuperblock { brick } => write!(f, "rot-superblock brick={brick}"),
             Self::Full { brick, room } => write!(f, "full brick={brick} room={room}"),
             Self::Room { brick } => write!(f, "room brick={brick}"),
             Self::Clock { host, secs } => write!(f, "clock host={host} secs={secs}"),
@@ -113,8 +116,16 @@ impl FromStr for Action {
         let mut words = line.split_whitespace();
         let verb = words.next().ok_or("an empty line")?;
         let w = Words::of(words)?;
-        let ms = || w.get("ms");
-        Ok(match verb {
+        let of = [Self::of_programs, Self::of_bricks, Self::of_disks, Self::of_wires];
+        let found = of.iter().find_map(|read| read(verb, &w).transpose());
+        found.unwrap_or_else(|| Err(format!("{verb:?} is nothing that can be done")))
+    }
+}
+
+/// The action of a verb, if it is of the kind.
+impl Action {
+    fn of_programs(verb: &str, w: &Words<'_>) -> Result<Option<Self>, String> {
+        Ok(Some(match verb {
             "run" => Self::Run {
                 at: w.side("at")?,
                 mailbox: w.get("mailbox")?,
@@ -124,6 +135,19 @@ impl FromStr for Action {
                 at: w.side("at")?,
                 nth: w.or("nth", 0)?,
             },
+            "clock" => Self::Clock {
+                host: w.side("host")?,
+                secs: w.get("secs")?,
+            },
+            "kill-daemon" => Self::KillDaemon { at: w.side("at")? },
+            "remount" => Self::Remount { at: w.side("at")? },
+            _ => return Ok(None),
+        }))
+    }
+
+    fn of_bricks(verb: &str, w: &Words<'_>) -> Result<Option<Self>, String> {
+        let ms = || w.get("ms");
+        Ok(Some(match verb {
             "crash" => Self::Crash {
                 brick: w.side("brick")?,
                 ms: ms()?,
@@ -136,18 +160,6 @@ impl FromStr for Action {
                 host: w.side("host")?,
                 ms: ms()?,
             },
-            "cut" => Self::Cut {
-                from: w.side("from")?,
-                to: w.side("to")?,
-                ms: ms()?,
-                refuses: w.flag("refuses")?,
-            },
-            "break" => Self::Break { kind: w.get("kind")? },
-            "slow-net" => Self::SlowNet {
-                kind: w.get("kind")?,
-                more: w.get("more")?,
-                ms: ms()?,
-            },
             "freeze" => Self::Freeze {
                 brick: w.side("brick")?,
                 ms: ms()?,
@@ -156,6 +168,13 @@ impl FromStr for Action {
                 at: w.side("at")?,
                 ms: ms()?,
             },
+            _ => return Ok(None),
+        }))
+    }
+
+    fn of_disks(verb: &str, w: &Words<'_>) -> Result<Option<Self>, String> {
+        let ms = || w.get("ms");
+        Ok(Some(match verb {
             "stall" => Self::Stall {
                 brick: w.side("brick")?,
                 ms: ms()?,
@@ -169,6 +188,15 @@ impl FromStr for Action {
                 brick: w.side("brick")?,
                 after: w.get("after")?,
             },
+            "rot" => Self::Rot {
+                brick: w.side("brick")?,
+            },
+            "rot-log" => Self::RotLog {
+                brick: w.side("brick")?,
+            },
+            "rot-superblock" => Self::RotSuperblock {
+                brick: w.side("brick")?,
+            },
             "full" => Self::Full {
                 brick: w.side("brick")?,
                 room: w.get("room")?,
@@ -176,12 +204,25 @@ impl FromStr for Action {
             "room" => Self::Room {
                 brick: w.side("brick")?,
             },
-            "clock" => Self::Clock {
-                host: w.side("host")?,
-                secs: w.get("secs")?,
+            _ => return Ok(None),
+        }))
+    }
+
+    fn of_wires(verb: &str, w: &Words<'_>) -> Result<Option<Self>, String> {
+        let ms = || w.get("ms");
+        Ok(Some(match verb {
+            "cut" => Self::Cut {
+                from: w.side("from")?,
+                to: w.side("to")?,
+                ms: ms()?,
+                refuses: w.flag("refuses")?,
             },
-            "kill-daemon" => Self::KillDaemon { at: w.side("at")? },
-            "remount" => Self::Remount { at: w.side("at")? },
+            "break" => Self::Break { kind: w.get("kind")? },
+            "slow-net" => Self::SlowNet {
+                kind: w.get("kind")?,
+                more: w.get("more")?,
+                ms: ms()?,
+            },
             "witness-down" => Self::WitnessDown { ms: ms()? },
             "witness-cut" => {
                 let (asks, tells) = (w.flag("asks")?, w.flag("tells")?);
@@ -193,8 +234,8 @@ impl FromStr for Action {
                 }
             }
             "witness-slow" => Self::WitnessSlow { ms: ms()? },
-            _ => return Err(format!("{verb:?} is nothing that can be done")),
-        })
+            _ => return Ok(None),
+        }))
     }
 }
 

@@ -9,9 +9,11 @@ use mboxfs_brick::{
 };
 use mboxfs_sim::disk::{Disk, Thread};
 use mboxfs_types::{
-    BrickId, Nanos, SessionId, Timestamp,
+    Attr, BrickId, Group, Ino, Key, Name, Nanos, SessionId, Timestamp,
     admin::Status,
-    call::{Attach, Reclaim, ToBrick, ToMount, View},
+    call::{
+        Attach, Attached, Extent, Intent, LeaseRequest, Mode, Op, Reclaim, Reclaimed, Request, ToBrick, ToMount, View,
+    },
     disk::{DiskOp, Done},
     limits,
 };
@@ -22,6 +24,8 @@ struct Alone {
     disk: Disk,
     now: u64,
     said: Vec<(MountConn, ToMount)>,
+    /// The disk does nothing.
+    stalls: bool,
 }
 
 impl Alone {
@@ -46,7 +50,13 @@ impl Alone {
         let brick = Brick::new(recovered, clock(now), &mut out).expect("recovers");
         let space = disk.space();
         let said = Vec::new();
-        let mut alone = Self { brick, disk, now, said };
+        let mut alone = Self {
+            brick,
+            disk,
+            now,
+            said,
+            stalls: false,
+        };
         alone.carry_out(out);
         alone.feed(Input::Disk(Done::Space(space)));
         while alone.brick.report().status != Status::Solo {
@@ -72,6 +82,7 @@ impl Alone {
         while let Some(output) = todo.pop_front() {
             match output {
                 Output::Mount { conn, frame } => self.said.push((conn, frame)),
+                Output::Disk(_) if self.stalls => {}
                 Output::Disk(op) => {
                     for done in at_once(&mut self.disk, op) {
                         let mut more = Vec::new();
@@ -102,15 +113,27 @@ impl Alone {
 
     /// Holds nothing, in the view that this stream was told of.
     fn reclaim(&mut self, conn: u64) {
+        self.reclaim_all(conn, Reclaim::default());
+    }
+
+    fn reclaim_all(&mut self, conn: u64, held: Reclaim) {
         let view = self.view(conn).expect("it was told of a view");
-        let reclaim = Reclaim {
-            view,
-            leases: vec![],
-            locks: vec![],
-            dots: vec![],
-            known: vec![],
-        };
-        self.say(conn, ToBrick::Reclaim(reclaim));
+        self.say(conn, ToBrick::Reclaim(Reclaim { view, ..held }));
+    }
+
+    /// A lease for a mount that is alone.
+    fn lease(&mut self, conn: u64, key: Key) {
+        let (req, mode, intent) = (1, Mode::W, Intent::Write);
+        self.say(conn, ToBrick::Lease(LeaseRequest { req, key, mode, intent }));
+    }
+
+    /// What it answers.
+    fn request(&mut self, conn: u64, seq: u64, op: Op) -> Vec<Attr> {
+        self.say(conn, ToBrick::Request(Request { seq, acked: seq, op }));
+        match self.said.last() {
+            Some((_, ToMount::Reply(reply))) if reply.seq == seq => reply.result.clone().expect("it is executed"),
+            other => panic!("no answer: {other:?}"),
+        }
     }
 
     fn view(&self, conn: u64) -> Option<View> {
@@ -164,6 +187,93 @@ fn before_a_view_opens() -> Alone {
         assert_eq!(alone.reclaimed(u64::from(number)), 1);
     }
     alone.restarted()
+}
+
+/// L5: a mount came back while the end of its session was on its way to the disks; what it was granted then was somebody
+/// else's a moment later.
+#[test]
+fn a_session_whose_end_is_numbered_is_not_served_any_more() {
+    let mut alone = Alone::new();
+    alone.attach(1, session(1), 1);
+    alone.reclaim(1);
+    alone.stalls = true;
+    alone.feed(Input::MountLost { conn: MountConn(1) });
+    for _ in 0..5 {
+        alone.now += 499; // not longer than a disk may take
+        alone.feed(Input::Tick);
+    }
+    alone.attach(2, session(1), 2);
+    let last = alone.said.last();
+    assert!(
+        matches!(last, Some((MountConn(2), ToMount::Attached(Attached::Expired)))),
+        "{last:?}"
+    );
+}
+
+fn append(ino: Ino, at: u64) -> Op {
+    Op::Commit {
+        ino,
+        staged: false,
+        cut: u64::MAX,
+        extents: vec![Extent {
+            offset: at,
+            data: vec![b'x'; 10].into(),
+        }],
+        size: at + 10,
+        mtime: Timestamp::default(),
+        atime: None,
+    }
+}
+
+/// A mailbox at a mount, which it knows as it was before its own last request, 3, was executed here. What it holds then
+/// when it comes back with requests from `unanswered` on.
+fn comes_back_to_a_mailbox(unanswered: u64) -> usize {
+    let mut alone = Alone::new();
+    alone.attach(1, session(1), 1);
+    alone.reclaim(1);
+    let name = Name::new(b"box").expect("a name");
+    alone.lease(1, Key::Name(Group::of(Ino::ROOT, &name)));
+    let create = Op::Create {
+        dir: Ino::ROOT,
+        name,
+        mode: 0o600,
+        uid: 0,
+        gid: 0,
+        excl: false,
+    };
+    let ino = alone.request(1, 1, create)[0].ino;
+    alone.lease(1, Key::Inode(ino));
+    let known = alone.request(1, 2, append(ino, 0));
+    alone.request(1, 3, append(ino, 10));
+    let mut alone = alone.restarted();
+    alone.attach(11, session(1), 2);
+    let held = Reclaim {
+        leases: vec![(Key::Inode(ino), Mode::W)],
+        known,
+        unanswered,
+        ..Reclaim::default()
+    };
+    alone.reclaim_all(11, held);
+    match alone.said.last() {
+        Some((_, ToMount::Reclaimed(Reclaimed { leases, .. }))) => leases.len(),
+        other => panic!("not confirmed: {other:?}"),
+    }
+}
+
+/// L1, L6: bytes that were written for the mailbox of the other side of a partition landed in this one's, on top of mail: its
+/// last change here was the mount's own, from before, and the other side had said of it that it was refused. (Seed 3139.)
+#[test]
+fn an_own_change_that_was_answered_elsewhere_makes_it_another_mailbox() {
+    assert_eq!(
+        comes_back_to_a_mailbox(4),
+        0,
+        "the mount knows all that it did, but not this mailbox"
+    );
+    assert_eq!(
+        comes_back_to_a_mailbox(3),
+        1,
+        "its request was executed, the answer was lost"
+    );
 }
 
 /// L5: who comes first after a start gets nothing before all others have said what they hold. (That two bricks know all of

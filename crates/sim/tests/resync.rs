@@ -12,14 +12,6 @@ use mboxfs_types::admin::Status;
 const KEPT_LOG: usize = 1_500;
 const CHECKPOINT: usize = 800;
 
-fn deliver(world: &mut World, rng: &mut Rng, count: usize, boxes: u64) {
-    for _ in 0..count {
-        let mailbox = format!("user{}", rng.below(boxes));
-        world.deliver(rng.side(), &mailbox);
-        world.run(rng.below(20));
-    }
-}
-
 fn world(seed: u64) -> (World, Rng) {
     println!("seed {seed}");
     let settings = Settings {
@@ -43,14 +35,14 @@ fn settled(world: &mut World) {
 fn what_the_log_does_not_tell_is_told_by_files() {
     for seed in 1..=100 {
         let (mut world, mut rng) = world(seed);
-        deliver(&mut world, &mut rng, 10, 3);
+        world.deliver_some(&mut rng, 10, 3);
         let away = rng.side();
         world.run(500);
         world.kill(away);
-        deliver(&mut world, &mut rng, 40, 4);
+        world.deliver_some(&mut rng, 40, 4);
         world.run(4_000);
         world.restart_later(away, 0);
-        deliver(&mut world, &mut rng, 30, 4);
+        world.deliver_some(&mut rng, 30, 4);
         settled(&mut world);
         assert!(world.resyncs > 0, "the log told all: the test tested nothing");
     }
@@ -62,11 +54,11 @@ fn either_side_may_die_meanwhile() {
     let mut resyncs = 0;
     for seed in 1..=150 {
         let (mut world, mut rng) = world(seed);
-        deliver(&mut world, &mut rng, 10, 3);
+        world.deliver_some(&mut rng, 10, 3);
         let away = rng.side();
         world.run(500);
         world.kill(away);
-        deliver(&mut world, &mut rng, 40, 4);
+        world.deliver_some(&mut rng, 40, 4);
         world.run(4_000);
         world.restart_later(away, 0);
         for _ in 0..3 {
@@ -74,10 +66,10 @@ fn either_side_may_die_meanwhile() {
             let victim = rng.side();
             world.kill(victim);
             world.restart_later(victim, rng.below(400));
-            deliver(&mut world, &mut rng, 5, 4);
+            world.deliver_some(&mut rng, 5, 4);
             world.run(rng.below(2_500));
         }
-        deliver(&mut world, &mut rng, 5, 4);
+        world.deliver_some(&mut rng, 5, 4);
         settled(&mut world);
         resyncs += world.resyncs;
     }
@@ -88,14 +80,14 @@ fn either_side_may_die_meanwhile() {
 fn a_new_disk_gets_everything() {
     for seed in 1..=60 {
         let (mut world, mut rng) = world(seed);
-        deliver(&mut world, &mut rng, 15, 3);
+        world.deliver_some(&mut rng, 15, 3);
         let away = rng.side();
         world.run(1_000);
         world.kill(away);
         world.replace_disk(away);
-        deliver(&mut world, &mut rng, 5, 4);
+        world.deliver_some(&mut rng, 5, 4);
         world.restart_later(away, rng.below(3_000));
-        deliver(&mut world, &mut rng, 6, 4);
+        world.deliver_some(&mut rng, 6, 4);
         if rng.below(2) == 0 {
             // The only one that has anything: nobody serves meanwhile, least of all the new one (I29).
             let other = 1 - away;
@@ -118,12 +110,12 @@ fn both_went_on_alone_for_longer_than_they_remember() {
     let mut resyncs = 0;
     for seed in 1..=100 {
         let (mut world, mut rng) = world(seed);
-        deliver(&mut world, &mut rng, 10, 3);
+        world.deliver_some(&mut rng, 10, 3);
         world.part();
-        deliver(&mut world, &mut rng, 60, 3);
+        world.deliver_some(&mut rng, 60, 3);
         world.run(4_000);
         world.mend_wires();
-        deliver(&mut world, &mut rng, 10, 3);
+        world.deliver_some(&mut rng, 10, 3);
         settled(&mut world);
         resyncs += world.resyncs;
     }
@@ -135,11 +127,11 @@ fn both_went_on_alone_for_longer_than_they_remember() {
 fn what_is_on_one_copy_is_counted_over_a_restart() {
     for seed in 1..=20 {
         let (mut world, mut rng) = world(seed);
-        deliver(&mut world, &mut rng, 10, 3);
+        world.deliver_some(&mut rng, 10, 3);
         let (away, alone) = (0, 1);
         world.run(500);
         world.kill(away);
-        deliver(&mut world, &mut rng, 40, 4);
+        world.deliver_some(&mut rng, 40, 4);
         world.run(15_000);
         let counted = |world: &World| {
             let report = world.hosts[alone].report().expect("it runs");

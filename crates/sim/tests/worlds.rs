@@ -2,14 +2,6 @@
 
 use mboxfs_sim::world::{Rng, World};
 
-fn deliver(world: &mut World, rng: &mut Rng, count: usize, boxes: u64) {
-    for _ in 0..count {
-        let mailbox = format!("user{}", rng.below(boxes));
-        world.deliver(rng.side(), &mailbox);
-        world.run(rng.below(20));
-    }
-}
-
 #[test]
 fn one_delivery_reaches_both_bricks() {
     let mut world = World::new(1);
@@ -22,7 +14,7 @@ fn both_nodes_deliver_to_the_same_mailboxes() {
     for seed in 1..=30 {
         let mut world = World::new(seed);
         let mut rng = Rng::new(seed + 1000);
-        deliver(&mut world, &mut rng, 60, 3);
+        world.deliver_some(&mut rng, 60, 3);
         world.settle(60_000);
         assert_eq!(world.acknowledged(), 60);
     }
@@ -34,11 +26,11 @@ fn a_brick_dies_and_comes_back_while_mail_flows() {
         let mut world = World::new(seed);
         let mut rng = Rng::new(seed + 2000);
         world.run(200);
-        deliver(&mut world, &mut rng, 10, 3);
+        world.deliver_some(&mut rng, 10, 3);
         let victim = rng.below(2) as usize;
         world.kill(victim);
         world.restart_later(victim, rng.below(6_000));
-        deliver(&mut world, &mut rng, 30, 3);
+        world.deliver_some(&mut rng, 30, 3);
         world.settle(60_000);
         assert_eq!(world.acknowledged(), 40);
     }
@@ -50,7 +42,7 @@ fn the_peer_stream_breaks_again_and_again() {
         let mut world = World::new(seed);
         let mut rng = Rng::new(seed + 3000);
         for _ in 0..5 {
-            deliver(&mut world, &mut rng, 8, 2);
+            world.deliver_some(&mut rng, 8, 2);
             world.drop_link();
         }
         world.settle(60_000);
@@ -70,13 +62,13 @@ fn a_brick_that_came_back_before_waits_for_the_survivors_word() {
         for _ in 0..3 {
             world.kill(victim);
             world.run(2_000);
-            deliver(&mut world, &mut rng, 10, 3);
+            world.deliver_some(&mut rng, 10, 3);
             world.restart_later(victim, 10);
             world.run(rng.below(400));
         }
         world.kill(1 - victim);
         world.restart_later(1 - victim, 100);
-        deliver(&mut world, &mut rng, 10, 3);
+        world.deliver_some(&mut rng, 10, 3);
         world.settle(90_000);
         assert_eq!(world.acknowledged(), 40);
     }
@@ -87,12 +79,12 @@ fn both_bricks_die_at_once() {
     for seed in 1..=30 {
         let mut world = World::new(seed);
         let mut rng = Rng::new(seed + 4000);
-        deliver(&mut world, &mut rng, 15, 3);
+        world.deliver_some(&mut rng, 15, 3);
         world.kill(0);
         world.kill(1);
         world.restart_later(0, rng.below(3_000));
         world.restart_later(1, rng.below(3_000));
-        deliver(&mut world, &mut rng, 5, 3);
+        world.deliver_some(&mut rng, 5, 3);
         world.settle(90_000);
         assert_eq!(world.acknowledged(), 20);
     }
@@ -126,13 +118,13 @@ fn a_stopped_brick_still_knows_its_history() {
         let mut world = World::new(seed);
         let mut rng = Rng::new(seed + 5000);
         world.run(200);
-        deliver(&mut world, &mut rng, 10, 3);
+        world.deliver_some(&mut rng, 10, 3);
         world.settle(30_000);
         let victim = rng.below(2) as usize;
         world.stop(victim);
         world.run(100);
         assert!(!world.is_up(victim), "it has stopped");
-        deliver(&mut world, &mut rng, 5, 3);
+        world.deliver_some(&mut rng, 5, 3);
         world.restart_later(victim, 2_000);
         world.settle(60_000);
         assert_eq!(world.reloads, 0, "V2: nothing had to be given up (seed {seed})");
@@ -148,7 +140,7 @@ fn mounts_move_between_bricks_and_keep_what_they_hold() {
         let mut rng = Rng::new(seed + 6000);
         world.run(200);
         for _ in 0..10 {
-            deliver(&mut world, &mut rng, 4, 3);
+            world.deliver_some(&mut rng, 4, 3);
             world.break_stream(rng.below(2) as usize);
             world.run(rng.below(300));
         }
@@ -162,7 +154,7 @@ fn mounts_come_and_go_while_a_view_begins() {
     for seed in 1..=30 {
         let mut world = World::new(seed);
         let mut rng = Rng::new(seed + 7000);
-        deliver(&mut world, &mut rng, 15, 2);
+        world.deliver_some(&mut rng, 15, 2);
         for _ in 0..4 {
             if rng.below(2) == 0 {
                 world.kill(0);
@@ -175,7 +167,7 @@ fn mounts_come_and_go_while_a_view_begins() {
             for _ in 0..60 {
                 world.run(rng.below(12));
                 world.break_stream(rng.below(2) as usize);
-                deliver(&mut world, &mut rng, 1, 2);
+                world.deliver_some(&mut rng, 1, 2);
             }
             world.run(2_000);
         }
@@ -192,7 +184,7 @@ fn a_stopped_process_goes_on_as_a_learner() {
         let mut rng = Rng::new(seed + 8000);
         world.run(200);
         for _ in 0..3 {
-            deliver(&mut world, &mut rng, 5, 3);
+            world.deliver_some(&mut rng, 5, 3);
             world.run(500);
             // Around the time in which the peer decides; the link is away when both have.
             let victim = rng.below(2) as usize;
@@ -224,10 +216,10 @@ fn a_disk_that_stands_still_does_not_hold_up_mail() {
         let mut rng = Rng::new(seed + 9000);
         world.run(200);
         for _ in 0..3 {
-            deliver(&mut world, &mut rng, 5, 3);
+            world.deliver_some(&mut rng, 5, 3);
             let before = world.acknowledged();
             world.stall_disk(rng.below(2) as usize, 500 + rng.below(20_000));
-            deliver(&mut world, &mut rng, 10, 3);
+            world.deliver_some(&mut rng, 10, 3);
             world.run(6_000);
             assert!(world.acknowledged() >= before + 10, "mail stands");
             world.run(20_000);

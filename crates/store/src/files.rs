@@ -21,13 +21,13 @@ mod names;
 mod noted;
 
 use crate::{
+    at_rest::AtRest,
     history::{History, Past, Retention},
     log::Guard,
     medium::{DirMedium, is_full, open_dir},
     reserve,
     touched::{DIRS_MAX, SYNC_EACH_MAX, Touched},
 };
-use at_rest::AtRest;
 pub use at_rest::Scrub;
 pub use content::{Content, Leisure};
 use dirs::Spot;
@@ -276,7 +276,7 @@ impl Files {
     pub fn look(&mut self, look: &Look) -> Result<Seen, Errno> {
         match look {
             Look::Read { ino, offset, len } => self.read(*ino, *offset, *len),
-            Look::Sums { ino, first, count } => self.sums(*ino, *first, *count),
+            Look::Sums { ino, first, count } => self.at_rest.sums_of(*ino, *first, *count),
             Look::Block { ino, block, deep } => self.read_block(*ino, *block, *deep),
             Look::GetXattr { ino, name } => self.get_xattr(*ino, name).map(Seen::Data),
             Look::ListXattr { ino } => self.list_xattrs(*ino).map(Seen::Names),

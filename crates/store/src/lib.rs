@@ -7,6 +7,7 @@
 //! - [`Files`]: effects on mailbox files, and looks at them; durable at the next checkpoint
 //! - [`Content`]: a file as it is or was at a fork, and the index of its messages
 //! - [`Scrub`]: blocks of a file, compared with their checksums
+//! - [`AtRest`]: content of files, checked against its checksums, wherever they are
 //! - [`Past`]: what happened to mailboxes, and the messages that were removed from them
 //! - [`Checkpointer`]: makes files durable, then writes a snapshot
 //! - [`SuperblockWriter`]: the brick's memory of who it is
@@ -16,6 +17,7 @@
 //! Not here: what records mean and when they are committed (`brick`), threads (`brickd`).
 #![deny(missing_docs)]
 
+mod at_rest;
 mod checkpoint;
 mod error;
 mod files;
@@ -34,6 +36,7 @@ mod sums;
 mod superblock;
 mod touched;
 
+pub use at_rest::{AtRest, Resting};
 pub use checkpoint::{Checkpointer, Durable};
 pub use error::{LogError, StoreError};
 pub use files::{Content, Files, Leisure, Scrub};
@@ -44,5 +47,6 @@ pub use medium::{DirMedium, Medium, is_full};
 pub use recover::{Recovery, format_medium, recover};
 pub use register::RegisterFile;
 pub use store::{Inspection, Opened, Options, format, format_with, inspect};
+pub use sums::Change;
 pub use superblock::SuperblockWriter;
 pub use touched::Touched;

@@ -121,6 +121,31 @@ impl LossyMedium {
         world.fail_at_sync = None;
     }
 
+    /// Bytes of a file that a test has changed are on the device; nobody counts that as a sync.
+    pub fn overlook_sync(&self, file: &LossyFile) {
+        let file = &mut self.world().files[file.0];
+        file.durable.clone_from(&file.now);
+        file.dirty.clear();
+    }
+
+    /// What was being written to a file tears: each unsynced sector is neither the old one nor the new one.
+    pub fn tear(&self, path: &str, mut garbage: impl FnMut() -> u8) {
+        let mut world = self.world();
+        let Some(file) = world.now.get(path).copied() else {
+            return;
+        };
+        let file = &mut world.files[file];
+        for sector in std::mem::take(&mut file.dirty) {
+            let from = sector * SECTOR_BYTES;
+            let to = (from + SECTOR_BYTES).min(file.now.len());
+            file.durable.resize(file.durable.len().max(to), 0);
+            for at in from..to {
+                file.durable[at] = garbage();
+                file.now[at] = file.durable[at];
+            }
+        }
+    }
+
     /// The sync after the next `good` ones fails.
     pub fn fail_sync_after(&self, good: u64) {
         let mut world = self.world();

@@ -169,11 +169,13 @@ impl FileSums {
 
 /// A change of a file's content: `cut`, then extents, then `size`, as in `Effect::Write`.
 #[derive(Clone, Debug)]
-pub(crate) struct Change<'a> {
-    pub(crate) cut: u64,
+pub struct Change<'a> {
+    /// Old bytes above this are gone.
+    pub cut: u64,
     /// Offset and bytes; later ones win.
-    pub(crate) extents: Vec<(u64, &'a [u8])>,
-    pub(crate) size: u64,
+    pub extents: Vec<(u64, &'a [u8])>,
+    /// At the end.
+    pub size: u64,
 }
 
 impl Change<'_> {

@@ -283,17 +283,12 @@ fn an_append_to_a_rotten_block_hides_nothing() {
     brick.apply(3, &write(3, 150_000, vec![(150_000, b"mail".to_vec())], 150_004));
     assert_eq!(brick.read(150_000, 4), Seen::Rotten(vec![2]));
     let good = [&content[131_072..], b"mail"].concat();
-    let repair = |bytes: &[u8]| Effect::Repair {
-        ino: BOX,
-        block: 2,
-        bytes: bytes.to_vec().into(),
-        sure: true,
-    };
+    let repair = |bytes: &[u8]| repair(2, bytes, true);
     let (rotten, meta) = (brick.bytes(), std::fs::metadata(brick.path()).unwrap());
     brick
         .now()
         .files
-        .apply(&[repair(&content[131_072..]), repair(b"else")])
+        .apply(&[repair(&content[131_073..]), repair(b"else")])
         .unwrap();
     assert_eq!(brick.bytes(), rotten, "nothing else is a repair");
     brick.now().files.apply(&[repair(&good)]).unwrap();
@@ -301,6 +296,54 @@ fn an_append_to_a_rotten_block_hides_nothing() {
     let repaired = std::fs::metadata(brick.path()).unwrap();
     assert_eq!(repaired.modified().unwrap(), meta.modified().unwrap());
     assert_eq!(brick.bytes(), [&content[..], b"mail"].concat());
+}
+
+fn repair(block: u64, bytes: &[u8], sure: bool) -> Effect {
+    Effect::Repair {
+        ino: BOX,
+        block,
+        bytes: bytes.to_vec().into(),
+        sure,
+    }
+}
+
+/// The other brick has the same beginning, and something else behind it.
+#[test]
+fn a_repair_may_be_the_beginning_of_a_block() {
+    let (mut brick, content) = three_blocks();
+    brick.apply(3, &write(3, 150_000, vec![(150_000, b"mail".to_vec())], 150_004));
+    brick.flip(140_000);
+    let repairs = [
+        repair(2, &content[131_072..140_000], false),
+        repair(2, &content[131_073..], false),
+    ];
+    brick.now().files.apply(&repairs).unwrap();
+    assert_eq!(brick.read(150_000, 4), Seen::Rotten(vec![2]), "these do not fit");
+    brick
+        .now()
+        .files
+        .apply(&[repair(2, &content[131_072..], false)])
+        .unwrap();
+    assert_eq!(brick.read(150_000, 4), data(b"mail"));
+    assert_eq!(brick.bytes(), [&content[..], b"mail"].concat());
+}
+
+/// A3: else it would be unreadable here for ever, and served there.
+#[test]
+fn of_what_nobody_knows_the_doubtful_copy_is_taken() {
+    let (mut brick, mut content) = three_blocks();
+    brick.flip(70_000);
+    brick.apply(3, &write(3, 150_000, vec![(80_000, b"RO".to_vec())], 150_000));
+    assert_eq!(brick.block(1), Seen::Rotten(vec![1]));
+    content[80_000..80_002].copy_from_slice(b"RO");
+    let bytes = &content[65_536..131_072];
+    brick.now().files.apply(&[repair(1, &bytes[..60_000], false)]).unwrap();
+    assert_eq!(brick.block(1), Seen::Rotten(vec![1]), "nobody knows the rest of it");
+    brick.now().files.apply(&[repair(1, bytes, false)]).unwrap();
+    assert_eq!(brick.block(1), Seen::Doubtful(bytes.to_vec().into()));
+    assert_eq!(brick.read(0, 150_000), data(&content));
+    brick.now().files.apply(&[repair(1, bytes, false)]).unwrap();
+    assert_eq!(brick.block(1), data(bytes), "both have the same");
 }
 
 /// The brick knew before the crash; what it then wrote into the block must not make it forget.
@@ -316,13 +359,7 @@ fn what_was_found_before_a_crash_is_known_after_it() {
     brick.now().files.apply(&[patch]).unwrap();
     assert_eq!(brick.read(70_000, 1), Seen::Rotten(vec![1]));
     content[80_000..80_002].copy_from_slice(b"RO");
-    let bytes = content[65_536..131_072].to_vec().into();
-    let repair = Effect::Repair {
-        ino: BOX,
-        block: 1,
-        bytes,
-        sure: true,
-    };
+    let repair = repair(1, &content[65_536..131_072], true);
     brick.now().files.apply(&[repair]).unwrap();
     assert_eq!(
         (brick.read(0, 150_000), brick.bytes()),

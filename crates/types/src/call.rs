@@ -510,6 +510,8 @@ pub struct Reclaim {
     /// What is known of the files under those leases. One that is another in the brick's line of history is not held there:
     /// what was staged for it belongs to the line that the mount comes from.
     pub known: Vec<Attr>,
+    /// Requests from this one on have no answer yet: what they did is not in `known`.
+    pub unanswered: u64,
 }
 
 /// Answer to [`Reclaim`].

@@ -369,9 +369,10 @@ pub enum Effect {
         ino: Ino,
         /// Which.
         block: u64,
-        /// All of it.
+        /// All of it, or its beginning: then what is here behind that stays, if all of it fits.
         bytes: Bytes,
-        /// Beyond doubt there. If not, it counts only if it is what is here, or what should be.
+        /// Beyond doubt there. If not, it counts only if it is what is here, or what should be, or if nobody knows here what
+        /// that is.
         sure: bool,
     },
     /// What the effects that follow do, for the history. Changes no file.

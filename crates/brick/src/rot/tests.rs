@@ -207,6 +207,52 @@ fn bytes_that_are_no_repair_are_no_answer() {
 }
 
 #[test]
+fn what_is_repaired_with_a_doubtful_copy_is_served_and_in_doubt() {
+    let mut bench = Bench::new();
+    let question = bench.read_bad_block();
+    let said = bench.checked(question, 3, Ok(good()));
+    let said = bench.answer(ticket(&said), Seen::Doubtful(good()));
+    assert!(matches!(&said[0], Output::Event(Event::Repaired { block: 1, .. })));
+    assert_eq!(bench.brick.bad_files(), []);
+    let [
+        _,
+        Output::Disk(DiskOp::Look { ticket, .. }),
+        Output::Peer(ToPeer::Check { .. }),
+    ] = said[..]
+    else {
+        panic!("it is served, and asked for again: {said:?}");
+    };
+    assert_eq!(
+        bench.answer(ticket, Seen::Data(good())),
+        [found(Ok(Found::Data(good())))]
+    );
+}
+
+/// T6: whatever its version is there, what was there before the bricks parted is the same.
+#[test]
+fn a_brick_that_yields_asks_the_other_one_for_what_it_cannot_read() {
+    let mut bench = Bench::new();
+    bench.brick.stand = Stand::Yielding { asked: None };
+    let question = bench.read_bad_block();
+    let theirs = Bytes::from(vec![b'x'; 65_536]);
+    let said = bench.checked(question, 99, Ok(theirs.clone()));
+    let repair = Effect::Repair {
+        ino: BOX,
+        block: 1,
+        bytes: theirs.slice(..70_000 - 65_536),
+        sure: false,
+    };
+    assert_eq!(said[0], Output::Disk(DiskOp::Apply(vec![repair])));
+    bench
+        .brick
+        .on_check(7, Check::Block { ino: BOX, block: 0 }, &mut bench.out);
+    assert!(
+        matches!(bench.said()[..], [Output::Disk(DiskOp::Look { .. })]),
+        "it answers as well"
+    );
+}
+
+#[test]
 fn alone_a_bad_block_is_a_temporary_error_and_repaired_later() {
     let mut bench = Bench::new();
     bench.brick.stand = Stand::Solo { catch_up: None };

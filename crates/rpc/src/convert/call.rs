@@ -217,6 +217,7 @@ impl From<Reclaim> for w::Reclaim {
             locks: list(from.locks),
             dots: list(from.dots),
             known: list(from.known),
+            unanswered: from.unanswered,
         }
     }
 }
@@ -230,6 +231,7 @@ impl TryFrom<w::Reclaim> for Reclaim {
             locks: try_list(from.locks)?,
             dots: try_list(from.dots)?,
             known: try_list(from.known)?,
+            unanswered: from.unanswered,
         })
     }
 }

@@ -374,13 +374,16 @@ pub(crate) fn to_brick() -> impl Strategy<Value = ToBrick> {
         })),
         any::<u64>().prop_map(|req| ToBrick::Cancel { req }),
         answer().prop_map(ToBrick::Answer),
-        (reclaim, vec(attr(), 0..3)).prop_map(|((view, leases, locks, dots), known)| ToBrick::Reclaim(Reclaim {
-            view,
-            leases,
-            locks,
-            dots,
-            known
-        })),
+        (reclaim, vec(attr(), 0..3), any::<u64>()).prop_map(|((view, leases, locks, dots), known, unanswered)| {
+            ToBrick::Reclaim(Reclaim {
+                view,
+                leases,
+                locks,
+                dots,
+                known,
+                unanswered,
+            })
+        }),
         (any::<u64>(), query()).prop_map(|(id, query)| ToBrick::Query { id, query }),
         any::<u64>().prop_map(|sent| ToBrick::Ping { sent: Nanos(sent) }),
         any::<bool>().prop_map(|end| ToBrick::Detach { end }),

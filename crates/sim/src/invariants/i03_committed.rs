@@ -1,7 +1,8 @@
 //! I3, laws L1 and L2: nothing is executed that is not durable; at rest both bricks hold the same files, byte for byte.
 
 use super::{Broken, Fact, Watch};
-use crate::world::World;
+use crate::{image::Tree, world::World};
+use mboxfs_types::Ino;
 
 pub(super) struct Committed;
 
@@ -27,20 +28,27 @@ impl Watch for Committed {
 /// At rest.
 pub(crate) fn bricks_are_equal(world: &World) -> Result<(), Broken> {
     let [a, b] = [0, 1].map(|i| &world.hosts[i].disk.image.now);
-    if a == b {
-        return Ok(());
+    match difference(a, b) {
+        None => Ok(()),
+        Some(what) => Err(Broken::new("I3", "L2", format!("the bricks differ in {what}"))),
     }
-    let names = a.names.iter().chain(&b.names);
-    let differs = names
-        .filter(|(key, _)| {
-            let file = |t: &crate::image::Tree| t.names.get(*key).and_then(|ino| t.files.get(ino)).cloned();
-            a.names.get(*key) != b.names.get(*key) || file(a) != file(b)
-        })
-        .map(|((_, name), _)| name.to_string())
-        .next();
-    let why = format!(
-        "the bricks differ in {}",
-        differs.unwrap_or_else(|| "files without a name".into())
-    );
-    Err(Broken::new("I3", "L2", why))
+}
+
+/// Between the files of two bricks.
+pub(super) fn difference(a: &Tree, b: &Tree) -> Option<String> {
+    let alike = |ino| match (a.files.get(ino), b.files.get(ino)) {
+        (Some(a), Some(b)) => a.is_like(b),
+        (a, b) => a.is_none() && b.is_none(),
+    };
+    let name = a.names.iter().chain(&b.names).find(|((dir, name), ino)| {
+        let key = (*dir, name.clone());
+        a.names.get(&key) != b.names.get(&key) || !alike(ino)
+    });
+    let file = || a.files.keys().chain(b.files.keys()).find(|ino| !alike(ino));
+    let told = |ino: &Ino| {
+        let [a, b] = [a, b].map(|tree| tree.files.get(ino).map(|f| (f.data.len(), f.mtime, f.mode, f.owner)));
+        format!("{a:?} and {b:?}")
+    };
+    name.map(|((_, name), ino)| format!("{name}: {}", told(ino)))
+        .or_else(|| file().map(|ino| format!("{ino}, which has no name: {}", told(ino))))
 }

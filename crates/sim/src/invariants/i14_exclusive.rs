@@ -69,7 +69,12 @@ impl Exclusive {
     }
 
     fn take(&mut self, world: &World, what: What, (mount, pid): (usize, u32)) -> Result<(), String> {
-        let serves = |m: usize| world.mounts[m].client.as_ref().and_then(mboxfs_client::Client::serves);
+        // (Who is stopped acts on nothing, and finds out before he does.)
+        let acts = |m: usize| world.now >= world.mounts[m].stopped_until;
+        let serves = |m: usize| {
+            let client = world.mounts[m].client.as_ref().filter(|_| acts(m));
+            client.and_then(mboxfs_client::Client::serves)
+        };
         self.drop(&what, (mount, pid));
         let held = self.held.entry(what.clone()).or_default();
         held.retain(|h| world.lives(h.mount, h.pid));

@@ -94,7 +94,7 @@ impl Dovecot {
             }
             // What was promised before the lock is there when it is granted (L3).
             (Step::Lock, Ok(_)) => {
-                around.oracle.session_begins(around.mount, &self.mailbox);
+                around.oracle.session_begins(around.mount, &self.mailbox, around.pid);
                 self.due = around.oracle.due(&self.mailbox, around.mount);
                 Step::Stat
             }
@@ -137,7 +137,7 @@ impl Dovecot {
                 Step::Release
             }
             (Step::Release, _) => {
-                around.oracle.session_ends(around.mount, &self.mailbox);
+                around.oracle.session_ends(around.mount, &self.mailbox, around.pid);
                 Step::Exit
             }
             (Step::Look | Step::Open, _) => Step::Exit,

@@ -86,10 +86,8 @@ impl Mutt {
                 Step::Count
             }
             (Step::Count, Ok(Answer::Attr { attr, .. })) if attr.nlink < 2 => {
-                let why = format!(
-                    "link(2) of the dotlock of {} said yes: {} links",
-                    self.mailbox, attr.nlink
-                );
+                let (name, links) = (&self.mailbox, attr.nlink);
+                let why = format!("link(2) of the dotlock of {name} said yes: {links} links");
                 return Err(Wrong("I14", "L5", why));
             }
             (Step::Link | Step::Count, _) => Step::Untemp,
@@ -107,7 +105,7 @@ impl Mutt {
                 Step::Lock
             }
             (Step::Lock, Ok(_)) => {
-                around.oracle.session_begins(around.mount, &self.mailbox);
+                around.oracle.session_begins(around.mount, &self.mailbox, around.pid);
                 self.due = around.oracle.due(&self.mailbox, around.mount);
                 self.reading = Reading::default();
                 Step::Read
@@ -132,7 +130,7 @@ impl Mutt {
                 Step::Close
             }
             (Step::Release, _) => {
-                around.oracle.session_ends(around.mount, &self.mailbox);
+                around.oracle.session_ends(around.mount, &self.mailbox, around.pid);
                 Step::Undot
             }
             (Step::Look | Step::Open, _) => Step::Undot,

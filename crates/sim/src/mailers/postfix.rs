@@ -109,7 +109,7 @@ impl Postfix {
             (Step::Create, Ok(Answer::Created { attr, fh, .. })) => self.opened(attr.ino, fh),
             (Step::Open, Ok(Answer::Opened { fh, .. })) => self.opened(self.ino, fh),
             (Step::Lock, Ok(_)) => {
-                around.oracle.session_begins(around.mount, &self.mailbox);
+                around.oracle.session_begins(around.mount, &self.mailbox, around.pid);
                 Step::Stat
             }
             (Step::Stat, Ok(Answer::Attr { attr, .. })) => {
@@ -136,6 +136,21 @@ impl Postfix {
                 around.oracle.keeps(self.id, around.now, around.mount);
                 Step::Close
             }
+            (Step::Sync | Step::Undo | Step::Close | Step::Release, answer) => self.after_writing(around, answer)?,
+            (Step::Undot, Err(errno)) => {
+                let why = format!("unlink of the own dotlock of {}: {errno:?}", self.mailbox);
+                return Err(Wrong("I23", "L7", why));
+            }
+            (Step::Undot, Ok(_)) => Step::Exit,
+            // Failed on the way: what is open is closed, the dotlock goes.
+            _ if self.fh.is_some() => Step::Close,
+            _ => Step::Undot,
+        })
+    }
+
+    /// What fails once there is something to lose.
+    fn after_writing(&mut self, around: &mut Around<'_>, answer: Result<Answer, Errno>) -> Result<Step, Wrong> {
+        Ok(match (self.step, answer) {
             // What is there now nobody knows, as on a local disk.
             (Step::Sync, Err(errno)) => {
                 self.given_up = errno == Errno::ESTALE;
@@ -163,18 +178,11 @@ impl Postfix {
                 Step::Release
             }
             (Step::Release, _) => {
-                around.oracle.session_ends(around.mount, &self.mailbox);
+                around.oracle.session_ends(around.mount, &self.mailbox, around.pid);
                 self.fh = None;
                 Step::Undot
             }
-            (Step::Undot, Err(errno)) => {
-                let why = format!("unlink of the own dotlock of {}: {errno:?}", self.mailbox);
-                return Err(Wrong("I23", "L7", why));
-            }
-            (Step::Undot, Ok(_)) => Step::Exit,
-            // Failed on the way: what is open is closed, the dotlock goes.
-            _ if self.fh.is_some() => Step::Close,
-            _ => Step::Undot,
+            (step, _) => step,
         })
     }
 

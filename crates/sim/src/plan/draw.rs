@@ -11,7 +11,7 @@ use mboxfs_types::limits;
 const SPAN: u64 = 9_000;
 
 /// Kinds of faults, and how often each is drawn (of 100).
-const KINDS: [(Fault, u64); 16] = [
+const KINDS: [(Fault, u64); 18] = [
     (Fault::Crash, 35),
     (Fault::Stop, 10),
     (Fault::Power, 25),
@@ -28,6 +28,8 @@ const KINDS: [(Fault, u64); 16] = [
     (Fault::Clock, 20),
     (Fault::Mounts, 25),
     (Fault::Programs, 25),
+    (Fault::Rot, 12),
+    (Fault::RotBrick, 6),
 ];
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -48,10 +50,14 @@ enum Fault {
     Clock,
     Mounts,
     Programs,
+    Rot,
+    RotBrick,
 }
 
 struct Draw {
     rng: Rng,
+    /// The files of one brick may become those of the other one: what only the other one knew is lost with them.
+    small_log: bool,
     span: u64,
     actions: Vec<(u64, Action)>,
 }
@@ -86,13 +92,18 @@ impl Plan {
                 }
             }),
             checkpoint_bytes: [2 << 10, 16 << 10, 32 << 20][rng.below(3) as usize],
-            log_debt_bytes: limits::LOG_DEBT_BYTES_MAX,
+            log_debt_bytes: if rng.chance(12) {
+                1_000 + rng.below(8_000) as usize
+            } else {
+                limits::LOG_DEBT_BYTES_MAX
+            },
             segment_bytes: [64 << 10, 128 << 10][rng.below(2) as usize],
             quiet: false,
         };
         let span = 1_500 + rng.below(SPAN - 1_500);
         let mut draw = Draw {
             rng,
+            small_log: settings.log_debt_bytes < limits::LOG_DEBT_BYTES_MAX,
             span,
             actions: Vec::new(),
         };
@@ -189,35 +200,8 @@ impl Draw {
                 ms: ms + 50,
             },
             Fault::Power => Action::Power { host: side, ms },
-            Fault::BothPower => {
-                let later = time + self.rng.below(300);
-                self.push(
-                    later,
-                    Action::Power {
-                        host: 1 - side,
-                        ms: ms / 2 + 10,
-                    },
-                );
-                Action::Power { host: side, ms }
-            }
-            Fault::Cut => {
-                let refuses = self.rng.chance(15);
-                self.push(
-                    time,
-                    Action::Cut {
-                        from: 1 - side,
-                        to: side,
-                        ms,
-                        refuses,
-                    },
-                );
-                Action::Cut {
-                    from: side,
-                    to: 1 - side,
-                    ms,
-                    refuses,
-                }
-            }
+            Fault::BothPower => return self.both_power(time, side, ms),
+            Fault::Cut => return self.cut(time, ms),
             Fault::OneWay => Action::Cut {
                 from: side,
                 to: 1 - side,
@@ -233,23 +217,7 @@ impl Draw {
                 more: self.rng.below(1_500),
                 ms,
             },
-            Fault::Freeze if self.rng.chance(50) => Action::FreezeMount {
-                at: side,
-                ms: self.rng.below(3_000),
-            },
-            Fault::Freeze => Action::Freeze {
-                brick: side,
-                ms: self.rng.below(3_000),
-            },
-            Fault::Disk if self.rng.chance(30) => Action::Stall {
-                brick: side,
-                ms: self.rng.below(4_000),
-            },
-            Fault::Disk => Action::SlowDisk {
-                brick: side,
-                more: self.rng.below(400),
-                ms,
-            },
+            Fault::Freeze | Fault::Disk => self.slow(fault, side, ms),
             Fault::FailSync => Action::FailSync {
                 brick: side,
                 after: self.rng.below(6),
@@ -267,12 +235,59 @@ impl Draw {
             },
             Fault::Mounts if self.rng.chance(60) => Action::KillDaemon { at: side },
             Fault::Mounts => Action::Remount { at: side },
+            Fault::Rot if self.small_log => return,
+            Fault::Rot => Action::Rot { brick: side },
+            Fault::RotBrick if self.rng.chance(50) => Action::RotLog { brick: side },
+            Fault::RotBrick => Action::RotSuperblock { brick: side },
             Fault::Programs => Action::KillOne {
                 at: side,
                 nth: self.rng.below(100),
             },
         };
         self.push(time, action);
+    }
+
+    fn both_power(&mut self, time: u64, side: usize, ms: u64) {
+        let later = time + self.rng.below(300);
+        let (first, second) = (side, 1 - side);
+        self.push(
+            later,
+            Action::Power {
+                host: second,
+                ms: ms / 2 + 10,
+            },
+        );
+        self.push(time, Action::Power { host: first, ms });
+    }
+
+    fn cut(&mut self, time: u64, ms: u64) {
+        let refuses = self.rng.chance(15);
+        for (from, to) in [(0, 1), (1, 0)] {
+            self.push(time, Action::Cut { from, to, ms, refuses });
+        }
+    }
+
+    /// What stands still, or is slow.
+    fn slow(&mut self, fault: Fault, side: usize, ms: u64) -> Action {
+        match fault {
+            Fault::Freeze if self.rng.chance(50) => Action::FreezeMount {
+                at: side,
+                ms: self.rng.below(3_000),
+            },
+            Fault::Freeze => Action::Freeze {
+                brick: side,
+                ms: self.rng.below(3_000),
+            },
+            Fault::Disk if self.rng.chance(30) => Action::Stall {
+                brick: side,
+                ms: self.rng.below(4_000),
+            },
+            _ => Action::SlowDisk {
+                brick: side,
+                more: self.rng.below(400),
+                ms,
+            },
+        }
     }
 
     /// The link comes and goes, every 0.2 to 3 s.

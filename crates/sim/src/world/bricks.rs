@@ -141,8 +141,12 @@ impl World {
                     .event(self.now, format_args!("brick{i} cannot be opened: {why}"));
                 return self.after(500 * MS, Event::Start { brick: i });
             }
+            Err(why) if host.disk.log_rots() => return self.refused(i, &why.to_string()),
             Err(why) => return self.fails(Broken::new("K3", "L1", format!("brick {i} cannot be opened: {why}"))),
         };
+        if let Err(why) = host.disk.sound.clone() {
+            return self.fails(Broken::new("K3", "L1", format!("brick {i} starts: {why}")));
+        }
         host.life += 1;
         host.drop_above(host.disk.durable);
         for record in &found.records {

@@ -4,9 +4,12 @@
 //! Not here: what they hold (`disk`, `image`).
 
 use super::{Event, MS, US, World};
-use crate::{disk::Thread, invariants::Fact};
+use crate::{disk::Thread, invariants::Fact, plan::Policy};
 use mboxfs_brick::input::Input;
-use mboxfs_types::disk::DiskOp;
+use mboxfs_types::{
+    admin::Status,
+    disk::{DiskOp, Worth},
+};
 
 /// systemd starts a failed daemon again after so long.
 const RESTART: u64 = 500 * MS;
@@ -62,7 +65,56 @@ impl World {
         }
     }
 
+    /// A byte of a mailbox rots, of which the other brick has a good copy.
+    pub(crate) fn rot(&mut self, i: usize) {
+        let [a, b] = &mut self.hosts;
+        let (here, other) = if i == 0 { (a, b) } else { (b, a) };
+        if let Some((ino, at)) = here.disk.image.rot(&other.disk.image, &mut self.rng) {
+            self.journal
+                .event(self.now, format_args!("brick{i}: byte {at} of {ino} rots"));
+        }
+    }
+
+    /// A byte of a record rots, in one log at a time.
+    pub(crate) fn rot_log(&mut self, i: usize) {
+        let (host, other) = (&self.hosts[i], &self.hosts[1 - i]);
+        let proved = host.records.range(..=host.disk.proved()).count() as u64;
+        if proved == 0 || host.disk.log_rots() || other.disk.log_rots() {
+            return;
+        }
+        let nth = self.rng.below(proved) as usize;
+        let Some(record) = host.records.values().nth(nth).cloned() else {
+            return;
+        };
+        if self.hosts[i].disk.rot_log(&record, &mut self.rng) {
+            let n = record.tag.n;
+            self.journal
+                .event(self.now, format_args!("brick{i}: record {n} of the log rots"));
+        }
+    }
+
+    /// A brick cannot be opened: its log rots, and must not be cut (store R2). Its operator gives it a new directory, if the
+    /// other brick has everything; else somebody has to make the device give the byte back.
+    pub(crate) fn refused(&mut self, i: usize, why: &str) {
+        self.journal.event(
+            self.now,
+            format_args!("brick{i} is refused by its operator's own tool: {why}"),
+        );
+        let (host, other) = (&self.hosts[i], &self.hosts[1 - i]);
+        let last = host.disk.durable;
+        let there = other.disk.durable >= last && other.tag(last) == host.tag(last) && other.disk.image.is_clean();
+        let serves = matches!(other.status(), Some(Status::Solo));
+        if there && serves && host.disk.superblock.files == Worth::Whole && self.settings.policy == Policy::None {
+            self.replace_disk(i);
+        } else {
+            self.hosts[i].disk.restore_log();
+        }
+        self.after(RESTART, Event::Start { brick: i });
+    }
+
     pub(crate) fn disk_failed(&mut self, i: usize, why: String) {
+        // Of records that only the peer wanted: as in `refused`.
+        self.hosts[i].disk.restore_log();
         self.journal.event(self.now, format_args!("brick{i} disk fails: {why}"));
         self.feed(i, Input::Failed { why });
         self.kill(i);

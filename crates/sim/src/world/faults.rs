@@ -52,6 +52,11 @@ impl World {
             Action::Stall { brick, ms } => self.stall_disk(*brick, *ms),
             Action::SlowDisk { brick, more, ms } => self.hosts[*brick].slow = (more * MS, self.now + ms * MS),
             Action::FailSync { brick, after } => self.hosts[*brick].disk.fail_sync(*after),
+            Action::Rot { brick } => self.rot(*brick),
+            Action::RotLog { brick } => self.rot_log(*brick),
+            Action::RotSuperblock { brick } => {
+                let _ = self.hosts[*brick].disk.rot_superblock(&mut self.rng);
+            }
             Action::Full { brick, room } => self.hosts[*brick].disk.room = self.hosts[*brick].disk.image.bytes() + room,
             Action::Room { brick } => self.hosts[*brick].disk.room = 1 << 40,
             Action::Clock { host, secs } => self.hosts[*host].jump += secs,

@@ -3,7 +3,7 @@
 //! Promises: a killed process is told nothing more; its open files are closed as by exit(2), with the word that it was killed.
 //! Not here: what they do (`mailers`).
 
-use super::{Event, MS, US, World};
+use super::{Event, MS, Rng, US, World};
 use crate::{
     invariants::{Broken, Fact},
     mailers::{Around, Next, Postfix, Program},
@@ -59,6 +59,15 @@ impl World {
         let (lines, writes) = (1 + self.rng.below(4) as u32, 1 + self.rng.below(2) as usize);
         self.oracle.mailboxes.insert(mailbox.into());
         self.spawn(mount, Box::new(Postfix::new(mailbox, lines, writes)));
+    }
+
+    /// So many deliveries, one soon after the other, at either mount, to as many mailboxes.
+    pub fn deliver_some(&mut self, rng: &mut Rng, count: usize, boxes: u64) {
+        for _ in 0..count {
+            let mailbox = format!("user{}", rng.below(boxes));
+            self.deliver(rng.side(), &mailbox);
+            self.run(rng.below(20));
+        }
     }
 
     /// Programs that have begun.

@@ -1,212 +1,16 @@
-//! Content of files, checked against the sums of what effects made it (law L12).
+//! Content of real files at rest, as the device has it: for reading, for repair, and to be compared with their sums.
 //!
-//! A1  Bytes that do not fit their sum are never given out, to nobody.
-//! A2  Every change goes through [`AtRest::change`]: the sums follow the content.
-//! A3  A repair is durable before it counts, and bytes that do not fit are no repair, as long as there is a sum to fit.
-//!
-//! Not here: the sums (`crate::sums`); where good bytes come from (`brick`).
+//! Promises: a repair changes nothing that users see; a comparison looks at the device, not at what the kernel remembers.
+//! Not here: what is good (`crate::at_rest`).
 
 use super::{Files, inode::errno};
-use crate::{
-    medium::{DirMedium, Medium, sync_content},
-    sums::{Change, FileSums, Fit, Marks, Sums},
-};
-use bytes::Bytes;
-use mboxfs_types::{Errno, Ino, codec, disk::Seen, limits::SUM_BLOCK_BYTES as BLOCK};
+use crate::{at_rest::suspects, sums::FileSums};
+use mboxfs_types::{Errno, Ino, disk::Seen, limits::SUM_BLOCK_BYTES as BLOCK};
 use rustix::{
     fs::{Advice, OFlags},
     io::Errno as Sys,
 };
-use std::{
-    fmt,
-    fs::File,
-    io::{self, ErrorKind},
-    os::unix::fs::FileExt,
-    sync::Arc,
-};
-
-/// In `.mboxfs`: blocks that were found bad.
-const MARKS: &str = "rot";
-
-/// The sums of a brick, and what is known to be bad.
-pub(super) struct AtRest {
-    sums: Sums,
-    /// As on disk.
-    marked: Marks,
-    medium: DirMedium,
-    /// Records up to here may have been in the files when the brick was opened.
-    horizon: u64,
-}
-
-impl AtRest {
-    /// `sums`: of the snapshot that was recovered; `horizon`: end of the log.
-    pub(super) fn open(medium: DirMedium, sums: &[u8], horizon: u64) -> io::Result<Self> {
-        let mut sums = match sums {
-            [] => Sums::default(),
-            bytes => Sums::decode(bytes).ok_or(ErrorKind::InvalidData)?,
-        };
-        let marked = load_marks(&medium)?;
-        sums.mark(&marked);
-        Ok(Self {
-            sums,
-            marked,
-            medium,
-            horizon,
-        })
-    }
-
-    pub(super) const fn sums(&self) -> &Sums {
-        &self.sums
-    }
-
-    /// There is a file; one that is known stays as it is known.
-    pub(super) fn begin(&mut self, ino: Ino) {
-        self.sums.begin(ino);
-    }
-
-    pub(super) fn free(&mut self, ino: Ino) -> io::Result<()> {
-        let bad = self.sums.get(ino).is_some_and(|sums| !sums.bad.is_empty());
-        self.sums.remove(ino);
-        if bad { self.save_marks() } else { Ok(()) }
-    }
-
-    /// A2. `n`: position of the record; none: not known. `write` does what `change` says.
-    pub(super) fn change(
-        &mut self,
-        (ino, file): (Ino, &File),
-        change: &Change<'_>,
-        n: Option<u64>,
-        write: impl FnOnce() -> io::Result<()>,
-    ) -> io::Result<()> {
-        let Some(sums) = self.sums.get(ino) else {
-            return write(); // of a brick that knew no sums
-        };
-        let replay = n.is_none_or(|n| n <= self.horizon);
-        let plan = sums.plan(change, |block, len| read_block(file, block, len).ok());
-        let mut bad = !sums.bad.is_empty();
-        let unknown = sums.unknown(&plan);
-        if !replay && !unknown.is_empty() {
-            self.mark(ino, &unknown, true)?; // C4, before the bytes that show it are gone
-            bad = true;
-        }
-        write()?;
-        let Some(sums) = self.sums.edit(ino) else {
-            return Ok(());
-        };
-        sums.carry_out(plan, |block, len| {
-            replay.then(|| read_block(file, block, len).ok()).flatten()
-        });
-        if bad || !sums.bad.is_empty() {
-            self.save_marks()?;
-        }
-        Ok(())
-    }
-
-    /// Bytes of a file, all good, or which blocks are bad. None: no sums are known.
-    fn read(&self, (ino, file): (Ino, &File), offset: u64, len: u32) -> io::Result<Option<Seen>> {
-        let Some(sums) = self.sums.get(ino) else {
-            return Ok(None);
-        };
-        let end = sums.size.min(offset.saturating_add(u64::from(len)));
-        if offset >= end {
-            return Ok(Some(Seen::Data(Bytes::new())));
-        }
-        let first = offset / BLOCK;
-        let (mut bytes, mut bad) = (Vec::new(), Vec::new());
-        for block in first..=(end - 1) / BLOCK {
-            match good_block(sums, file, block)? {
-                Some((_, good)) => bytes.extend_from_slice(&good),
-                None => bad.push(block),
-            }
-        }
-        if !bad.is_empty() {
-            return Ok(Some(Seen::Rotten(bad)));
-        }
-        let skip = usize::try_from(offset - first * BLOCK).map_err(io::Error::other)?;
-        let len = usize::try_from(end - offset).map_err(io::Error::other)?;
-        Ok(Some(Seen::Data(Bytes::from(bytes).slice(skip..skip + len))))
-    }
-
-    /// C4. Durable when it returns.
-    fn mark(&mut self, ino: Ino, blocks: &[u64], lost: bool) -> io::Result<()> {
-        if let Some(sums) = self.sums.edit(ino) {
-            for block in blocks {
-                *sums.bad.entry(*block).or_default() |= lost;
-            }
-        }
-        self.save_marks()
-    }
-
-    fn save_marks(&mut self) -> io::Result<()> {
-        let marks = self.sums.marks();
-        if marks != self.marked {
-            let body = codec::encode(&marks);
-            let mut bytes = crc32fast::hash(&body).to_le_bytes().to_vec();
-            bytes.extend_from_slice(&body);
-            self.medium.replace("", MARKS, &bytes)?;
-            self.marked = marks;
-        }
-        Ok(())
-    }
-
-    /// A3. False: they are not what the block has to hold.
-    fn repair(&mut self, (ino, file): (Ino, &File), block: u64, bytes: &[u8], sure: bool) -> io::Result<bool> {
-        let Some(sums) = self.sums.edit(ino) else {
-            return Ok(false);
-        };
-        let sum = crc32fast::hash(bytes);
-        let lost = sums.bad.get(&block) == Some(&true);
-        let fits = !lost && sum == sums.sum(block);
-        let believed = sure && (lost || sums.doubtful.contains(&block));
-        if bytes.is_empty() || bytes.len() != sums.len_of(block) || !(fits || believed) {
-            return Ok(false);
-        }
-        file.write_all_at(bytes, block * BLOCK)?;
-        if file.metadata()?.len() > sums.size {
-            file.set_len(sums.size)?; // somebody else put it there
-        }
-        sync_content(file)?;
-        sums.settle(block, sum);
-        self.save_marks()?;
-        Ok(true)
-    }
-}
-
-/// Damage to this list is as if nothing had been found bad since the last checkpoint: it will be found again, but for what
-/// was lost meanwhile.
-fn load_marks(medium: &DirMedium) -> io::Result<Marks> {
-    let file = match medium.open(MARKS) {
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Marks::new()),
-        file => file?,
-    };
-    let mut bytes = vec![0; usize::try_from(medium.len(&file)?).map_err(io::Error::other)?];
-    medium.read_at(&file, 0, &mut bytes)?;
-    let marks = bytes.split_at_checked(4).and_then(|(crc, body)| {
-        (crc == crc32fast::hash(body).to_le_bytes())
-            .then(|| codec::decode(body).ok())
-            .flatten()
-    });
-    Ok(marks.unwrap_or_default())
-}
-
-fn read_block(file: &File, block: u64, len: usize) -> io::Result<Vec<u8>> {
-    let mut bytes = vec![0; len];
-    file.read_exact_at(&mut bytes, block * BLOCK)?;
-    Ok(bytes)
-}
-
-/// The block, if it is good. A sector that cannot be read is as bad as one that rotted.
-pub(super) fn good_block(sums: &FileSums, file: &File, block: u64) -> io::Result<Option<(Fit, Vec<u8>)>> {
-    match read_block(file, block, sums.len_of(block)) {
-        Ok(bytes) => Ok(match sums.fit(block, &bytes) {
-            Fit::Bad => None,
-            fit => Some((fit, bytes)),
-        }),
-        Err(error) if error.kind() == ErrorKind::UnexpectedEof => Ok(None),
-        Err(error) if error.raw_os_error() == Some(Sys::IO.raw_os_error()) => Ok(None),
-        Err(error) => Err(error),
-    }
-}
+use std::{fmt, fs::File, io, sync::Arc};
 
 impl Files {
     pub(super) fn read(&mut self, ino: Ino, offset: u64, len: u32) -> Result<Seen, Errno> {
@@ -220,24 +24,13 @@ impl Files {
 
     pub(super) fn read_block(&mut self, ino: Ino, block: u64, deep: bool) -> Result<Seen, Errno> {
         let file = self.file_to_read(ino)?;
-        let sums = self.at_rest.sums.get(ino).ok_or(Errno::ESTALE)?;
         if deep {
             forget_cached(&file, block).map_err(errno)?;
         }
-        match good_block(sums, &file, block) {
-            Ok(Some((Fit::Doubtful, bytes))) => Ok(Seen::Doubtful(bytes.into())),
-            Ok(Some((_, bytes))) => Ok(Seen::Data(bytes.into())),
-            Ok(None) => Ok(Seen::Rotten(vec![block])),
+        match self.at_rest.block((ino, &file), block) {
+            Ok(seen) => seen.ok_or(Errno::ESTALE),
             Err(error) => Err(self.fails(error)),
         }
-    }
-
-    /// For the other brick to compare.
-    pub(super) fn sums(&self, ino: Ino, first: u64, count: u64) -> Result<Seen, Errno> {
-        let sums = self.at_rest.sums.get(ino).ok_or(Errno::ESTALE)?;
-        let blocks = first..first.saturating_add(count).min(sums.count());
-        let bytes: Vec<u8> = blocks.flat_map(|block| sums.sum(block).to_le_bytes()).collect();
-        Ok(Seen::Data(bytes.into()))
     }
 
     /// Marks those blocks that are bad indeed.
@@ -245,32 +38,35 @@ impl Files {
         let Ok(file) = self.open_to_read(ino) else {
             return Ok(());
         };
-        let file = File::from(file);
-        let Some(sums) = self.at_rest.sums.get(ino) else {
-            return Ok(());
-        };
-        let mut bad = Vec::new();
-        for block in blocks.iter().filter(|block| **block < sums.count()) {
-            if good_block(sums, &file, *block)?.is_none() {
-                bad.push(*block);
-            }
-        }
-        self.at_rest.mark(ino, &bad, false)
+        self.at_rest.rotten((ino, &File::from(file)), blocks)
     }
 
     /// Puts good bytes in the place of a block. A file that is not there is skipped (F3).
     pub(super) fn repair(&mut self, ino: Ino, block: u64, bytes: &[u8], sure: bool) -> io::Result<()> {
-        let file: File = match self.open_ino(ino, OFlags::RDWR) {
+        let mut file: File = match self.open_ino(ino, OFlags::RDWR) {
             Ok(file) => file.into(),
             Err(Sys::NOENT | Sys::LOOP) => return Ok(()),
             Err(error) => return Err(error.into()),
         };
         self.touched.insert(ino);
         let times = file.metadata()?;
-        if self.at_rest.repair((ino, &file), block, bytes, sure)? {
+        if self.at_rest.repair((ino, &mut file), block, bytes, sure)? {
             keep_times(&file, &times)?;
         }
         Ok(())
+    }
+
+    /// Opens a file; sees every effect applied before. None: there is no such file, or nothing is known of it.
+    pub fn scrub(&self, ino: Ino) -> Option<Scrub> {
+        let sums = Arc::clone(self.at_rest.sums().get(ino)?);
+        let file = self.open_to_read(ino).ok()?.into();
+        Some(Scrub { ino, file, sums })
+    }
+
+    /// File and block of all that is known to be bad, and of all that is in doubt.
+    #[must_use]
+    pub fn damage(&self) -> (Vec<(Ino, u64)>, Vec<(Ino, u64)>) {
+        self.at_rest.damage()
     }
 }
 
@@ -299,31 +95,10 @@ impl Scrub {
     ///
     /// Errors: the device's, but for what it cannot read.
     pub fn suspects(&self, first: u64, count: u64) -> io::Result<Vec<u64>> {
-        let mut suspects = Vec::new();
         for block in first..first.saturating_add(count).min(self.sums.count()) {
             forget_cached(&self.file, block)?;
-            if good_block(&self.sums, &self.file, block)?.is_none() {
-                suspects.push(block);
-            }
         }
-        Ok(suspects)
-    }
-}
-
-impl Files {
-    /// Opens a file; sees every effect applied before. None: there is no such file, or nothing is known of it.
-    pub fn scrub(&self, ino: Ino) -> Option<Scrub> {
-        let sums = Arc::clone(self.at_rest.sums.get(ino)?);
-        let file = self.open_to_read(ino).ok()?.into();
-        Some(Scrub { ino, file, sums })
-    }
-
-    /// File and block of all that is known to be bad, and of all that is in doubt.
-    #[must_use]
-    pub fn damage(&self) -> (Vec<(Ino, u64)>, Vec<(Ino, u64)>) {
-        let marks = self.at_rest.sums.marks();
-        let bad = marks.into_iter().map(|(ino, block, _)| (ino, block)).collect();
-        (bad, self.at_rest.sums.doubts())
+        suspects(&self.sums, &self.file, first, count)
     }
 }
 

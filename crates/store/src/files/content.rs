@@ -11,11 +11,10 @@
 
 use super::{
     Files,
-    at_rest::good_block,
     inode::errno,
     kept::{Entry, Key, entries},
 };
-use crate::{medium::DirMedium, sums::FileSums};
+use crate::{at_rest::good_block, medium::DirMedium, sums::FileSums};
 use bytes::Bytes;
 use mboxfs_mbox::{
     index::{Index, Unindexed},

@@ -92,7 +92,7 @@ impl Files {
         stamp: Tag,
     ) -> io::Result<()> {
         let (cut, extents, size) = content;
-        let file: File = match self.open_ino(ino, OFlags::RDWR) {
+        let mut file: File = match self.open_ino(ino, OFlags::RDWR) {
             Ok(file) => file.into(),
             Err(Sys::NOENT) => {
                 self.missing.insert(ino); // F3
@@ -107,7 +107,7 @@ impl Files {
             size,
         };
         self.at_rest
-            .change((ino, &file), &change, Some(stamp.n), || put(&file, &change))?;
+            .change((ino, &mut file), &change, Some(stamp.n), |file| put(file, &change))?;
         rustix::fs::fsetxattr(&file, MARK, &mark(ino, stamp), XattrFlags::empty())?;
         rustix::fs::futimens(&file, &timestamps(times))?;
         Ok(())

@@ -398,7 +398,7 @@ impl Files {
 
     /// Writes back what was kept. A file that is not there is skipped (F3).
     pub(super) fn revert(&mut self, key: Key) -> io::Result<()> {
-        let file: File = match self.open_ino(key.ino, OFlags::RDWR) {
+        let mut file: File = match self.open_ino(key.ino, OFlags::RDWR) {
             Ok(file) => file.into(),
             Err(Sys::NOENT | Sys::LOOP) => return Ok(()),
             Err(error) => return Err(error.into()),
@@ -414,7 +414,9 @@ impl Files {
                 size,
             };
             // Whether there was a crash in between is not known here: as in a replay.
-            at_rest.change((key.ino, &file), &change, None, || file.write_all_at(bytes, offset))
+            at_rest.change((key.ino, &mut file), &change, None, |file| {
+                file.write_all_at(bytes, offset)
+            })
         })
     }
 }

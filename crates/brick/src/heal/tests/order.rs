@@ -104,6 +104,7 @@ impl Alone {
                 locks,
                 dots,
                 known: vec![],
+                unanswered: 0,
             }),
         );
     }
