@@ -13,6 +13,7 @@ mod marks;
 
 use crate::{
     debt::Debt,
+    owed::messages,
     state::{Data, Inode, State},
     tree::{Names, by_depth, make, names, resize, set_attr},
 };
@@ -35,14 +36,15 @@ use mboxfs_types::{
 pub(crate) struct Fork {
     /// As of the fork.
     base: State,
-    /// Files written since: how often, and up to where they are as at the fork.
+    /// Files written since: what was appended, and up to where they are as at the fork.
     written: BTreeMap<Ino, Written>,
     marks: Marks,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 struct Written {
-    commits: u32,
+    /// Messages, at most: clients may know each by a UID, also if it is gone.
+    appended: u32,
     intact: u64,
 }
 
@@ -97,17 +99,18 @@ impl Fork {
         self.file(ino).map(|inode| inode.size)
     }
 
-    /// How often a file was written to since.
-    pub(crate) fn commits(&self, ino: Ino) -> u32 {
-        self.written.get(&ino).map_or(0, |w| w.commits)
+    /// Messages appended to a file since.
+    pub(crate) fn appended(&self, ino: Ino) -> u32 {
+        self.written.get(&ino).map_or(0, |w| w.appended)
     }
 
     fn file(&self, ino: Ino) -> Option<&Inode> {
         self.base.inode(ino).ok().filter(|i| i.kind() == Kind::File)
     }
 
-    /// K1: what a record after the fork does to the disk.
-    pub(crate) fn guard(&mut self, effects: Vec<Effect>) -> Vec<Effect> {
+    /// K1: what a record after the fork does to the disk. `was`: size of the file that it writes to.
+    pub(crate) fn guard(&mut self, effects: Vec<Effect>, was: u64) -> Vec<Effect> {
+        let appended = u32::try_from(messages(&effects, was)).unwrap_or(u32::MAX);
         let mut guarded = Vec::with_capacity(effects.len());
         for effect in effects {
             match &effect {
@@ -127,10 +130,10 @@ impl Fork {
                     );
                     let intact = ranges.first().map_or(old, |r| r.0);
                     let entry = self.written.entry(*ino).or_insert(Written {
-                        commits: 0,
+                        appended: 0,
                         intact: old,
                     });
-                    entry.commits = entry.commits.saturating_add(1);
+                    entry.appended = entry.appended.saturating_add(appended);
                     entry.intact = entry.intact.min(intact);
                     if !ranges.is_empty() {
                         guarded.push(Effect::Keep {
@@ -162,7 +165,7 @@ impl Fork {
                 ino: *ino,
                 base: Some(node.clone()),
                 now: None,
-                commits: 0,
+                appended: 0,
                 intact: 0,
             });
         }
@@ -187,7 +190,7 @@ impl Fork {
             changes.push(Change {
                 ino,
                 intact: written.map_or(base.as_ref().map_or(0, |b| b.attr.size), |w| w.intact),
-                commits: written.map_or(0, |w| w.commits),
+                appended: written.map_or(0, |w| w.appended),
                 base,
                 now,
             });
@@ -199,7 +202,6 @@ impl Fork {
     /// not told: nobody knows whether it was there.
     pub(crate) fn changes_without(now: &State, debt: &Debt) -> Vec<Change> {
         let names = names(now);
-        let commits = u32::try_from(debt.records).unwrap_or(u32::MAX);
         let changed = now.inodes().map(|(ino, _)| *ino).filter(|ino| debt.has(*ino));
         changed
             .filter_map(|ino| {
@@ -207,7 +209,7 @@ impl Fork {
                     ino,
                     base: None,
                     now: Some(node(now, ino, &names)?),
-                    commits,
+                    appended: 0, // counts with an ancestor only
                     intact: 0,
                 })
             })

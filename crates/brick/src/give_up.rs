@@ -15,6 +15,7 @@ use crate::{
     line,
     output::{Event, Output},
     query::Asker,
+    state::Outcome,
     view::Stand,
 };
 use alloc::{vec, vec::Vec};
@@ -168,12 +169,12 @@ impl Brick {
         if self.log.last > at {
             self.catch_fork();
             while let Some(record) = self.log.pending.pop_front() {
-                let effects = self.state.execute(&record).effects;
+                let Outcome { effects, was, .. } = self.state.execute(&record);
                 let late = record.tag.n > at;
                 let effects = match &mut self.fork {
                     Some(fork) if late => {
                         fork.follow(&record, &self.state);
-                        fork.guard(effects);
+                        fork.guard(effects, was);
                         continue;
                     }
                     _ => effects,

@@ -613,12 +613,11 @@ impl Brick {
         let (Some(ours), Some(theirs), Some(base)) = (&i.ours, &i.theirs, &i.base) else {
             return;
         };
-        let all = u32::try_from(self.debt.records).unwrap_or(u32::MAX); // without a fork nobody counted one by one
         let copies = mailbox::Copies {
             base: both.base.is_some().then_some(base),
             ours,
             theirs: (!both.gone).then_some(theirs),
-            commits: self.fork.as_ref().map_or(all, |f| f.commits(both.into)),
+            appended: self.fork.as_ref().map_or(0, |f| f.appended(both.into)),
         };
         match mailbox::merge(&copies, change, self.me, self.clock.real) {
             mailbox::Merged::Plan(plan) => {

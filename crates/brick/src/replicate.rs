@@ -395,13 +395,13 @@ impl Brick {
             reply,
             effects,
             changed,
-            was: _,
+            was,
             orphaned,
             opened,
             ended,
         } = outcome;
         let effects = match &mut self.fork {
-            Some(fork) => fork.guard(effects),
+            Some(fork) => fork.guard(effects, was),
             None => effects,
         };
         let effects: Vec<Effect> = note.map(Effect::Note).into_iter().chain(effects).collect();

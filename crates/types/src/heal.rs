@@ -78,8 +78,8 @@ pub struct Change {
     pub base: Option<Node>,
     /// Now; none: it is gone.
     pub now: Option<Node>,
-    /// Commits to its content since the fork: an upper bound of what deliveries added.
-    pub commits: u32,
+    /// Messages appended to it since the fork, gone or not.
+    pub appended: u32,
     /// Bytes below this are as they were at the fork.
     pub intact: u64,
 }
