@@ -1,0 +1,249 @@
+//! Two servers with real mail programs lose each other, both go on, and become one again: what each mail client saw before,
+//! meanwhile and afterwards (laws L8 and L10, MAIL.md section 7).
+//!
+//! Each row is a mailbox of its own, so that one partition plays them all. IMAP sessions are opened before the cut and stay
+//! open through all of it. UIDs must contradict no client's memory, and both hosts must show the same; where the table of MAIL.md and
+//! the programs leave no choice, they are told.
+
+#[allow(dead_code, reason = "each test program uses its own part of the rig")]
+mod common {
+    pub(crate) mod actor;
+    pub(crate) mod host;
+    pub(crate) mod image;
+    pub(crate) mod mail;
+    pub(crate) mod mail_conf;
+    pub(crate) mod need;
+    pub(crate) mod pair;
+    pub(crate) mod sessions;
+    pub(crate) mod wait;
+}
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+
+use common::host::Lab;
+use common::mail::MailServer;
+use common::need::{Need, have};
+use common::pair::{Node, Pair};
+use common::sessions::{Orders, Sessions, View, at_once};
+
+const NEEDS: &[Need] = &[Need::Root, Need::Netns, Need::Loop, Need::Fuse, Need::Mailers];
+
+/// One row of MAIL.md section 7. Verbs are those of `sessions.py`.
+struct Row {
+    number: &'static str,
+    /// What both knew.
+    base: &'static str,
+    /// What each side's clients do before the cut (a mailbox without sessions is one that nobody reads),
+    open: [&'static str; 2],
+    /// while the sides are apart,
+    apart: [&'static str; 2],
+    /// and what must be there in the end, in any order.
+    left: &'static str,
+}
+
+const ALL: &str = "base m1 m2 m3";
+const OPEN: [&str; 2] = ["open", "open idle"];
+const NOBODY: [&str; 2] = ["", ""];
+
+#[rustfmt::skip] // a table
+const ROWS: &[Row] = &[
+    row("3", ALL, OPEN, ["lda a1; lda a2; look", "lda b1; look"], "m1:1 m2:2 m3:3 a1 a2:5 b1"),
+    row("4", ALL, ["open idle", ""], ["lda a1; look", "smtp b1"], "m1:1 m2:2 m3:3 a1 b1"),
+    row("5", ALL, OPEN, ["expunge m2", "lda b1; look"], "m1:1 m3:3 b1:4"),
+    row("6", ALL, OPEN, ["expunge m1", "flag m1 \\Seen; flag m3 \\Flagged"], "m2:2 m3:3/F"),
+    row("7", ALL, OPEN, ["flag m2 \\Seen", "flag m2 \\Answered; flag m2 Work"], "m1:1 m2:2/AS{Work} m3:3"),
+    row("8", ALL, ["open; flag m1 \\Seen; flag m1 \\Flagged", "open"], ["unflag m1 \\Flagged", "flag m1 \\Answered"], "m1:1/AS m2:2 m3:3"),
+    row("9", ALL, OPEN, ["pop", "lda b1; look"], "b1:4"),
+    row("10", ALL, OPEN, ["pop", "pop"], ""),
+    row("11", ALL, NOBODY, ["unlink", "open; lda b1; look"], "b1:4"),
+    row("14", "base m1 m2", NOBODY, ["smtp a1", "smtp b1"], "m1 m2 a1 b1"),
+    row("15", "base m1 m2", NOBODY, ["open; lda a1; look; close", "open; lda b1; look; close"], "m1:1 m2:2 a1 b1"),
+    row("16", "base m1 m2", NOBODY, ["open; lda a1; look", "smtp b1"], "m1:1 m2:2 a1 b1"),
+    row("17", ALL, OPEN, ["append x1; lda a1; look", "append x1; lda b1; look"], "m1:1 m2:2 m3:3 x1:4 a1 b1"),
+    row("19", ALL, OPEN, ["expunge m2; lda a1; look", "expunge m2"], "m1:1 m3:3 a1:4"),
+    row("26b", "base m1 z z", OPEN, ["expunge z", "lda b1; look"], "m1:1 z:3 b1:4"),
+    row("27", ALL, OPEN, ["put crlf; look", "lda b1; look"], "m1:1 m2:2 m3:3 crlf b1"),
+    row("29", ALL, OPEN, ["lda inner; look", "lda b1; look"], "m1:1 m2:2 m3:3 inner b1"),
+    row("30", ALL, ["open", "open"], ["edit swap m2 m3; look", "lda b1; look"], "m1:1 m2 m3 b1"),
+    row("35", ALL, ["open lazy", "open"], ["smtp a1; look", "lda b1; look"], "m1:1 m2:2 m3:3 a1 b1"),
+    row("36", ALL, OPEN, ["lda a1; look; expunge a1; lda a2; look", "lda b1; look"], "m1:1 m2:2 m3:3 a2 b1"),
+    row("38", ALL, OPEN, ["pop", "flag m1 \\Seen"], ""),
+    row("39", ALL, OPEN, ["pop; lda a1; look", "lda b1; lda b2; look"], "a1 b1 b2"),
+    row("42", ALL, OPEN, ["flag m1 \\Deleted", "flag m1 \\Seen"], "m1:1/DS m2:2 m3:3"),
+    row("43", ALL, OPEN, ["edit lines m2; look", "lda b1; look"], "m1:1 m2:2 m3:3 b1:4"),
+    row("52", ALL, ["open lazy", "open lazy idle"], ["smtp a1; look; smtp a2; look", "smtp b1; look"], "m1:1 m2:2 m3:3 a1 a2 b1"),
+    // What is in one index only cannot be merged; that Dovecot goes on to show it.
+    row("53", ALL, ["open lazy", "open"], ["flag m2 \\Seen", "flag m2 \\Answered"], "m1:1 m2:2? m3:3"),
+    row("new on both", "", NOBODY, ["smtp a1; open; look; close", "lda b1; open; look; close"], "a1 b1"),
+    row("new on one", "", NOBODY, ["", "smtp b1; smtp b2"], "b1 b2"),
+];
+
+const fn row(
+    number: &'static str,
+    base: &'static str,
+    open: [&'static str; 2],
+    apart: [&'static str; 2],
+    left: &'static str,
+) -> Row {
+    Row {
+        number,
+        base,
+        open,
+        apart,
+        left,
+    }
+}
+
+impl Row {
+    /// Two UIDVALIDITYs become one: a Dovecot sends such a session away, as it should. Where that may be, the session is
+    /// closed before.
+    fn has_session(&self, side: usize) -> bool {
+        let said = [self.open[side], self.apart[side]].concat();
+        said.contains("open") && !said.contains("close")
+    }
+}
+
+/// Rows and the users whose mailboxes they are.
+fn cast() -> impl Iterator<Item = (String, &'static Row)> {
+    ROWS.iter()
+        .enumerate()
+        .map(|(at, row)| (format!("u{:02}", at + 1), row))
+}
+
+/// For one side, from each row.
+fn orders(of: impl Fn(&Row) -> String) -> Orders {
+    cast().map(|(user, row)| (user, of(row))).collect()
+}
+
+/// `NAME:UID/FLAGS{KEYWORDS}`: the UID where it is the same in every run, `?` for flags that are not compared.
+fn is(found: &(u64, String), wanted: &str) -> bool {
+    let (wanted, lenient) = wanted.strip_suffix('?').map_or((wanted, false), |rest| (rest, true));
+    let (head, flags) = wanted.find(['/', '{']).map_or((wanted, ""), |at| wanted.split_at(at));
+    let (name, uid) = head.split_once(':').unwrap_or((head, ""));
+    let (found_name, found_flags) = split(&found.1);
+    found_name == name && (lenient || found_flags == flags) && (uid.is_empty() || uid == found.0.to_string())
+}
+
+fn split(shown: &str) -> (&str, &str) {
+    shown.find(['/', '{']).map_or((shown, ""), |at| shown.split_at(at))
+}
+
+/// In order of the alphabet.
+fn wanted<'a>(row: &'a Row, more: &'a str) -> Vec<&'a str> {
+    let mut words: Vec<&str> = row.left.split_whitespace().chain(more.split_whitespace()).collect();
+    words.sort_unstable();
+    words
+}
+
+/// Every view of either host shows what must be there, and all show the same UIDs in the same order.
+#[track_caller]
+fn compare(seen: &[BTreeMap<String, Vec<View>>; 2], when: &str, more: &str) {
+    let mut wrong = Vec::new();
+    for (user, row) in cast() {
+        let wanted = wanted(row, more);
+        let views: Vec<&View> = seen.iter().flat_map(|side| &side[&user]).collect();
+        let order = |view: &View| {
+            view.iter()
+                .map(|(uid, shown)| (*uid, split(shown).0.to_owned()))
+                .collect::<Vec<_>>()
+        };
+        for view in &views {
+            let mut sorted = view.to_vec();
+            sorted.sort_by(|a, b| split(&a.1).0.cmp(split(&b.1).0));
+            let all =
+                sorted.len() == wanted.len() && sorted.iter().zip(&wanted).all(|(found, wanted)| is(found, wanted));
+            if !all || order(view) != order(views[0]) {
+                wrong.push(format!("case {} ({user}), {when}: {view:?}", row.number));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "expected something else:\n{}", wrong.join("\n"));
+}
+
+/// Lines that a Dovecot should not have had to write. One is usual after any change by another program, and repaired at
+/// once (MAIL.md 6.11).
+fn complaints(servers: &[MailServer; 2]) -> Vec<String> {
+    let is_wrong = |line: &&str| {
+        let bad = ["Error: ", "Panic: ", "Fatal: "].iter().any(|word| line.contains(word));
+        bad && !line.contains("Next message unexpectedly corrupted in mbox file")
+    };
+    let mut found = Vec::new();
+    for server in servers {
+        let log = server.dovecot_log();
+        found.extend(
+            log.lines()
+                .filter(is_wrong)
+                .map(|line| format!("{}: {line}", server.host().name())),
+        );
+        let log = server.maillog();
+        let bounced = log.lines().filter(|line| line.contains("status=bounced"));
+        found.extend(bounced.map(str::to_owned));
+    }
+    found
+}
+
+fn inodes(node: &Node) -> BTreeMap<String, u64> {
+    let stat = |user: String| Some((user.clone(), fs::metadata(node.seen(&user)).ok()?.ino()));
+    cast().filter_map(|(user, _)| stat(user)).collect()
+}
+
+#[test]
+fn mail_clients_stay_through_a_partition() {
+    if !have("mail_clients_stay_through_a_partition", NEEDS) {
+        return;
+    }
+    let lab = Lab::new();
+    let pair = Pair::start(&lab);
+    let spools = [&pair.one, &pair.two].map(|node| node.spool.clone());
+    let lazy = "local 127.0.0.1 {\n  mbox_lazy_writes = yes\n}\n";
+    let servers = MailServer::start_both_with(&lab, &spools, lazy);
+    let mut clients = servers.each_ref().map(Sessions::new);
+    let nothing = Orders::new();
+    at_once(&mut clients, [&orders(|row| row.base.into()), &nothing]);
+    let open = |side: usize| orders(|row| row.open[side].into());
+    // One after the other: the first one gives the UIDs.
+    at_once(&mut clients, [&open(0), &nothing]);
+    at_once(&mut clients, [&nothing, &open(1)]);
+    let before = inodes(&pair.one);
+
+    lab.cut_link();
+    let apart = |side: usize| orders(|row| row.apart[side].into());
+    at_once(&mut clients, [&apart(0), &apart(1)]);
+    lab.restore_link();
+    pair.wait_whole();
+
+    // Whoever is in IDLE is told without asking.
+    let look = |side: usize, more: usize| {
+        orders(|row| {
+            let idle = row.open[side].contains("idle") || row.apart[side].contains("idle");
+            let count = wanted(row, "").len() + more;
+            match (row.has_session(side), idle) {
+                (true, true) => format!("until {count}; look; fresh"),
+                (true, false) => "look; fresh".into(),
+                (false, _) => "fresh".into(),
+            }
+        })
+    };
+    let seen = at_once(&mut clients, [&look(0, 0), &look(1, 0)]);
+    compare(&seen, "healed", "");
+    let after = inodes(&pair.one);
+    for (user, row) in cast().filter(|(_, row)| !row.apart[0].contains("unlink")) {
+        let (before, after) = (before.get(&user), after.get(&user));
+        assert!(
+            before.is_none() || before == after,
+            "L10, case {}: {before:?} became {after:?}",
+            row.number
+        );
+    }
+    assert_eq!(inodes(&pair.two), after);
+    pair.bricks_are_equal();
+
+    let deliver = |name: &str| orders(|_| format!("lda {name}"));
+    at_once(&mut clients, [&deliver("late1"), &nothing]);
+    at_once(&mut clients, [&nothing, &deliver("late2")]);
+    let seen = at_once(&mut clients, [&look(0, 2), &look(1, 2)]);
+    compare(&seen, "with new mail", "late1 late2");
+    assert_eq!(complaints(&servers), Vec::<String>::new());
+}
