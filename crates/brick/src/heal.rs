@@ -15,6 +15,7 @@
 mod decide;
 mod gather;
 mod mailbox;
+mod names;
 
 use crate::{
     brick::Brick,
@@ -378,14 +379,8 @@ impl Brick {
                     let version = decide::made(ino, change);
                     return self.request(Wish::making(op, ino, version, expect), out);
                 }
-                Next::Again(op, ino) => {
-                    let emptied = decide::emptied(ino, self.clock.real);
-                    let wish = Wish {
-                        also: Some(emptied),
-                        ..Wish::plain(op, Some(ino))
-                    };
-                    return self.request(wish, out);
-                }
+                Next::Again(op, ino) => return self.make_again(op, ino, None, out),
+                Next::Moved(op, ino) => return self.make_again(op, ino, Some(0), out),
                 Next::Mark(version) => return self.mark(version, out),
                 Next::Take(take) => return self.take(take, out),
                 Next::Both(both) => {
@@ -420,6 +415,15 @@ impl Brick {
     }
 
     // ---- records
+
+    /// An inode that was removed here and is kept for the fork.
+    fn make_again(&mut self, op: Op, ino: Ino, version: Option<u64>, out: &mut Vec<Output>) {
+        let wish = Wish {
+            also: Some(decide::emptied(ino, self.clock.real)),
+            ..Wish::making(op, Some(ino), version, None)
+        };
+        self.request(wish, out);
+    }
 
     /// Waits for all mounts to be out of the way, like any change.
     fn request(&mut self, wish: Wish, out: &mut Vec<Output>) {

@@ -18,6 +18,7 @@
 //! - [`merge`]: two sides and their ancestor become a plan
 //! - [`plan`]: which spans to copy, which bytes to write, and what the result will say
 //! - [`files`]: what becomes of files that are no mailboxes
+//! - [`maildir`]: what a message of a Maildir is called
 //!
 //! Not here: locks, files, the network, and who may decide.
 //!
@@ -70,6 +71,7 @@ pub mod header;
 pub mod identity;
 pub mod index;
 mod line;
+pub mod maildir;
 pub mod manifest;
 pub mod merge;
 pub mod plan;

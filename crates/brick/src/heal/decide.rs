@@ -1,11 +1,11 @@
 //! What to do next with one object that the other line of history changed.
 //!
 //! Pure: a function of the state here and of what was changed there. Rules: what only one side changed is taken from that
-//! side; directories are united; a change wins over a removal; a name that both gave to different things stays with the
+//! side; directories are united; a change wins over a removal, but flags of a message in a Maildir do not; a name that both gave to different things stays with the
 //! one here, and the other one gets a name of its own; content of files that are no mailboxes: the later one stays, the
 //! other one is kept in `.mboxfs-conflict` (MAIL.md 6.9).
 //!
-//! Not here: mailboxes changed on both sides (`mailbox`), bytes (`gather`).
+//! Not here: names (`names`), mailboxes changed on both sides (`mailbox`), bytes (`gather`).
 
 use super::{
     gather::{From, Piece, Take},
@@ -41,6 +41,8 @@ pub(super) enum Next {
     Op(Op, Option<Ino>),
     /// As `Op`, for a file that was removed here and changed there: it begins empty.
     Again(Op, Ino),
+    /// As `Again`, for a file that was moved there: all of it is to come.
+    Moved(Op, Ino),
     /// As `Op`, for a name or content that both sides gave.
     Conflict(Op, Option<Ino>),
     /// Remember that this version is merged.
@@ -116,7 +118,7 @@ pub(super) struct Look<'a> {
 
 impl Look<'_> {
     /// Who has the name here. Later: who has it will lose it.
-    fn holder(&self, dir: Ino, name: &Name) -> Result<Option<Ino>, Next> {
+    pub(super) fn holder(&self, dir: Ino, name: &Name) -> Result<Option<Ino>, Next> {
         let holder = self.state.lookup(dir, name).ok().flatten();
         let leaves = holder.is_some() && self.freed.get(&(dir, name.clone())).copied() == holder;
         if leaves && !self.stuck {
@@ -127,13 +129,18 @@ impl Look<'_> {
     }
 
     /// The inode here, if it has a name.
-    fn here(&self, ino: Ino) -> Option<&Inode> {
+    pub(super) fn here(&self, ino: Ino) -> Option<&Inode> {
         self.state.inode(ino).ok().filter(|i| i.orphan.is_none())
     }
 
+    /// Its number here.
+    pub(super) fn number(&self, ino: Ino) -> Ino {
+        self.alias.get(&ino).copied().unwrap_or(ino)
+    }
+
     /// The directory here that is `dir` there.
-    fn dir(&self, dir: Ino) -> Result<Ino, Next> {
-        let dir = self.alias.get(&dir).copied().unwrap_or(dir);
+    pub(super) fn dir(&self, dir: Ino) -> Result<Ino, Next> {
+        let dir = self.number(dir);
         match self.here(dir) {
             Some(inode) if inode.kind() == Kind::Dir => Ok(dir),
             _ if self.stuck => conflict_dir(self.state),
@@ -142,7 +149,7 @@ impl Look<'_> {
     }
 
     fn next_there(&self, c: &Change, now: &Node) -> Next {
-        let ino = self.alias.get(&c.ino).copied().unwrap_or(c.ino);
+        let ino = self.number(c.ino);
         let Some(inode) = self.here(ino) else {
             return self.make(c, now).unwrap_or_else(|next| next);
         };
@@ -163,26 +170,30 @@ impl Look<'_> {
 
     /// It is not here: made there since, or removed here.
     fn make(&self, c: &Change, now: &Node) -> Result<Next, Next> {
-        if let Some(base) = &c.base
-            && (now.kind() != Kind::File || base.attr.version == now.attr.version)
-        {
-            return Ok(Next::Done); // removed here; there only its name or its attributes changed
-        }
         let known = self.state.merged.get(&c.ino);
         if known.is_some_and(|m| now.kind() != Kind::File || m.version == now.attr.version) {
             return Ok(Next::Done); // removed here since it was merged; nothing new there
         }
+        let mut place = now.names.first();
         let again = c.base.is_some() || known.is_some();
-        let Some((dir, name)) = now.names.first() else {
+        let mut moved = false;
+        if let Some(base) = &c.base
+            && (now.kind() != Kind::File || base.attr.version == now.attr.version)
+        {
+            // Removed here; moved there, it is kept as a whole. With other attributes only, or flags, it is gone.
+            place = self.moved(&base.names, now).filter(|_| now.kind() == Kind::File);
+            moved = place.is_some();
+        }
+        let Some((dir, name)) = place else {
             return Ok(Next::Done);
         };
         let dir = self.dir(*dir)?;
         let Some(taken) = self.holder(dir, name)? else {
             let op = creation(now, dir, name.clone());
-            return Ok(if again {
-                Next::Again(op, c.ino)
-            } else {
-                Next::Op(op, Some(c.ino))
+            return Ok(match (moved, again) {
+                (true, _) => Next::Moved(op, c.ino),
+                (false, true) => Next::Again(op, c.ino),
+                (false, false) => Next::Op(op, Some(c.ino)),
             });
         };
         let other = self.state.inode(taken).map_err(|_| Next::Done)?;
@@ -191,61 +202,20 @@ impl Look<'_> {
             (Kind::Symlink, Data::Symlink { target }) if *target == now.target => Ok(Next::Done),
             _ => {
                 let op = creation(now, dir, free_name(self.state, dir, name));
-                Ok(if again {
-                    Next::Again(op, c.ino)
-                } else {
-                    Next::Conflict(op, Some(c.ino))
+                Ok(match (moved, again) {
+                    (true, _) => Next::Moved(op, c.ino),
+                    (false, true) => Next::Again(op, c.ino),
+                    (false, false) => Next::Conflict(op, Some(c.ino)),
                 })
             }
         }
     }
 
-    /// Names that it was given or that were taken from it there. A name that something else has here stays with that.
-    fn names(&self, ino: Ino, old: &[(Ino, Name)], now: &Node) -> Option<Next> {
-        let removed: Vec<_> = old.iter().filter(|n| !now.names.contains(n)).collect();
-        let added: Vec<_> = now.names.iter().filter(|n| !old.contains(n)).collect();
-        let mut free = None;
-        for (dir, name) in &added {
-            let dir = match self.dir(*dir) {
-                Ok(dir) => dir,
-                Err(next) => return Some(next),
-            };
-            match self.holder(dir, name) {
-                Ok(None) => {
-                    free = Some((dir, name.clone()));
-                    break;
-                }
-                Ok(_) => {}
-                Err(next) => return Some(next),
-            }
-        }
-        let is_here = |(dir, name): &&&(Ino, Name)| self.state.lookup(*dir, name) == Ok(Some(ino));
-        let lost = removed.iter().find(is_here).map(|(dir, name)| (*dir, name.clone()));
-        let op = match (lost, free) {
-            // Here it was moved into itself.
-            (_, Some((to_dir, _))) if now.kind() == Kind::Dir && self.state.is_below(to_dir, ino) => return None,
-            (Some((dir, name)), Some((to_dir, to_name))) => Op::Rename {
-                dir,
-                name,
-                to_dir,
-                to_name,
-                noreplace: true,
-            },
-            // Renamed on both sides: the name here stays. More names than before are more names here too.
-            (None, Some((dir, name))) if now.kind() != Kind::Dir && added.len() > removed.len() => {
-                Op::Link { ino, dir, name }
-            }
-            (Some((dir, name)), None) if now.kind() != Kind::Dir && self.here(ino)?.nlink > 1 => {
-                Op::Unlink { dir, name }
-            }
-            _ => return None,
-        };
-        Some(Next::Op(op, None))
-    }
-
     fn content(&self, c: &Change, now: &Node, into: Ino, inode: &Inode) -> Next {
-        let changed = c.base.as_ref().is_none_or(|b| b.attr.version != now.attr.version);
-        let known = self.state.merged.get(&c.ino).map(|m| m.version);
+        let last = self.state.merged.get(&c.ino);
+        let known = last.map(|m| m.version);
+        let made_here = known == Some(0);
+        let changed = c.base.as_ref().is_none_or(|b| b.attr.version != now.attr.version) || made_here;
         let merged = known == Some(now.attr.version);
         let shared = inode.version == now.attr.version && inode.version <= self.common && into == c.ino;
         if now.kind() != Kind::File || !changed || merged || shared {
@@ -253,8 +223,8 @@ impl Look<'_> {
         }
         let own = into == c.ino;
         let untouched = own && c.base.as_ref().is_some_and(|b| b.attr.version == inode.version);
-        let fresh = c.base.is_none() && known.is_none_or(|version| version == 0);
-        let new = own && fresh && inode.version == 0;
+        let fresh = known.map_or(c.base.is_none(), |_| made_here);
+        let new = own && fresh && (inode.version == 0 || last.is_some_and(|m| m.by == inode.version));
         if untouched || new {
             let from = if new {
                 0
@@ -283,7 +253,11 @@ impl Look<'_> {
             into,
             version: inode.version,
             // Also if it was removed here and another one made in its place: what was in it is not new.
-            base: known.map(Of::Version).or(c.base.is_some().then_some(Of::Fork)),
+            base: if made_here {
+                None
+            } else {
+                known.map(Of::Version).or(c.base.is_some().then_some(Of::Fork))
+            },
             gone: false,
         })
     }
@@ -294,11 +268,8 @@ impl Look<'_> {
         let Some(inode) = self.here(c.ino) else {
             return self.gone_of_another(c, base);
         };
-        let name = base
-            .names
-            .iter()
-            .find(|(dir, name)| self.state.lookup(*dir, name) == Ok(Some(c.ino)));
-        let Some((dir, name)) = name.cloned() else {
+        let name = base.names.iter().find_map(|name| self.name_here(c.ino, name));
+        let Some((dir, name)) = name else {
             return Next::Done; // renamed here
         };
         let known = self.state.merged.get(&c.ino);
