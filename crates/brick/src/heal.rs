@@ -16,6 +16,7 @@ mod decide;
 mod gather;
 mod mailbox;
 mod names;
+mod text;
 
 use crate::{
     brick::Brick,
@@ -44,6 +45,7 @@ use mboxfs_types::{
     planted::Bug,
     record::Body,
 };
+use text::Texts;
 
 /// Bytes of one answer: the index of a mailbox with a million messages.
 const ANSWER_BYTES_MAX: usize = 256 << 20;
@@ -96,6 +98,8 @@ enum Step {
     Record { n: u64, then: Option<Gather> },
     /// Indexes of a mailbox changed on both sides.
     Indexes(Indexes),
+    /// Another file, changed on both sides.
+    Texts(Texts),
     /// Bytes.
     Bytes(Gather),
 }
@@ -105,6 +109,8 @@ enum Step {
 enum Then {
     /// To merge it, all of this being known.
     Merge(Indexes),
+    /// The same for another file.
+    Texts(Texts),
     /// To give it this content.
     Take(gather::Take),
 }
@@ -240,6 +246,10 @@ impl Brick {
                     i.base = Some(data);
                 }
                 self.gather_indexes(out);
+            }
+            Step::Texts(texts) => {
+                texts.take(data, from_peer);
+                self.gather_texts(out);
             }
             Step::Bytes(gather) => {
                 if !gather.take(data) {
@@ -383,6 +393,7 @@ impl Brick {
                 Next::Moved(op, ino) => return self.make_again(op, ino, Some(0), out),
                 Next::Mark(version) => return self.mark(version, out),
                 Next::Take(take) => return self.take(take, out),
+                Next::Both(both) if let Some(rule) = text::rule(change) => return self.begin_texts(both, rule, out),
                 Next::Both(both) => {
                     heal.step = Step::Indexes(Indexes {
                         ours: None,
@@ -534,12 +545,17 @@ impl Brick {
     fn hold(&mut self, ino: Ino, then: Then, out: &mut Vec<Output>) {
         self.release(out);
         let home = self.state.inode(ino).ok().and_then(|i| i.home.clone());
+        // What takes the place of it changes its directory.
+        let dir = home
+            .as_ref()
+            .map(|(dir, _)| *dir)
+            .filter(|_| matches!(then, Then::Texts(_)));
         let name = home.map(|(dir, name)| Group::of(dir, &name));
         let until = self.clock.mono + limits::HOLD;
         if let Some(heal) = &mut self.heal {
             heal.step = Step::Hold { ino, until, then };
             self.arbiter
-                .want(SessionId::HEAL, crate::arbiter::Want::Hold { ino, name });
+                .want(SessionId::HEAL, crate::arbiter::Want::Hold { ino, name, dir });
             self.pump(out);
         }
     }
@@ -568,6 +584,11 @@ impl Brick {
                 (indexes.both.version, indexes.ours) = (version, None);
                 heal.step = Step::Indexes(indexes);
                 self.look(Asker::Heal, Look::Index { ino, base: None }, out);
+            }
+            (Then::Texts(mut texts), Some(version)) => {
+                texts.both.version = version;
+                heal.step = Step::Texts(texts);
+                self.gather_texts(out);
             }
             (Then::Take(take), Some(version)) if take.expect == version => {
                 heal.step = Step::Bytes(Gather::new(take));

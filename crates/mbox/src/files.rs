@@ -17,13 +17,14 @@ pub enum Rule {
     /// State of a session on one node: a lock, or a file on its way to become one. Never copied, never healed; gone with
     /// its owner.
     Session,
-    /// Dovecot's index of a mailbox. If that was merged: removed on both sides, since Dovecot builds it again from the
-    /// mailbox. Else `later`.
+    /// Dovecot's index of a mailbox: removed on both sides, since Dovecot builds it again from the mailbox.
     Index,
     /// Dovecot's counter of UIDVALIDITY values: `greater_uid_validity`.
     UidValidity,
     /// A name that holds such a counter, and no bytes: the greatest stays, the others are removed.
     UidValidityName(u32),
+    /// Dovecot's list of the UIDs of a Maildir: `uidlist::merge`; what is none is removed, so that Dovecot begins a new one.
+    UidList,
     /// A set of lines: `merge_lines`.
     Lines,
     /// Anything else: a mailbox, if it looks like one (`merge::plan`); if not, `later`.
@@ -40,6 +41,8 @@ pub fn rule(name: &[u8]) -> Rule {
         Rule::Session
     } else if name == b".subscriptions" || name == b"subscriptions" {
         Rule::Lines
+    } else if name == b"dovecot-uidlist" {
+        Rule::UidList
     } else if name == b"dovecot-uidvalidity" {
         Rule::UidValidity
     } else if let Some(value) = name.strip_prefix(b"dovecot-uidvalidity.").and_then(hexadecimal) {
@@ -178,6 +181,7 @@ mod tests {
             ("dovecot-uidvalidity", Rule::UidValidity),
             ("dovecot-uidvalidity.5f3b0a11", Rule::UidValidityName(0x5f3b_0a11)),
             (".subscriptions", Rule::Lines),
+            ("dovecot-uidlist", Rule::UidList),
             ("alice", Rule::Content),
             ("alice.2024", Rule::Content),
             ("alice.smith", Rule::Content),

@@ -76,7 +76,7 @@ mod tests {
     #[test]
     fn flags() {
         let merge = |base: Option<&str>, left: &str, right: &str| {
-            let merged = super::merge(base.map(str::as_bytes), left.as_bytes(), right.as_bytes());
+            let merged = merge(base.map(str::as_bytes), left.as_bytes(), right.as_bytes());
             String::from_utf8(merged).unwrap()
         };
         assert_eq!(merge(Some("x"), "x", "x"), "x");

@@ -250,7 +250,19 @@ impl Image {
     /// As `store::Files`.
     pub fn look(&self, look: &Look) -> Result<Seen, Errno> {
         match look {
-            Look::Read { ino, offset, len } | Look::Copy { ino, offset, len } => {
+            Look::Copy {
+                ino,
+                base: Some(at),
+                offset,
+                len,
+            } => {
+                let file = self.at_fork(*ino, *at)?;
+                let (from, to) = (*offset as usize, *offset as usize + *len as usize);
+                Ok(Seen::Data(Bytes::copy_from_slice(
+                    &file[from.min(file.len())..to.min(file.len())],
+                )))
+            }
+            Look::Read { ino, offset, len } | Look::Copy { ino, offset, len, .. } => {
                 let bytes = self.bytes_at(*ino, *offset, u64::from(*len))?;
                 Ok(Seen::Data(Bytes::copy_from_slice(bytes)))
             }
@@ -274,13 +286,10 @@ impl Image {
                 Ok(Seen::Data(codec::encode(&all).into()))
             }
             Look::Index { ino, base } => {
-                let mut file = self.now.files.get(ino).ok_or(Errno::ESTALE)?.data.clone();
-                if let Some(AtFork { fork, size }) = base {
-                    file.resize(*size as usize, 0);
-                    for (at, byte) in self.kept.get(&(*fork, *ino)).into_iter().flatten() {
-                        file[*at as usize] = *byte;
-                    }
-                }
+                let file = match base {
+                    Some(at) => self.at_fork(*ino, *at)?,
+                    None => self.now.files.get(ino).ok_or(Errno::ESTALE)?.data.clone(),
+                };
                 let index = Index::read(file.as_slice()).map_err(|_| Errno::ESTALE)?;
                 Ok(Seen::Data(index.encode().into()))
             }
@@ -294,6 +303,15 @@ impl Image {
                 Ok(Seen::Names(file.xattrs.keys().cloned().collect()))
             }
         }
+    }
+
+    fn at_fork(&self, ino: Ino, AtFork { fork, size }: AtFork) -> Result<Vec<u8>, Errno> {
+        let mut file = self.now.files.get(&ino).ok_or(Errno::ESTALE)?.data.clone();
+        file.resize(size as usize, 0);
+        for (at, byte) in self.kept.get(&(fork, ino)).into_iter().flatten() {
+            file[*at as usize] = *byte;
+        }
+        Ok(file)
     }
 
     fn bytes_at(&self, ino: Ino, offset: u64, len: u64) -> Result<&[u8], Errno> {

@@ -197,7 +197,11 @@ fn a_recall_never_overtakes_the_grant_that_it_is_about() {
         until: Nanos(u64::MAX),
         then: Then::Take(take),
     };
-    let hold = Want::Hold { ino: gone, name: None };
+    let hold = Want::Hold {
+        ino: gone,
+        name: None,
+        dir: None,
+    };
     alone.brick.arbiter.want(SessionId::HEAL, hold);
     alone.said.clear();
     alone.asks(1, 2, file.clone());
