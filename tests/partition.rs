@@ -20,9 +20,9 @@ mod common {
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, chown};
 
-use common::host::Lab;
+use common::host::{Lab, users};
 use common::mail::MailServer;
 use common::need::{Need, have};
 use common::pair::{Node, Pair};
@@ -262,6 +262,61 @@ fn mail_clients_stay_through_a_partition() {
             row.number
         );
     }
+    pair.bricks_are_equal();
+    assert_eq!(complaints(&servers), Vec::<String>::new());
+}
+
+/// Maildirs in the volume, `dovecot-uidlist` and `subscriptions` with them, indexes at home.
+const MAILDIR_CONF: &str = "
+namespace inbox {
+  inbox = yes
+  separator = /
+}
+namespace md {
+  prefix = md/
+  separator = /
+  location = maildir:SPOOL/md/%u:INDEX=~/md-index
+}
+protocol lda {
+  lda_mailbox_autocreate = yes
+}
+";
+
+#[rustfmt::skip] // a table
+const MAILDIRS: &[Row] = &[
+    row("deliveries", THREE, OPEN, ["lda a1; lda a2; look", "lda b1; look"], "m1:1 m2:2 m3:3 a1 a2 b1"),
+    row("flags", THREE, OPEN, ["flag m2 \\Seen; flag m3 \\Deleted", "flag m2 \\Flagged; flag m3 \\Answered"], "m1:1 m2:2/FS m3:3/AD"),
+    row("a flag less", THREE, ["open; flag m1 \\Seen; flag m1 \\Flagged", "open"], ["unflag m1 \\Flagged", "flag m1 \\Answered"], "m1:1/AS m2:2 m3:3"),
+    row("expunged here, flagged there", THREE, OPEN, ["expunge m2", "flag m2 \\Seen"], "m1:1 m3:3"),
+    row("flagged here, expunged there", THREE, OPEN, ["flag m2 \\Seen", "expunge m2"], "m1:1 m3:3"),
+    row("expunged on both", THREE, OPEN, ["expunge m2", "expunge m2"], "m1:1 m3:3"),
+    row("expunged, delivered", THREE, OPEN, ["lda a1; look; expunge a1; lda a2; look", "lda b1; look"], "m1:1 m2:2 m3:3 a2 b1"),
+    row("seen on both first", THREE, NOBODY, ["open; flag m1 \\Seen", "open; flag m2 \\Seen"], "m1/S m2/S m3"),
+    row("moved", THREE, OPEN, ["flag m2 \\Seen", "move m2"], "m1:1 m3:3"),
+    row("new on both", "", NOBODY, ["lda a1; open; look; close", "lda b1; open; look; close"], "a1 b1"),
+];
+const THREE: &str = "lda m1; lda m2; lda m3";
+
+#[test]
+fn maildirs_and_other_files_stay_whole() {
+    if !have("maildirs_and_other_files_stay_whole", NEEDS) {
+        return;
+    }
+    let lab = Lab::new();
+    let pair = Pair::start(&lab);
+    let spools = [&pair.one, &pair.two].map(|node| node.spool.clone());
+    for user in users() {
+        let dir = pair.one.seen("md").join(&user.name);
+        fs::create_dir_all(&dir).expect("mkdir");
+        chown(&dir, Some(user.uid), Some(user.uid)).expect("chown");
+    }
+    let servers = MailServer::start_both_with(&lab, &spools, MAILDIR_CONF);
+    let mut clients = servers.each_ref().map(Sessions::new);
+    let cast = Cast::new(MAILDIRS, "/md/box");
+    cast.play(&mut clients, &lab);
+    lab.restore_link();
+    pair.wait_whole();
+    cast.check(&mut clients);
     pair.bricks_are_equal();
     assert_eq!(complaints(&servers), Vec::<String>::new());
 }

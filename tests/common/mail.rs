@@ -53,7 +53,7 @@ impl MailServer {
         Self::start_both_with(lab, spools, "")
     }
 
-    /// With more lines in Dovecot's configuration.
+    /// With more lines in Dovecot's configuration; SPOOL in them is each host's own.
     #[track_caller]
     pub(crate) fn start_both_with(lab: &Lab, spools: &[PathBuf; 2], more: &str) -> [Self; 2] {
         std::thread::scope(|scope| {
@@ -208,7 +208,8 @@ impl MailServer {
         fs::create_dir_all(&dovecot).expect("mkdir in an own dir");
         write(
             &dovecot.join("dovecot.conf"),
-            &(mail_conf::dovecot(&self.host, &dovecot, &self.spool) + more),
+            &(mail_conf::dovecot(&self.host, &dovecot, &self.spool)
+                + &more.replace("SPOOL", &self.spool.display().to_string())),
         );
         // dovecot-lda opens the log as the receiving user.
         write(&dovecot.join("log"), "");

@@ -13,7 +13,7 @@ verbs in order; the answer is one line, `ok {user: {"views": [...], "wrong": [..
     fresh               a view of a new session, which ends
     close               ends the session
     lda NAME | smtp NAME | append NAME | put NAME           delivers: dovecot-lda, Postfix, IMAP APPEND, a program that appends
-    flag NAME FLAG | unflag NAME FLAG | expunge NAME        over the session
+    flag NAME FLAG | unflag NAME FLAG | expunge NAME | move NAME       over the session; to `BOX-moved`, which is made
     pop                 POP3 takes all messages
     unlink              the mailbox is removed
     edit WHAT           a mail reader rewrites the mailbox in place: `lines NAME` adds a header, `swap NAME NAME`
@@ -280,6 +280,10 @@ class Memory:
     def expunge(self, name):
         self.flag(name, "\\Deleted")
         self.session.run("EXPUNGE")
+
+    def move(self, name):
+        self.session.run(f"CREATE {self.box}-moved")
+        self.session.run(f"UID MOVE {self.uid_of(name)} {self.box}-moved")
 
     def pop(self):
         pop = poplib.POP3(PLAN["host"], 110, timeout=ANSWER_MAX_S)
