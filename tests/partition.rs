@@ -21,6 +21,7 @@ mod common {
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::{MetadataExt, chown};
+use std::path::Path;
 
 use common::host::{Lab, users};
 use common::mail::MailServer;
@@ -312,11 +313,165 @@ fn maildirs_and_other_files_stay_whole() {
     }
     let servers = MailServer::start_both_with(&lab, &spools, MAILDIR_CONF);
     let mut clients = servers.each_ref().map(Sessions::new);
-    let cast = Cast::new(MAILDIRS, "/md/box");
+    let mut cast = Cast::new(MAILDIRS, "/md/box");
+    // In a user's own directory, so that the file with the subscriptions is that of one user.
+    cast.0.push(("u40/md/box".into(), &SUBSCRIPTIONS));
+    before_the_cut(&pair.one);
     cast.play(&mut clients, &lab);
+    while_apart(&pair);
     lab.restore_link();
     pair.wait_whole();
     cast.check(&mut clients);
     pair.bricks_are_equal();
+    for node in [&pair.one, &pair.two] {
+        afterwards(node);
+    }
+    assert_eq!(xattrs(&pair.one, &pair.one.brick), xattrs(&pair.two, &pair.two.brick));
     assert_eq!(complaints(&servers), Vec::<String>::new());
+}
+
+const SUBSCRIPTIONS: Row = row(
+    "49, by Dovecot",
+    "lda m1; open; subscribe md/x; subscribe md/y",
+    ["", "open"],
+    ["subscribe md/z", "unsubscribe md/x"],
+    "m1:1",
+);
+
+fn python(node: &Node, dir: &Path, script: &str) -> String {
+    let dir = dir.to_str().expect("ASCII paths");
+    let script = format!("import os, sys\nos.chdir(sys.argv[1])\n{script}");
+    node.host.run("python3", &["-c", &script, dir])
+}
+
+/// Extended attributes of the users, of everything below a directory, one line each.
+fn xattrs(node: &Node, dir: &Path) -> String {
+    let script = r#"
+for dir, dirs, files in sorted(os.walk(".")):
+    dirs[:] = [name for name in dirs if name not in (".mboxfs", "lost+found")]
+    for path in [dir] + [os.path.join(dir, name) for name in sorted(files)]:
+        for name in sorted(os.listxattr(path, follow_symlinks=False)):
+            if name.startswith("user.") and not name.startswith("user.mboxfs"):
+                print(os.path.normpath(path), name, os.getxattr(path, name).decode())
+"#;
+    let text = python(node, dir, script);
+    let mut lines: Vec<&str> = text.lines().collect();
+    lines.sort_unstable();
+    lines.join("\n")
+}
+
+/// Files that are no mailboxes, and attributes.
+fn before_the_cut(node: &Node) {
+    let script = r#"
+open(".subscriptions", "w").write("x\ny\n")
+open("old.gz", "wb").write(b"\x1f\x8b common")
+os.mkdir("shared")
+for name in "tagged", "removed", "moved", "removed2", "moved2":
+    open(name, "w").write("From s@t  Mon Nov 23 12:00:00 2026\nMessage-ID: <1@t>\n\none\n\n")
+    for attr in "abcd":
+        os.setxattr(name, f"user.{attr}", b"common")
+"#;
+    python(node, &node.spool, script);
+}
+
+fn while_apart(pair: &Pair) {
+    let one = r#"
+open(".subscriptions", "w").write("x\ny\nz\n")
+open("old.gz", "wb").write(b"\x1f\x8b from one")
+os.symlink("one", "link")
+os.mkdir("box")
+os.setxattr("tagged", "user.a", b"one")
+os.setxattr("tagged", "user.d", b"one")
+os.chmod("tagged", 0o640)
+open("removed", "a").write("From s@t  Mon Nov 23 12:00:01 2026\nMessage-ID: <2@t>\n\ntwo\n\n")
+os.setxattr("shared", "user.of-one", b"1")
+os.unlink("moved")
+os.setxattr("removed2", "user.a", b"one")
+os.unlink("removed2")
+os.rename("moved2", "shared/moved2")
+"#;
+    let two = r#"
+open(".subscriptions", "w").write("y\n")
+open("old.gz", "wb").write(b"\x1f\x8b from two")
+os.symlink("two", "link")
+open("box", "w").write("From s@t  Mon Nov 23 12:00:00 2026\nMessage-ID: <1@t>\n\none\n\n")
+os.setxattr("tagged", "user.b", b"two")
+os.removexattr("tagged", "user.c")
+os.setxattr("tagged", "user.d", b"two")
+os.chown("tagged", 20001, -1)
+os.setxattr("removed", "user.a", b"two")
+os.unlink("removed")
+os.setxattr("shared", "user.of-two", b"2")
+open("shared/new", "w").write("new")
+os.setxattr("shared/new", "user.a", b"two")
+os.rename("moved", "shared/moved")
+open("removed2", "a").write("From s@t  Mon Nov 23 12:00:01 2026\nMessage-ID: <2@t>\n\ntwo\n\n")
+os.unlink("moved2")
+"#;
+    // One after the other: of two changes the later one counts.
+    python(&pair.one, &pair.one.spool, one);
+    python(&pair.two, &pair.two.spool, two);
+}
+
+/// What a host sees.
+fn afterwards(node: &Node) {
+    let on = node.host.name();
+    let read = |name: &str| fs::read_to_string(node.seen(name)).unwrap_or_else(|e| panic!("{name} on {on}: {e}"));
+    assert_eq!(read(".subscriptions"), "y\nz\n", "case 49, on {on}");
+    assert_eq!(read("md/u40/subscriptions"), "V\t2\n\ny\nz\n", "case 49, on {on}");
+    let common = ["removed", "removed2", "shared/moved", "shared/moved2"];
+    let mut expected: Vec<String> = ["a", "b", "c", "d"]
+        .iter()
+        .flat_map(|attr| common.map(|name| format!("{name} user.{attr} common")))
+        .collect();
+    let merged = ["shared user.of-one 1", "shared user.of-two 2", "shared/new user.a two"];
+    let tagged = ["tagged user.a one", "tagged user.b two", "tagged user.d two"];
+    expected.extend(merged.into_iter().chain(tagged).map(str::to_owned));
+    expected.sort_unstable();
+    assert_eq!(xattrs(node, &node.spool), expected.join("\n"), "{on}");
+    let tagged = fs::metadata(node.seen("tagged")).expect("stat");
+    assert_eq!((tagged.mode() & 0o777, tagged.uid()), (0o640, 20_001), "{on}");
+    for [old, new] in [["moved", "shared/moved"], ["moved2", "shared/moved2"]] {
+        assert!(read(new).contains("<1@t>") && !node.seen(old).exists(), "{old} on {on}");
+    }
+    for name in ["removed", "removed2"] {
+        let text = read(name);
+        assert!(
+            text.contains("<2@t>") && !text.contains("<1@t>"),
+            "{name} on {on}: {text}"
+        );
+    }
+    // Case 50: both are there, and the operator sees which one lost.
+    let kept: BTreeMap<String, Vec<u8>> = fs::read_dir(node.seen(".mboxfs-conflict"))
+        .expect("readdir")
+        .map(|entry| entry.expect("an entry").path())
+        .map(|path| {
+            let link = fs::read_link(&path).map(|to| to.into_os_string().into_encoded_bytes());
+            let content = link.or_else(|_| fs::read(&path)).unwrap_or_default();
+            (
+                path.file_name().expect("a name").to_string_lossy().into_owned(),
+                content,
+            )
+        })
+        .collect();
+    let status = node.done("heal status");
+    for (name, [a, b]) in [
+        ("old.gz", [&b"\x1f\x8b from one"[..], b"\x1f\x8b from two"]),
+        ("link", [b"one", b"two"]),
+    ] {
+        let (lost, content) = kept.iter().find(|(kept, _)| kept.starts_with(name)).expect(name);
+        let path = node.seen(name);
+        let link = fs::read_link(&path).map(|to| to.into_os_string().into_encoded_bytes());
+        let stays = link.unwrap_or_else(|_| fs::read(&path).expect("read"));
+        assert!(
+            [&stays[..], content] == [a, b] || [&stays[..], content] == [b, a],
+            "{name} on {on}: {stays:?}, {content:?}"
+        );
+        assert!(
+            status.contains(&format!("Kept twice: /.mboxfs-conflict/{lost}")),
+            "{status}"
+        );
+    }
+    // A directory and a mailbox of one name.
+    assert!(kept.keys().any(|name| name.starts_with("box")), "{on}: {kept:?}");
 }

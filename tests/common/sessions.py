@@ -14,6 +14,7 @@ verbs in order; the answer is one line, `ok {user: {"views": [...], "wrong": [..
     close               ends the session
     lda NAME | smtp NAME | append NAME | put NAME           delivers: dovecot-lda, Postfix, IMAP APPEND, a program that appends
     flag NAME FLAG | unflag NAME FLAG | expunge NAME | move NAME       over the session; to `BOX-moved`, which is made
+    subscribe BOX | unsubscribe BOX             to a mailbox that is made for it
     pop                 POP3 takes all messages
     unlink              the mailbox is removed
     edit WHAT           a mail reader rewrites the mailbox in place: `lines NAME` adds a header, `swap NAME NAME`
@@ -284,6 +285,13 @@ class Memory:
     def move(self, name):
         self.session.run(f"CREATE {self.box}-moved")
         self.session.run(f"UID MOVE {self.uid_of(name)} {self.box}-moved")
+
+    def subscribe(self, box):
+        self.session.run(f"CREATE {box}")
+        self.session.run(f"SUBSCRIBE {box}")
+
+    def unsubscribe(self, box):
+        self.session.run(f"UNSUBSCRIBE {box}")
 
     def pop(self):
         pop = poplib.POP3(PLAN["host"], 110, timeout=ANSWER_MAX_S)

@@ -167,7 +167,7 @@ impl Brick {
         Ok(bytes.slice(from..to))
     }
 
-    fn inodes_after(&self, after: Option<Ino>) -> Vec<Ino> {
+    pub(crate) fn inodes_after(&self, after: Option<Ino>) -> Vec<Ino> {
         let later = self.state.inodes().map(|(ino, _)| *ino);
         later
             .filter(|ino| after.is_none_or(|after| *ino > after))

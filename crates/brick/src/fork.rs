@@ -24,7 +24,7 @@ use alloc::{
 };
 use marks::Marks;
 use mboxfs_types::{
-    Ino, Kind,
+    Ino, Kind, Timestamp,
     call::Op,
     disk::{AtFork, Effect},
     heal::{Change, Node, Of},
@@ -38,6 +38,8 @@ pub(crate) struct Fork {
     base: State,
     /// Files written since: what was appended, and up to where they are as at the fork.
     written: BTreeMap<Ino, Written>,
+    /// Extended attributes set or removed since, and when last.
+    xattrs: BTreeMap<Ino, BTreeMap<Vec<u8>, Timestamp>>,
     marks: Marks,
 }
 
@@ -54,6 +56,7 @@ impl Fork {
         Self {
             base: state.clone(),
             written: BTreeMap::new(),
+            xattrs: BTreeMap::new(),
             marks: Marks::default(),
         }
     }
@@ -108,8 +111,14 @@ impl Fork {
         self.base.inode(ino).ok().filter(|i| i.kind() == Kind::File)
     }
 
-    /// K1: what a record after the fork does to the disk. `was`: size of the file that it writes to.
-    pub(crate) fn guard(&mut self, effects: Vec<Effect>, was: u64) -> Vec<Effect> {
+    /// Was the attribute changed at `time`, on the other line, later than here? No time: not if it was changed here.
+    pub(crate) fn is_newer(&self, ino: Ino, name: &[u8], time: Option<Timestamp>) -> bool {
+        let here = self.xattrs.get(&ino).and_then(|names| names.get(name));
+        here.is_none_or(|here| time.is_some_and(|time| time > *here))
+    }
+
+    /// K1: what a record of this time, after the fork, does to the disk. `was`: size of the file that it writes to.
+    pub(crate) fn guard(&mut self, effects: Vec<Effect>, was: u64, time: Timestamp) -> Vec<Effect> {
         let appended = u32::try_from(messages(&effects, was)).unwrap_or(u32::MAX);
         let mut guarded = Vec::with_capacity(effects.len());
         for effect in effects {
@@ -148,9 +157,18 @@ impl Fork {
                             .keep(*ino, |old| overwritten(old, (*cut).min(*size), extents())),
                     );
                 }
+                Effect::Xattr { ino, name, .. } => {
+                    self.xattrs.entry(*ino).or_default().insert(name.clone(), time);
+                }
                 _ => {}
             }
+            // The file is kept as it was, and is a new one now.
+            let again = match &effect {
+                Effect::Make { ino, .. } if self.base.inode(*ino).is_ok() || self.marks.knows(*ino) => Some(*ino),
+                _ => None,
+            };
             guarded.push(effect);
+            guarded.extend(again.map(|ino| Effect::AllXattrs { ino, all: vec![] }));
         }
         guarded
     }
@@ -167,6 +185,7 @@ impl Fork {
                 now: None,
                 appended: 0,
                 intact: 0,
+                xattrs: vec![],
             });
         }
         changes.into_values().collect()
@@ -183,7 +202,8 @@ impl Fork {
                 (None, None) => true,
                 _ => false,
             };
-            if same {
+            let xattrs = self.xattrs.get(&ino);
+            if same && (xattrs.is_none() || now.is_none()) {
                 continue;
             }
             let written = self.written.get(&ino);
@@ -191,6 +211,7 @@ impl Fork {
                 ino,
                 intact: written.map_or(base.as_ref().map_or(0, |b| b.attr.size), |w| w.intact),
                 appended: written.map_or(0, |w| w.appended),
+                xattrs: xattrs.map_or_else(Vec::new, |all| all.clone().into_iter().collect()),
                 base,
                 now,
             });
@@ -211,6 +232,7 @@ impl Fork {
                     now: Some(node(now, ino, &names)?),
                     appended: 0, // counts with an ancestor only
                     intact: 0,
+                    xattrs: vec![], // nobody knows which
                 })
             })
             .collect()

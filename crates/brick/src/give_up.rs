@@ -112,7 +112,10 @@ impl Brick {
                 base: self.fork.as_ref().and_then(|f| f.find(ino, of)),
             },
             Ask::Read { ino, offset, len } => Look::Read { ino, offset, len },
-            Ask::State { .. } | Ask::Digests { .. } | Ask::Xattrs { .. } => {
+            Ask::Xattrs { after } => Look::Xattrs {
+                inos: self.inodes_after(after),
+            },
+            Ask::State { .. } | Ask::Digests { .. } => {
                 let data = Err(Errno::EINVAL);
                 let last = true;
                 return out.push(Output::Peer(ToPeer::Part { ticket, data, last }));
@@ -174,7 +177,7 @@ impl Brick {
                 let effects = match &mut self.fork {
                     Some(fork) if late => {
                         fork.follow(&record, &self.state);
-                        fork.guard(effects, was);
+                        fork.guard(effects, was, record.time);
                         continue;
                     }
                     _ => effects,

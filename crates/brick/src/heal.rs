@@ -17,6 +17,7 @@ mod gather;
 mod mailbox;
 mod names;
 mod text;
+mod xattrs;
 
 use crate::{
     brick::Brick,
@@ -79,6 +80,10 @@ pub(crate) struct Heal {
     total: usize,
     mailboxes: u64,
     conflicts: u64,
+    /// Extended attributes of the front of `todo`.
+    xattrs: xattrs::Progress,
+    /// It was made again here: it has none yet.
+    made_again: bool,
     /// What became of the front of `todo`, as far as it is a file.
     did: Option<Mended>,
 }
@@ -102,6 +107,8 @@ enum Step {
     Texts(Texts),
     /// Bytes.
     Bytes(Gather),
+    /// Extended attributes, to be those of this inode.
+    Xattrs(Ino),
 }
 
 /// What a file is locked for.
@@ -156,6 +163,14 @@ struct Indexes {
     base: Option<Bytes>,
 }
 
+impl Heal {
+    /// Another object is the front of `todo`.
+    fn begin_front(&mut self) {
+        (self.tries, self.made_again) = (0, false);
+        self.xattrs = xattrs::Progress::default();
+    }
+}
+
 impl Brick {
     /// This brick goes on; its peer yields and answers.
     pub(crate) fn begin_merge(&mut self, out: &mut Vec<Output>) {
@@ -177,6 +192,8 @@ impl Brick {
             total: 0,
             mailboxes: 0,
             conflicts: 0,
+            xattrs: xattrs::Progress::default(),
+            made_again: false,
             did: None,
         });
         self.ask_peer(Ask::Changes, out);
@@ -251,6 +268,10 @@ impl Brick {
                 texts.take(data, from_peer);
                 self.gather_texts(out);
             }
+            Step::Xattrs(target) => {
+                let target = *target;
+                self.on_xattrs_told(&data, target, from_peer, out);
+            }
             Step::Bytes(gather) => {
                 if !gather.take(data) {
                     return self.stop_merge("it is shorter than it was said to be", out);
@@ -289,7 +310,7 @@ impl Brick {
                 _ => return,
             }
             heal.todo.rotate_left(1);
-            heal.tries = 0;
+            heal.begin_front();
             self.arbiter.remove(SessionId::HEAL);
             return self.next_object(out);
         }
@@ -358,8 +379,13 @@ impl Brick {
             };
             match decide::next(&look, change) {
                 Next::Done => {
+                    if !self.xattrs_done(out) {
+                        return;
+                    }
+                    let Some(heal) = &mut self.heal else { return };
                     let done = heal.todo.pop_front();
-                    (heal.tries, heal.put_off) = (0, 0);
+                    heal.put_off = 0;
+                    heal.begin_front();
                     if let (Some(how), Some(change)) = (heal.did.take(), done) {
                         self.counters.merged += u64::from(how == Mended::Merged);
                         let path = self.path_of(&change);
@@ -373,7 +399,7 @@ impl Brick {
                 Next::Later => {
                     heal.todo.rotate_left(1);
                     heal.put_off += 1;
-                    heal.tries = 0;
+                    heal.begin_front();
                     if heal.put_off == heal.todo.len() {
                         heal.todo = decide::in_order(core::mem::take(&mut heal.todo).into());
                     }
@@ -433,6 +459,9 @@ impl Brick {
             also: Some(decide::emptied(ino, self.clock.real)),
             ..Wish::making(op, Some(ino), version, None)
         };
+        if let Some(heal) = &mut self.heal {
+            heal.made_again = true;
+        }
         self.request(wish, out);
     }
 

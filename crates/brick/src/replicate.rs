@@ -407,7 +407,7 @@ impl Brick {
             ended,
         } = outcome;
         let effects = match &mut self.fork {
-            Some(fork) => fork.guard(effects, was),
+            Some(fork) => fork.guard(effects, was, record.time),
             None => effects,
         };
         let effects: Vec<Effect> = note.map(Effect::Note).into_iter().chain(effects).collect();

@@ -138,14 +138,14 @@ fn hexadecimal(text: &[u8]) -> Option<u32> {
 }
 
 /// Three-way merge of files that are sets of lines, such as `.subscriptions`: in the order of the left side, then of the
-/// right one, each line once. A file that does not exist is empty.
+/// right one, each line once. A file that does not exist is empty. Dovecot's begin with its version, and an empty line.
 #[must_use]
 pub fn merge_lines(base: Option<&[u8]>, left: &[u8], right: &[u8]) -> Vec<u8> {
+    let [(_, base), (left_head, left), (right_head, right)] = [base.unwrap_or_default(), left, right].map(versioned);
     let lines = |file| <[u8]>::split(file, |&byte| byte == b'\n').filter(|line| !line.is_empty());
-    let [in_base, in_left, in_right] =
-        [base.unwrap_or_default(), left, right].map(|file| lines(file).collect::<BTreeSet<_>>());
+    let [in_base, in_left, in_right] = [base, left, right].map(|file| lines(file).collect::<BTreeSet<_>>());
     let mut written = BTreeSet::new();
-    let mut merged = Vec::new();
+    let mut merged = Vec::from(left_head.max(right_head));
     for line in lines(left).chain(lines(right)) {
         let on_both = in_left.contains(line) && in_right.contains(line);
         if (on_both || !in_base.contains(line)) && written.insert(line) {
@@ -154,6 +154,13 @@ pub fn merge_lines(base: Option<&[u8]>, left: &[u8], right: &[u8]) -> Vec<u8> {
         }
     }
     merged
+}
+
+/// `V<TAB>2` and an empty line, and the rest.
+fn versioned(file: &[u8]) -> (&[u8], &[u8]) {
+    let end = file.windows(2).position(|part| part == b"\n\n");
+    let end = end.filter(|_| file.starts_with(b"V\t"));
+    file.split_at(end.map_or(0, |at| at + 2))
 }
 
 #[cfg(test)]
@@ -201,6 +208,12 @@ mod tests {
         assert_eq!(merge(Some(b"x\ny\n"), b"x\ny\nz\n", b"y\n"), b"y\nz\n");
         assert_eq!(merge(None, b"x\ny", b"z\ny\n"), b"x\ny\nz\n");
         assert_eq!(merge(Some(b"x\n"), b"", b"x\n"), b"");
+        let base = b"V\t2\n\nx\ny\n";
+        assert_eq!(
+            merge(Some(base), b"V\t2\n\nx\ny\nz\n", b"V\t2\n\ny\n"),
+            b"V\t2\n\ny\nz\n"
+        );
+        assert_eq!(merge(None, b"", b"V\t2\n\ny\n"), b"V\t2\n\ny\n");
     }
 
     /// Case 50.

@@ -82,6 +82,8 @@ pub struct Change {
     pub appended: u32,
     /// Bytes below this are as they were at the fork.
     pub intact: u64,
+    /// Extended attributes that were set or removed since the fork, and when last.
+    pub xattrs: Vec<(Vec<u8>, Timestamp)>,
 }
 
 /// An object with all its names.

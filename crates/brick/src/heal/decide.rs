@@ -1,9 +1,9 @@
 //! What to do next with one object that the other line of history changed.
 //!
 //! Pure: a function of the state here and of what was changed there. Rules: what only one side changed is taken from that
-//! side; directories are united; a change wins over a removal, but flags of a message in a Maildir do not; a name that both gave to different things stays with the
-//! one here, and the other one gets a name of its own; content of files that are no mailboxes: the later one stays, the
-//! other one is kept in `.mboxfs-conflict` (MAIL.md 6.9).
+//! side; directories are united; a change wins over a removal, but flags of a message in a Maildir do not; a name that both
+//! gave to different things stays with the one here; content of files that are no mailboxes: the later one stays. What lost
+//! is kept in `.mboxfs-conflict` (MAIL.md 6.9).
 //!
 //! Not here: names (`names`), mailboxes changed on both sides (`mailbox`), bytes (`gather`).
 
@@ -17,14 +17,13 @@ use alloc::{
     format, vec,
     vec::Vec,
 };
+use mboxfs_mbox::files;
 use mboxfs_types::{
     Attr, BrickId, Ino, Kind, Name, Timestamp,
     call::{Op, SetAttr},
     heal::{Change, Node, Of},
 };
 
-/// Directory of what lost, in the root of the volume.
-const CONFLICT_DIR: &[u8] = b".mboxfs-conflict";
 /// Version of what is gone.
 const GONE: u64 = u64::MAX;
 
@@ -43,7 +42,7 @@ pub(super) enum Next {
     Again(Op, Ino),
     /// As `Again`, for a file that was moved there: all of it is to come.
     Moved(Op, Ino),
-    /// As `Op`, for a name or content that both sides gave.
+    /// As `Op`, for a name or content that both sides gave: in `.mboxfs-conflict`.
     Conflict(Op, Option<Ino>),
     /// Remember that this version is merged.
     Mark(u64),
@@ -201,6 +200,7 @@ impl Look<'_> {
             (Kind::Dir, Data::Dir { .. }) | (Kind::File, Data::File) => Ok(Next::Alias(taken)),
             (Kind::Symlink, Data::Symlink { target }) if *target == now.target => Ok(Next::Done),
             _ => {
+                let dir = conflict_dir(self.state)?;
                 let op = creation(now, dir, free_name(self.state, dir, name));
                 Ok(match (moved, again) {
                     (true, _) => Next::Moved(op, c.ino),
@@ -392,7 +392,7 @@ fn with_suffix(name: &Name, suffix: &str) -> Name {
 fn free_name(state: &State, dir: Ino, name: &Name) -> Name {
     let mut n = 1;
     loop {
-        let candidate = with_suffix(name, &format!(".mboxfs-conflict.{n}"));
+        let candidate = with_suffix(name, &format!(".{n}"));
         if !matches!(state.lookup(dir, &candidate), Ok(Some(_))) {
             return candidate;
         }
@@ -402,7 +402,7 @@ fn free_name(state: &State, dir: Ino, name: &Name) -> Name {
 
 /// The conflict directory, or how to make it.
 fn conflict_dir(state: &State) -> Result<Ino, Next> {
-    let name = name_of(CONFLICT_DIR);
+    let name = name_of(files::CONFLICT_DIR.as_bytes());
     if let Ok(Some(dir)) = state.lookup(Ino::ROOT, &name) {
         return Ok(dir);
     }

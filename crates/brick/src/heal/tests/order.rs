@@ -181,6 +181,7 @@ fn a_recall_never_overtakes_the_grant_that_it_is_about() {
         now,
         appended: 0,
         intact: 0,
+        xattrs: vec![],
     };
     heal.todo = [change(None), change(None)].into();
     let take = Take {
