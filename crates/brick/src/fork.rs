@@ -178,10 +178,14 @@ impl Fork {
     pub(crate) fn changes(&self, now: &State) -> Vec<Change> {
         let changed = self.changed(now);
         let mut changes: BTreeMap<Ino, Change> = changed.into_iter().map(|c| (c.ino, c)).collect();
+        for (ino, change) in &mut changes {
+            change.marks = self.marks.of(*ino);
+        }
         for (ino, node) in self.marks.nodes().filter(|(ino, _)| self.base.inode(**ino).is_err()) {
             changes.entry(*ino).or_insert_with(|| Change {
                 ino: *ino,
                 base: Some(node.clone()),
+                marks: self.marks.of(*ino),
                 now: None,
                 appended: 0,
                 intact: 0,
@@ -203,7 +207,9 @@ impl Fork {
                 _ => false,
             };
             let xattrs = self.xattrs.get(&ino);
-            if same && (xattrs.is_none() || now.is_none()) {
+            // What is as it was again may have been merged in between.
+            let may_differ = xattrs.is_some() || self.marks.knows(ino);
+            if same && (now.is_none() || !may_differ) {
                 continue;
             }
             let written = self.written.get(&ino);
@@ -213,6 +219,7 @@ impl Fork {
                 appended: written.map_or(0, |w| w.appended),
                 xattrs: xattrs.map_or_else(Vec::new, |all| all.clone().into_iter().collect()),
                 base,
+                marks: vec![],
                 now,
             });
         }
@@ -229,6 +236,7 @@ impl Fork {
                 Some(Change {
                     ino,
                     base: None,
+                    marks: vec![],
                     now: Some(node(now, ino, &names)?),
                     appended: 0, // counts with an ancestor only
                     intact: 0,

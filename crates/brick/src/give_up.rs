@@ -23,7 +23,7 @@ use mboxfs_mbox::index::Index;
 use mboxfs_types::{
     BrickId, Errno, codec,
     disk::{DiskOp, Effect, Look},
-    heal::{Ask, Of},
+    heal::{Ask, Changes, Of},
     limits,
     peer::{Hello, ToPeer},
     record::Members,
@@ -89,10 +89,12 @@ impl Brick {
         };
         let look = match ask {
             Ask::Changes => {
-                let changes = match &self.fork {
+                let list = match &self.fork {
                     Some(fork) => fork.changes(&self.state),
                     None => Fork::changes_without(&self.state, &self.debt),
                 };
+                let at = self.state.applied;
+                let changes = Changes { at, list };
                 let data = Ok(codec::encode(&changes).into());
                 return out.push(Output::Peer(ToPeer::Part {
                     ticket,

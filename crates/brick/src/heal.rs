@@ -40,7 +40,7 @@ use mboxfs_types::{
     call::{Op, Request},
     codec,
     disk::Look,
-    heal::{Ask, Change, Of},
+    heal::{Ask, Change, Changes, Of},
     limits,
     peer::ToPeer,
     planted::Bug,
@@ -60,6 +60,8 @@ const TRIES_MAX: u32 = 1000;
 pub(crate) struct Heal {
     /// Last record that both lines share.
     common: u64,
+    /// Position of the last record of the peer.s line.
+    at: u64,
     /// Of the last question.
     ticket: u64,
     answer: Vec<u8>,
@@ -178,6 +180,7 @@ impl Brick {
         self.merge_at = None;
         self.heal = Some(Heal {
             common,
+            at: 0,
             ticket: 0,
             answer: Vec::new(),
             todo: VecDeque::new(),
@@ -242,7 +245,7 @@ impl Brick {
         let Some(heal) = &mut self.heal else { return };
         match &mut heal.step {
             Step::List => {
-                let Ok(list) = codec::decode::<Vec<Change>>(&data) else {
+                let Ok(Changes { at, list }) = codec::decode::<Changes>(&data) else {
                     return self.stop_merge("the list of changes is malformed", out);
                 };
                 heal.total = list.len();
@@ -252,7 +255,8 @@ impl Brick {
                 } else {
                     decide::in_order(list)
                 };
-                self.next_object(out);
+                heal.at = at;
+                self.mark(State::MERGE, at, out);
             }
             Step::Indexes(i) => {
                 if !from_peer {
@@ -375,6 +379,7 @@ impl Brick {
                 alias: &heal.alias,
                 freed: &heal.freed,
                 common: heal.common,
+                at: heal.at,
                 stuck: heal.put_off >= heal.todo.len(),
             };
             match decide::next(&look, change) {
@@ -417,7 +422,7 @@ impl Brick {
                 }
                 Next::Again(op, ino) => return self.make_again(op, ino, None, out),
                 Next::Moved(op, ino) => return self.make_again(op, ino, Some(0), out),
-                Next::Mark(version) => return self.mark(version, out),
+                Next::Mark(version) => return self.mark_front(version, out),
                 Next::Take(take) => return self.take(take, out),
                 Next::Both(both) if let Some(rule) = text::rule(change) => return self.begin_texts(both, rule, out),
                 Next::Both(both) => {
@@ -524,10 +529,13 @@ impl Brick {
     }
 
     /// Z4, when nothing else has to be done.
-    fn mark(&mut self, version: u64, out: &mut Vec<Output>) {
-        let Some(theirs) = self.heal.as_ref().and_then(|h| h.todo.front()).map(|c| c.ino) else {
-            return;
-        };
+    fn mark_front(&mut self, version: u64, out: &mut Vec<Output>) {
+        if let Some(theirs) = self.heal.as_ref().and_then(|h| h.todo.front()).map(|c| c.ino) {
+            self.mark(theirs, version, out);
+        }
+    }
+
+    fn mark(&mut self, theirs: Ino, version: u64, out: &mut Vec<Output>) {
         let body = Body::Merge {
             theirs,
             version: Some(version),
@@ -702,7 +710,7 @@ impl Brick {
             }
             Next::Take(take) => self.take(take, out),
             Next::Op(op, ino) => self.request(Wish::making(op, ino, None, Some((both.into, both.version))), out),
-            Next::Mark(version) => self.mark(version, out),
+            Next::Mark(version) => self.mark_front(version, out),
             _ => self.next_object(out),
         }
     }

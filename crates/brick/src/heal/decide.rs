@@ -111,6 +111,8 @@ pub(super) struct Look<'a> {
     pub(super) freed: &'a BTreeMap<(Ino, Name), Ino>,
     /// Last record that both lines share.
     pub(super) common: u64,
+    /// Of which moment the changes are: position of the last record there.
+    pub(super) at: u64,
     /// Nothing could be done in a whole round.
     pub(super) stuck: bool,
 }
@@ -155,34 +157,55 @@ impl Look<'_> {
         if ino != c.ino {
             return self.content(c, now, ino, inode);
         }
-        let old_names = c.base.as_ref().map_or(&[][..], |b| &b.names);
+        let base = self.base_of(c);
+        let old_names = base.map_or(&[][..], |b| &b.names);
         if let Some(next) = self.names(ino, old_names, now) {
             return next;
         }
         // Of what was made there the directory here may have changed the group, or the bits.
-        let old = c.base.as_ref().map_or(inode.attr(ino), |b| b.attr);
+        let old = base.map_or(inode.attr(ino), |b| b.attr);
         if let Some(set) = attrs(&old, &now.attr, &inode.attr(ino)) {
             return Next::Op(Op::SetAttr { ino, set }, None);
         }
-        self.content(c, now, ino, inode)
+        match self.content(c, now, ino, inode) {
+            Next::Done if !base.is_some_and(|base| is_named_alike(base, now)) && !self.is_merged(c.ino) => {
+                Next::Mark(now.attr.version)
+            }
+            next => next,
+        }
+    }
+
+    /// What both knew of its names and attributes: what was merged last; else what was there at the fork.
+    fn base_of<'c>(&self, c: &'c Change) -> Option<&'c Node> {
+        let at = self.state.merged.get(&c.ino).map_or(0, |m| m.at);
+        if at > 0 && at == self.at {
+            return c.now.as_ref();
+        }
+        // That line went on with the next record.
+        let mark = c.marks.iter().rev().find(|(mark, _)| at > 0 && *mark <= at + 1);
+        mark.and_then(|(_, node)| node.as_ref()).or(c.base.as_ref())
+    }
+
+    /// Its names and attributes are merged, as they are now.
+    fn is_merged(&self, theirs: Ino) -> bool {
+        self.state.merged.get(&theirs).is_some_and(|m| m.at == self.at)
     }
 
     /// It is not here: made there since, or removed here.
     fn make(&self, c: &Change, now: &Node) -> Result<Next, Next> {
         let known = self.state.merged.get(&c.ino);
-        if known.is_some_and(|m| now.kind() != Kind::File || m.version == now.attr.version) {
-            return Ok(Next::Done); // removed here since it was merged; nothing new there
-        }
-        let mut place = now.names.first();
         let again = c.base.is_some() || known.is_some();
-        let mut moved = false;
-        if let Some(base) = &c.base
-            && (now.kind() != Kind::File || base.attr.version == now.attr.version)
-        {
-            // Removed here; moved there, it is kept as a whole. With other attributes only, or flags, it is gone.
-            place = self.moved(&base.names, now).filter(|_| now.kind() == Kind::File);
-            moved = place.is_some();
+        if again && now.kind() != Kind::File {
+            return Ok(Next::Done); // removed here
         }
+        let is_old = |version: u64| version == now.attr.version;
+        let moved = known.is_some_and(|m| is_old(m.version)) || c.base.as_ref().is_some_and(|b| is_old(b.attr.version));
+        let place = if moved {
+            // Removed here; moved there, it is kept as a whole. With other attributes only, or flags, it is gone.
+            self.base_of(c).and_then(|base| self.moved(&base.names, now))
+        } else {
+            now.names.first()
+        };
         let Some((dir, name)) = place else {
             return Ok(Next::Done);
         };
@@ -264,7 +287,7 @@ impl Look<'_> {
 
     /// It was removed there.
     fn next_gone(&self, c: &Change) -> Next {
-        let Some(base) = &c.base else { return Next::Done };
+        let Some(base) = self.base_of(c) else { return Next::Done };
         let Some(inode) = self.here(c.ino) else {
             return self.gone_of_another(c, base);
         };
@@ -323,6 +346,12 @@ pub(super) const fn emptied(ino: Ino, mtime: Timestamp) -> Op {
         mtime,
         atime: None,
     }
+}
+
+/// Names, mode and owner are the same.
+fn is_named_alike(a: &Node, b: &Node) -> bool {
+    let who = |n: &Node| (n.attr.mode, n.attr.uid, n.attr.gid);
+    who(a) == who(b) && a.names == b.names
 }
 
 /// Attributes that only the other side changed.

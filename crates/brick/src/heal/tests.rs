@@ -3,6 +3,7 @@
 //!
 //! Content is a set of tokens, one for each commit: what `mbox` does with messages.
 
+mod again;
 mod interrupted;
 mod maildir;
 mod order;
@@ -10,7 +11,7 @@ mod order;
 use super::decide::{self, Next};
 use crate::{
     fork::Fork,
-    state::{Data, Merged, State},
+    state::{Data, State},
 };
 use alloc::{
     collections::{BTreeMap, BTreeSet},
@@ -55,6 +56,15 @@ struct Line {
 
 impl Line {
     fn run(&mut self, op: Op, ino: Option<Ino>, theirs: Ino, version: Option<u64>) -> Result<(), Errno> {
+        let body = Body::Merge {
+            theirs,
+            version,
+            ops: vec![op],
+        };
+        self.record(body, ino)
+    }
+
+    fn record(&mut self, body: Body, ino: Option<Ino>) -> Result<(), Errno> {
         let n = self.state.applied + 1;
         let record = Record {
             tag: Tag {
@@ -67,15 +77,20 @@ impl Line {
                 nanos: 0,
             },
             ino: ino.unwrap_or(Ino(self.brick << 32 | n)),
-            body: Body::Merge {
-                theirs,
-                version,
-                ops: vec![op],
-            },
+            body,
         };
         let outcome = self.state.execute(&record);
         self.state.check();
         outcome.reply.expect("an operation has a reply").1.map(|_| ())
+    }
+
+    fn mark(&mut self, theirs: Ino, version: u64) {
+        let body = Body::Merge {
+            theirs,
+            version: Some(version),
+            ops: vec![],
+        };
+        self.record(body, None).expect("nothing is done");
     }
 
     fn commit(&mut self, ino: Ino, tokens: BTreeSet<u64>, theirs: Ino, version: Option<u64>) {
@@ -206,6 +221,7 @@ impl Merge<'_> {
             alias: &self.alias,
             freed: &self.freed,
             common: self.base.state.applied,
+            at: self.theirs.state.applied,
             stuck,
         };
         let next = decide::next(&look, c);
@@ -229,8 +245,7 @@ impl Merge<'_> {
                     .unwrap_or_else(|e| panic!("{op:?} of {c:?}: {e:?}"));
             }
             Next::Mark(version) => {
-                let by = ours.state.applied;
-                ours.state.merged.insert(c.ino, Merged { version, by });
+                ours.mark(c.ino, version);
             }
             Next::Take(take) => {
                 assert_eq!(ours.state.inode(take.into).map(|i| i.version), Ok(take.expect));
@@ -306,6 +321,7 @@ fn merge_all(ours: &mut Line, theirs: &Line, base: &Line, fork: &Fork) {
 
 fn merge_some(ours: &mut Line, theirs: &Line, base: &Line, fork: &Fork, steps: u32) -> Option<()> {
     let changes = fork.changes(&theirs.state);
+    ours.mark(State::MERGE, theirs.state.applied);
     let merge = &mut Merge {
         ours,
         theirs,

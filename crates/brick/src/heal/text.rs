@@ -177,7 +177,7 @@ impl Brick {
         let made = self.ino_to_come();
         let wish = match merged {
             Merged::Text(text) if Some(&text[..]) == texts.ours.as_deref() => {
-                return version.map_or_else(|| (), |version| self.mark(version, out));
+                return version.map_or_else(|| (), |version| self.mark_front(version, out));
             }
             Merged::Text(text) => Wish {
                 also: Some(content(made, text, self.clock.real)),

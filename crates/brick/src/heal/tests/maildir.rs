@@ -56,8 +56,8 @@ impl Line {
         self.commit(ino, BTreeSet::from([token]), Ino(0), None);
     }
 
-    /// `a>b` renames, `a+b` links, `-a` removes, `*a` delivers.
-    fn play(&mut self, steps: &str) {
+    /// `a>b` renames, `a+b` links, `-a` removes, `*a` delivers, `/a` makes a directory, `a=640` sets a mode.
+    pub(super) fn play(&mut self, steps: &str) {
         for step in steps.split_whitespace() {
             if let Some((from, to)) = step.split_once('>') {
                 let ((dir, name), (to_dir, to_name)) = (self.place(from), self.place(to));
@@ -77,6 +77,29 @@ impl Line {
                     .expect("a directory")
                     .expect("it is there");
                 self.do_it(Op::Link { ino, dir, name });
+            } else if let Some((path, mode)) = step.split_once('=') {
+                let (dir, name) = self.place(path);
+                let ino = self
+                    .state
+                    .lookup(dir, &name)
+                    .expect("a directory")
+                    .expect("it is there");
+                let mode = Some(u32::from_str_radix(mode, 8).expect("octal"));
+                let set = SetAttr {
+                    mode,
+                    ..SetAttr::default()
+                };
+                self.do_it(Op::SetAttr { ino, set });
+            } else if let Some(path) = step.strip_prefix('/') {
+                let (dir, name) = self.place(path);
+                let (mode, uid, gid) = (0o700, 0, 0);
+                self.do_it(Op::Mkdir {
+                    dir,
+                    name,
+                    mode,
+                    uid,
+                    gid,
+                });
             } else if let Some(path) = step.strip_prefix('-') {
                 let (dir, name) = self.place(path);
                 self.do_it(Op::Unlink { dir, name });

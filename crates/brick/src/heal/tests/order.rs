@@ -179,6 +179,7 @@ fn a_recall_never_overtakes_the_grant_that_it_is_about() {
         ino: gone,
         base: None,
         now,
+        marks: vec![],
         appended: 0,
         intact: 0,
         xattrs: vec![],
