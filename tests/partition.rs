@@ -365,6 +365,7 @@ fn before_the_cut(node: &Node) {
     let script = r#"
 open(".subscriptions", "w").write("x\ny\n")
 open("old.gz", "wb").write(b"\x1f\x8b common")
+open("dovecot.index.log", "w").write("common")
 os.mkdir("shared")
 for name in "tagged", "removed", "moved", "removed2", "moved2":
     open(name, "w").write("From s@t  Mon Nov 23 12:00:00 2026\nMessage-ID: <1@t>\n\none\n\n")
@@ -378,6 +379,7 @@ fn while_apart(pair: &Pair) {
     let one = r#"
 open(".subscriptions", "w").write("x\ny\nz\n")
 open("old.gz", "wb").write(b"\x1f\x8b from one")
+open("dovecot.index.log", "w").write("from one")
 os.symlink("one", "link")
 os.mkdir("box")
 os.setxattr("tagged", "user.a", b"one")
@@ -393,6 +395,7 @@ os.rename("moved2", "shared/moved2")
     let two = r#"
 open(".subscriptions", "w").write("y\n")
 open("old.gz", "wb").write(b"\x1f\x8b from two")
+open("dovecot.index.log", "w").write("from two")
 os.symlink("two", "link")
 open("box", "w").write("From s@t  Mon Nov 23 12:00:00 2026\nMessage-ID: <1@t>\n\none\n\n")
 os.setxattr("tagged", "user.b", b"two")
@@ -441,6 +444,7 @@ fn afterwards(node: &Node) {
             "{name} on {on}: {text}"
         );
     }
+    assert!(!node.seen("dovecot.index.log").exists(), "case 48, on {on}");
     // Case 50: both are there, and the operator sees which one lost.
     let kept: BTreeMap<String, Vec<u8>> = fs::read_dir(node.seen(".mboxfs-conflict"))
         .expect("readdir")

@@ -354,20 +354,25 @@ fn is_named_alike(a: &Node, b: &Node) -> bool {
     who(a) == who(b) && a.names == b.names
 }
 
-/// Attributes that only the other side changed.
+/// Attributes that the other side changed, and this one did not, or not as late.
 fn attrs(base: &Attr, theirs: &Attr, ours: &Attr) -> Option<SetAttr> {
-    fn pick<T: PartialEq + Copy>(base: T, theirs: T, ours: T) -> Option<T> {
-        (theirs != base && ours == base).then_some(theirs)
+    fn pick<T: PartialEq + Copy>(base: T, (theirs, is_later): (T, bool), ours: T) -> Option<T> {
+        (theirs != base && theirs != ours && (ours == base || is_later)).then_some(theirs)
     }
+    let is_later = theirs.ctime > ours.ctime;
     let is_dir = base.kind == Kind::Dir;
     let has_mode = base.kind != Kind::Symlink;
     let only_times = base.version == theirs.version && base.version == ours.version && !is_dir;
     let set = SetAttr {
-        mode: has_mode.then(|| pick(base.mode, theirs.mode, ours.mode)).flatten(),
-        uid: pick(base.uid, theirs.uid, ours.uid),
-        gid: pick(base.gid, theirs.gid, ours.gid),
+        mode: has_mode
+            .then(|| pick(base.mode, (theirs.mode, is_later), ours.mode))
+            .flatten(),
+        uid: pick(base.uid, (theirs.uid, is_later), ours.uid),
+        gid: pick(base.gid, (theirs.gid, is_later), ours.gid),
         atime: None,
-        mtime: only_times.then(|| pick(base.mtime, theirs.mtime, ours.mtime)).flatten(),
+        mtime: only_times
+            .then(|| pick(base.mtime, (theirs.mtime, is_later), ours.mtime))
+            .flatten(),
     };
     (set != SetAttr::default()).then_some(set)
 }

@@ -74,3 +74,31 @@ fn attributes_are_those_of_the_last_change() {
     merged_again("*n n=640", "n=600", "", "d=700 f=600 k=600 n=600");
     merged_again("*n", "n=600", "n=640", "d=700 f=600 k=600 n=640");
 }
+
+/// MAIL.md 6.9, whichever side goes on.
+#[test]
+fn of_two_changes_of_a_mode_the_later_one_counts() {
+    let mut base = Line {
+        state: State::new(),
+        tokens: Tokens::new(),
+        versions: BTreeMap::new(),
+        brick: 1,
+    };
+    base.play("*f");
+    let fork = Fork::new(&base.state);
+    let [early, late] = ["f=644", "*x f=640"].map(|steps| {
+        let mut line = base.clone();
+        line.brick = 1 + u64::from(steps.len() > 5);
+        line.play(steps);
+        line
+    });
+    for (mut ours, theirs) in [(early.clone(), &late), (late.clone(), &early)] {
+        merge_all(&mut ours, theirs, &base, &fork);
+        let ino = ours
+            .state
+            .lookup(Ino::ROOT, &Name::new(b"f").expect("a name"))
+            .expect("a directory");
+        let mode = ours.state.inode(ino.expect("it is there")).expect("an inode").mode;
+        assert_eq!(mode, 0o640);
+    }
+}
