@@ -27,6 +27,9 @@ use mboxfs_types::{
     limits,
 };
 
+/// All of it is one extent of one record: the UIDs of some 15000 messages.
+const TEXT_BYTES_MAX: usize = limits::RECORD_BYTES_MAX - limits::EXTENT_HEAD_BYTES;
+
 /// One that is being merged, and what is known of it.
 #[derive(Debug)]
 pub(super) struct Texts {
@@ -81,7 +84,10 @@ impl Texts {
                 };
                 Merged::Text(files::merge_lines(base, ours, theirs))
             }
-            Rule::UidList => uidlist::merge(ours, theirs).map_or(Merged::Removed, Merged::Text),
+            Rule::UidList => {
+                let list = uidlist::merge(ours, theirs).filter(|list| list.len() <= TEXT_BYTES_MAX);
+                list.map_or(Merged::Removed, Merged::Text)
+            }
             Rule::UidValidity => match files::greater_uid_validity(ours, theirs) {
                 Side::Left => Merged::Text(ours.to_vec()),
                 Side::Right => Merged::Text(theirs.to_vec()),
@@ -100,8 +106,13 @@ impl Brick {
             .and_then(|h| h.todo.front()?.now.as_ref())
             .map_or(0, |now| now.attr.size);
         let ours = self.state.inode(both.into).map_or(0, |i| i.size);
-        // Both together: so much the result may have.
-        let large = ours.saturating_add(theirs) > limits::EXTENT_BYTES_MAX as u64 / 2;
+        // A set of lines may become as large as both together.
+        let bytes = if rule == Rule::Lines {
+            ours.saturating_add(theirs)
+        } else {
+            ours.max(theirs)
+        };
+        let large = bytes > TEXT_BYTES_MAX as u64;
         if large && rule == Rule::Lines {
             return self.conflict(both, out);
         }
@@ -127,7 +138,7 @@ impl Brick {
         let fork = self.fork.as_ref()?;
         let ino = fork.base().lookup(*dir, name).ok()??;
         let at = fork.find(ino, Of::Fork)?;
-        (at.size <= limits::EXTENT_BYTES_MAX as u64).then_some((ino, at))
+        (at.size <= TEXT_BYTES_MAX as u64).then_some((ino, at))
     }
 
     pub(super) fn gather_texts(&mut self, out: &mut Vec<Output>) {
