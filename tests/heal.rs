@@ -85,19 +85,6 @@ fn tree(node: &Node, dir: &str) -> Vec<String> {
     found
 }
 
-/// Both bricks hold the same plain files, as far as users see them.
-fn bricks_are_equal(pair: &Pair) {
-    wait_for("both bricks hold the same files", Duration::from_secs(10), || {
-        let list = |node: &Node| {
-            let find = "find . -path ./.mboxfs -prune -o -path ./lost+found -prune -o -printf '%p %y %m %U %G %l\\n' \
-                        -o -type f -print | sort; find . -path ./.mboxfs -prune -o -type f -print0 | sort -z | xargs -0 md5sum";
-            let brick = node.in_brick("").to_str().expect("ASCII").to_string();
-            node.host.run("sh", &["-c", &format!("cd {brick} && {find}")])
-        };
-        list(&pair.one) == list(&pair.two)
-    });
-}
-
 #[test]
 fn what_both_sides_did_is_merged() {
     if !have("what_both_sides_did_is_merged", NEEDS) {
@@ -183,7 +170,7 @@ fn what_both_sides_did_is_merged() {
         );
     }
     assert_eq!(tree(one, "."), tree(two, "."));
-    bricks_are_equal(&pair);
+    pair.bricks_are_equal();
     deliver(one, "bob", &["later"]);
     assert_eq!(texts(&read(two, "bob")).len(), 7);
 }
@@ -314,7 +301,7 @@ fn mail_flows_while_many_mailboxes_are_merged() {
     letters.stop();
     letters.audit(&pair);
     run_within(&pair, &pair.two, COUNT_ALL, &["old one two"], BATCH_MAX);
-    bricks_are_equal(&pair);
+    pair.bricks_are_equal();
 }
 
 /// Every m* of the spool holds these messages and no others: SPOOL TEXTS.
@@ -372,5 +359,5 @@ fn an_interrupted_merge_brings_nothing_back() {
         assert_eq!(texts(&read(node, "m0001")), ["old", "one", "two"], "{on}");
         assert_eq!(texts(&read(node, "made-there")), ["a", "b"], "{on}");
     }
-    bricks_are_equal(&pair);
+    pair.bricks_are_equal();
 }

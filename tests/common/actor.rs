@@ -3,6 +3,7 @@
 //! Promises: a call that blocks does not block the test (`tell`, then `answer`); `Drop` kills the process by its pid.
 //! Not here: what the calls are (`actor.py`).
 
+use std::ffi::OsStr;
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::{Child, Stdio};
@@ -23,10 +24,15 @@ pub(crate) struct Actor {
 
 impl Actor {
     pub(crate) fn new(host: &Host, spool: &Path) -> Self {
+        Self::running(host, SCRIPT, spool.as_os_str())
+    }
+
+    /// Another script that answers lines with lines.
+    pub(crate) fn running(host: &Host, script: &str, word: &OsStr) -> Self {
         let mut child = host
             .command("python3")
-            .args(["-u", "-c", SCRIPT])
-            .arg(spool)
+            .args(["-u", "-c", script])
+            .arg(word)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()

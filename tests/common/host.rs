@@ -24,8 +24,8 @@ use super::wait::{holds_within, wait_for};
 
 const HOLDER: &str = include_str!("holder.sh");
 
-/// The mail accounts that exist on every test host, u01 to u20 with uids from `UID_FIRST`.
-const USERS_COUNT: u32 = 20;
+/// The mail accounts that exist on every test host, u01 to u40 with uids from `UID_FIRST`.
+const USERS_COUNT: u32 = 40;
 const UID_FIRST: u32 = 20_001;
 
 /// Tells labs of one test program apart: N in 10.77.N.0/24.

@@ -16,7 +16,7 @@ use super::wait::holds_within;
 #[derive(Clone, Debug)]
 pub(crate) struct Plan {
     pub(crate) seconds: u64,
-    /// How many of the 20 mailboxes take part. Fewer means more writers meet in one.
+    /// How many mailboxes take part. Fewer means more writers meet in one.
     pub(crate) mailboxes: usize,
     /// Messages per second over SMTP; 0 for none.
     pub(crate) smtp_rate: f64,

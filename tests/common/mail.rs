@@ -34,11 +34,15 @@ impl MailServer {
     /// until SMTP, IMAP and POP3 greet.
     #[track_caller]
     pub(crate) fn start(host: &Host, spool: &Path) -> Self {
+        Self::start_with(host, spool, "")
+    }
+
+    fn start_with(host: &Host, spool: &Path, more: &str) -> Self {
         let this = Self {
             host: host.clone(),
             spool: spool.to_owned(),
         };
-        this.configure();
+        this.configure(more);
         this.boot();
         this
     }
@@ -46,8 +50,14 @@ impl MailServer {
     /// One for each host of a lab, started side by side.
     #[track_caller]
     pub(crate) fn start_both(lab: &Lab, spools: &[PathBuf; 2]) -> [Self; 2] {
+        Self::start_both_with(lab, spools, "")
+    }
+
+    /// With more lines in Dovecot's configuration; SPOOL in them is each host's own.
+    #[track_caller]
+    pub(crate) fn start_both_with(lab: &Lab, spools: &[PathBuf; 2], more: &str) -> [Self; 2] {
         std::thread::scope(|scope| {
-            let starting = [0, 1].map(|i| scope.spawn(move || Self::start(lab.hosts()[i], &spools[i])));
+            let starting = [0, 1].map(|i| scope.spawn(move || Self::start_with(lab.hosts()[i], &spools[i], more)));
             starting.map(|thread| thread.join().expect("the reason was printed by the thread that failed"))
         })
     }
@@ -175,11 +185,11 @@ impl MailServer {
         }
     }
 
-    fn dovecot_conf(&self) -> String {
+    pub(crate) fn dovecot_conf(&self) -> String {
         self.host.dir().join("dovecot/dovecot.conf").display().to_string()
     }
 
-    fn configure(&self) {
+    fn configure(&self, more: &str) {
         let (postfix, dovecot) = (self.host.dir().join("postfix"), self.host.dir().join("dovecot"));
         for dir in ["queue", "data"] {
             fs::create_dir_all(postfix.join(dir)).expect("mkdir in an own dir");
@@ -198,7 +208,8 @@ impl MailServer {
         fs::create_dir_all(&dovecot).expect("mkdir in an own dir");
         write(
             &dovecot.join("dovecot.conf"),
-            &mail_conf::dovecot(&self.host, &dovecot, &self.spool),
+            &(mail_conf::dovecot(&self.host, &dovecot, &self.spool)
+                + &more.replace("SPOOL", &self.spool.display().to_string())),
         );
         // dovecot-lda opens the log as the receiving user.
         write(&dovecot.join("log"), "");

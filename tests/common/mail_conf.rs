@@ -14,8 +14,9 @@ pub(crate) const PASSWORD: &str = "secret";
 ///
 /// Bounces stay bounces (no `soft_bounce`): an error that the filesystem should never have answered must be seen.
 /// `mail_spool_directory` ends without a slash; with one Postfix would make maildirs.
+/// All interfaces: Postfix refuses to work with the address of one that is down.
 pub(crate) fn postfix_main(host: &Host, dir: &Path, spool: &Path) -> String {
-    let (dir, spool, name, addr) = (dir.display(), spool.display(), host.name(), host.addr());
+    let (dir, spool, name) = (dir.display(), spool.display(), host.name());
     format!(
         "compatibility_level = 3.6
 queue_directory = {dir}/queue
@@ -26,7 +27,7 @@ myhostname = {name}.{DOMAIN}
 mydomain = {DOMAIN}
 myorigin = {DOMAIN}
 mydestination = {DOMAIN}, {name}.{DOMAIN}, localhost
-inet_interfaces = {addr}, 127.0.0.1
+inet_interfaces = all
 inet_protocols = ipv4
 mynetworks = 127.0.0.0/8, 10.77.0.0/16
 disable_dns_lookups = yes

@@ -286,6 +286,19 @@ impl Pair {
         }
     }
 
+    /// Both bricks hold the same plain files, as far as users see them.
+    pub(crate) fn bricks_are_equal(&self) {
+        wait_for("both bricks hold the same files", Duration::from_secs(10), || {
+            let list = |node: &Node| {
+                let find = "find . -path ./.mboxfs -prune -o -path ./lost+found -prune -o -printf '%p %y %m %U %G %l\\n' \
+                            -o -type f -print | sort; find . -path ./.mboxfs -prune -o -type f -print0 | sort -z | xargs -0 md5sum";
+                let script = format!("cd {} && {find}", path(&node.brick));
+                node.host.run("sh", &["-c", &script])
+            };
+            list(&self.one) == list(&self.two)
+        });
+    }
+
     pub(crate) fn wait_healed(&self) {
         for node in [&self.one, &self.two] {
             let status = || node.cli("heal status");

@@ -66,6 +66,8 @@ pub(crate) enum Want {
         ino: Ino,
         /// and its name.
         name: Option<Group>,
+        /// Its directory, if that changes, too.
+        dir: Option<Ino>,
     },
 }
 
@@ -379,9 +381,10 @@ impl Arbiter {
         }
         let (keys, mode, intent): (BTreeSet<Key>, Mode, Intent) = match &waiter.want {
             Want::Change(request) => (names.keys(request), Mode::W, Intent::Op),
-            Want::Hold { ino, name } => {
+            Want::Hold { ino, name, dir } => {
                 let name = name.iter().map(|group| Key::Name(group.clone()));
-                (name.chain([Key::Inode(*ino)]).collect(), Mode::W, HOLD)
+                let inodes = dir.iter().chain([ino]).map(|ino| Key::Inode(*ino));
+                (name.chain(inodes).collect(), Mode::W, HOLD)
             }
             Want::Lease { key, mode, intent, .. } => {
                 let mut keys = BTreeSet::from([key.clone()]);
@@ -651,6 +654,7 @@ mod tests {
         let hold = || Want::Hold {
             ino: Ino(7),
             name: Some(group.clone()),
+            dir: None,
         };
         let name = Key::Name(group.clone());
         let mut arbiter = Arbiter::default();

@@ -126,7 +126,12 @@ impl Brick {
                 let last = true;
                 return out.push(Output::Peer(ToPeer::Part { ticket, data, last }));
             }
-            Ask::Read { ino, offset, len } => Look::Copy { ino, offset, len },
+            Ask::Read { ino, offset, len } => Look::Copy {
+                ino,
+                base: None,
+                offset,
+                len,
+            },
             Ask::Digests { ino, offset, len } => Look::Digests { ino, offset, len },
             Ask::Xattrs { after } => Look::Xattrs {
                 inos: self.inodes_after(after),
@@ -162,7 +167,7 @@ impl Brick {
         Ok(bytes.slice(from..to))
     }
 
-    fn inodes_after(&self, after: Option<Ino>) -> Vec<Ino> {
+    pub(crate) fn inodes_after(&self, after: Option<Ino>) -> Vec<Ino> {
         let later = self.state.inodes().map(|(ino, _)| *ino);
         later
             .filter(|ino| after.is_none_or(|after| *ino > after))

@@ -13,6 +13,7 @@ mod marks;
 
 use crate::{
     debt::Debt,
+    owed::messages,
     state::{Data, Inode, State},
     tree::{Names, by_depth, make, names, resize, set_attr},
 };
@@ -23,7 +24,7 @@ use alloc::{
 };
 use marks::Marks;
 use mboxfs_types::{
-    Ino, Kind,
+    Ino, Kind, Timestamp,
     call::Op,
     disk::{AtFork, Effect},
     heal::{Change, Node, Of},
@@ -35,14 +36,17 @@ use mboxfs_types::{
 pub(crate) struct Fork {
     /// As of the fork.
     base: State,
-    /// Files written since: how often, and up to where they are as at the fork.
+    /// Files written since: what was appended, and up to where they are as at the fork.
     written: BTreeMap<Ino, Written>,
+    /// Extended attributes set or removed since, and when last.
+    xattrs: BTreeMap<Ino, BTreeMap<Vec<u8>, Timestamp>>,
     marks: Marks,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 struct Written {
-    commits: u32,
+    /// Messages, at most: clients may know each by a UID, also if it is gone.
+    appended: u32,
     intact: u64,
 }
 
@@ -52,6 +56,7 @@ impl Fork {
         Self {
             base: state.clone(),
             written: BTreeMap::new(),
+            xattrs: BTreeMap::new(),
             marks: Marks::default(),
         }
     }
@@ -97,17 +102,24 @@ impl Fork {
         self.file(ino).map(|inode| inode.size)
     }
 
-    /// How often a file was written to since.
-    pub(crate) fn commits(&self, ino: Ino) -> u32 {
-        self.written.get(&ino).map_or(0, |w| w.commits)
+    /// Messages appended to a file since.
+    pub(crate) fn appended(&self, ino: Ino) -> u32 {
+        self.written.get(&ino).map_or(0, |w| w.appended)
     }
 
     fn file(&self, ino: Ino) -> Option<&Inode> {
         self.base.inode(ino).ok().filter(|i| i.kind() == Kind::File)
     }
 
-    /// K1: what a record after the fork does to the disk.
-    pub(crate) fn guard(&mut self, effects: Vec<Effect>) -> Vec<Effect> {
+    /// Was the attribute changed at `time`, on the other line, later than here? No time: not if it was changed here.
+    pub(crate) fn is_newer(&self, ino: Ino, name: &[u8], time: Option<Timestamp>) -> bool {
+        let here = self.xattrs.get(&ino).and_then(|names| names.get(name));
+        here.is_none_or(|here| time.is_some_and(|time| time > *here))
+    }
+
+    /// K1: what a record of this time, after the fork, does to the disk. `was`: size of the file that it writes to.
+    pub(crate) fn guard(&mut self, effects: Vec<Effect>, was: u64, time: Timestamp) -> Vec<Effect> {
+        let appended = u32::try_from(messages(&effects, was)).unwrap_or(u32::MAX);
         let mut guarded = Vec::with_capacity(effects.len());
         for effect in effects {
             match &effect {
@@ -127,10 +139,10 @@ impl Fork {
                     );
                     let intact = ranges.first().map_or(old, |r| r.0);
                     let entry = self.written.entry(*ino).or_insert(Written {
-                        commits: 0,
+                        appended: 0,
                         intact: old,
                     });
-                    entry.commits = entry.commits.saturating_add(1);
+                    entry.appended = entry.appended.saturating_add(appended);
                     entry.intact = entry.intact.min(intact);
                     if !ranges.is_empty() {
                         guarded.push(Effect::Keep {
@@ -145,9 +157,18 @@ impl Fork {
                             .keep(*ino, |old| overwritten(old, (*cut).min(*size), extents())),
                     );
                 }
+                Effect::Xattr { ino, name, .. } => {
+                    self.xattrs.entry(*ino).or_default().insert(name.clone(), time);
+                }
                 _ => {}
             }
+            // The file is kept as it was, and is a new one now.
+            let again = match &effect {
+                Effect::Make { ino, .. } if self.base.inode(*ino).is_ok() || self.marks.knows(*ino) => Some(*ino),
+                _ => None,
+            };
             guarded.push(effect);
+            guarded.extend(again.map(|ino| Effect::AllXattrs { ino, all: vec![] }));
         }
         guarded
     }
@@ -157,13 +178,18 @@ impl Fork {
     pub(crate) fn changes(&self, now: &State) -> Vec<Change> {
         let changed = self.changed(now);
         let mut changes: BTreeMap<Ino, Change> = changed.into_iter().map(|c| (c.ino, c)).collect();
+        for (ino, change) in &mut changes {
+            change.marks = self.marks.of(*ino);
+        }
         for (ino, node) in self.marks.nodes().filter(|(ino, _)| self.base.inode(**ino).is_err()) {
             changes.entry(*ino).or_insert_with(|| Change {
                 ino: *ino,
                 base: Some(node.clone()),
+                marks: self.marks.of(*ino),
                 now: None,
-                commits: 0,
+                appended: 0,
                 intact: 0,
+                xattrs: vec![],
             });
         }
         changes.into_values().collect()
@@ -180,15 +206,20 @@ impl Fork {
                 (None, None) => true,
                 _ => false,
             };
-            if same {
+            let xattrs = self.xattrs.get(&ino);
+            // What is as it was again may have been merged in between.
+            let may_differ = xattrs.is_some() || self.marks.knows(ino);
+            if same && (now.is_none() || !may_differ) {
                 continue;
             }
             let written = self.written.get(&ino);
             changes.push(Change {
                 ino,
                 intact: written.map_or(base.as_ref().map_or(0, |b| b.attr.size), |w| w.intact),
-                commits: written.map_or(0, |w| w.commits),
+                appended: written.map_or(0, |w| w.appended),
+                xattrs: xattrs.map_or_else(Vec::new, |all| all.clone().into_iter().collect()),
                 base,
+                marks: vec![],
                 now,
             });
         }
@@ -199,16 +230,17 @@ impl Fork {
     /// not told: nobody knows whether it was there.
     pub(crate) fn changes_without(now: &State, debt: &Debt) -> Vec<Change> {
         let names = names(now);
-        let commits = u32::try_from(debt.records).unwrap_or(u32::MAX);
         let changed = now.inodes().map(|(ino, _)| *ino).filter(|ino| debt.has(*ino));
         changed
             .filter_map(|ino| {
                 Some(Change {
                     ino,
                     base: None,
+                    marks: vec![],
                     now: Some(node(now, ino, &names)?),
-                    commits,
+                    appended: 0, // counts with an ancestor only
                     intact: 0,
+                    xattrs: vec![], // nobody knows which
                 })
             })
             .collect()

@@ -15,6 +15,7 @@ use crate::{
     line,
     output::{Event, Output},
     query::Asker,
+    state::Outcome,
     view::Stand,
 };
 use alloc::{vec, vec::Vec};
@@ -22,7 +23,7 @@ use mboxfs_mbox::index::Index;
 use mboxfs_types::{
     BrickId, Errno, codec,
     disk::{DiskOp, Effect, Look},
-    heal::{Ask, Of},
+    heal::{Ask, Changes, Of},
     limits,
     peer::{Hello, ToPeer},
     record::Members,
@@ -94,10 +95,12 @@ impl Brick {
         };
         let look = match ask {
             Ask::Changes => {
-                let changes = match &self.fork {
+                let list = match &self.fork {
                     Some(fork) => fork.changes(&self.state),
                     None => Fork::changes_without(&self.state, &self.debt),
                 };
+                let at = self.state.applied;
+                let changes = Changes { at, list };
                 let data = Ok(codec::encode(&changes).into());
                 return out.push(Output::Peer(ToPeer::Part {
                     ticket,
@@ -117,7 +120,10 @@ impl Brick {
                 base: self.fork.as_ref().and_then(|f| f.find(ino, of)),
             },
             Ask::Read { ino, offset, len } => Look::Read { ino, offset, len },
-            Ask::State { .. } | Ask::Digests { .. } | Ask::Xattrs { .. } => {
+            Ask::Xattrs { after } => Look::Xattrs {
+                inos: self.inodes_after(after),
+            },
+            Ask::State { .. } | Ask::Digests { .. } => {
                 let data = Err(Errno::EINVAL);
                 let last = true;
                 return out.push(Output::Peer(ToPeer::Part { ticket, data, last }));
@@ -174,12 +180,12 @@ impl Brick {
         if self.log.last > at {
             self.catch_fork();
             while let Some(record) = self.log.pending.pop_front() {
-                let effects = self.state.execute(&record).effects;
+                let Outcome { effects, was, .. } = self.state.execute(&record);
                 let late = record.tag.n > at;
                 let effects = match &mut self.fork {
                     Some(fork) if late => {
                         fork.follow(&record, &self.state);
-                        fork.guard(effects);
+                        fork.guard(effects, was, record.time);
                         continue;
                     }
                     _ => effects,

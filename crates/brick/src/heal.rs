@@ -16,6 +16,9 @@
 mod decide;
 mod gather;
 mod mailbox;
+mod names;
+mod text;
+mod xattrs;
 
 use crate::{
     brick::Brick,
@@ -38,12 +41,13 @@ use mboxfs_types::{
     call::{Op, Request},
     codec,
     disk::Look,
-    heal::{Ask, Change, Of},
+    heal::{Ask, Change, Changes, Of},
     limits,
     peer::ToPeer,
     planted::Bug,
     record::Body,
 };
+use text::Texts;
 
 /// Bytes of one answer: the index of a mailbox with a million messages.
 const ANSWER_BYTES_MAX: usize = 256 << 20;
@@ -57,6 +61,8 @@ const TRIES_MAX: u32 = 1000;
 pub(crate) struct Heal {
     /// Last record that both lines share.
     common: u64,
+    /// Position of the last record of the peer.s line.
+    at: u64,
     /// Of the last question.
     ticket: u64,
     answer: Vec<u8>,
@@ -79,6 +85,10 @@ pub(crate) struct Heal {
     total: usize,
     mailboxes: u64,
     conflicts: u64,
+    /// Extended attributes of the front of `todo`.
+    xattrs: xattrs::Progress,
+    /// It was made again here: it has none yet.
+    made_again: bool,
     /// What became of the front of `todo`, as far as it is a file.
     did: Option<Mended>,
 }
@@ -98,8 +108,12 @@ enum Step {
     Record { n: u64, then: Option<Gather> },
     /// Indexes of a mailbox changed on both sides.
     Indexes(Indexes),
+    /// Another file, changed on both sides.
+    Texts(Texts),
     /// Bytes.
     Bytes(Gather),
+    /// Extended attributes, to be those of this inode.
+    Xattrs(Ino),
 }
 
 /// What a file is locked for.
@@ -107,6 +121,8 @@ enum Step {
 enum Then {
     /// To merge it, all of this being known.
     Merge(Indexes),
+    /// The same for another file.
+    Texts(Texts),
     /// To give it this content.
     Take(gather::Take),
 }
@@ -152,6 +168,14 @@ struct Indexes {
     base: Option<Bytes>,
 }
 
+impl Heal {
+    /// Another object is the front of `todo`.
+    fn begin_front(&mut self) {
+        (self.tries, self.made_again) = (0, false);
+        self.xattrs = xattrs::Progress::default();
+    }
+}
+
 impl Brick {
     /// This brick goes on; its peer yields and answers.
     pub(crate) fn begin_merge(&mut self, out: &mut Vec<Output>) {
@@ -159,6 +183,7 @@ impl Brick {
         self.merge_at = None;
         self.heal = Some(Heal {
             common,
+            at: 0,
             ticket: 0,
             answer: Vec::new(),
             todo: VecDeque::new(),
@@ -174,6 +199,8 @@ impl Brick {
             total: 0,
             mailboxes: 0,
             conflicts: 0,
+            xattrs: xattrs::Progress::default(),
+            made_again: false,
             did: None,
         });
         self.ask_peer(Ask::Changes, out);
@@ -222,7 +249,7 @@ impl Brick {
         let Some(heal) = &mut self.heal else { return };
         match &mut heal.step {
             Step::List => {
-                let Ok(list) = codec::decode::<Vec<Change>>(&data) else {
+                let Ok(Changes { at, list }) = codec::decode::<Changes>(&data) else {
                     return self.stop_merge("the list of changes is malformed", out);
                 };
                 heal.total = list.len();
@@ -232,7 +259,8 @@ impl Brick {
                 } else {
                     decide::in_order(list)
                 };
-                self.next_object(out);
+                heal.at = at;
+                self.mark(State::MERGE, at, out);
             }
             Step::Indexes(i) => {
                 if !from_peer {
@@ -243,6 +271,14 @@ impl Brick {
                     i.base = Some(data);
                 }
                 self.gather_indexes(out);
+            }
+            Step::Texts(texts) => {
+                texts.take(data, from_peer);
+                self.gather_texts(out);
+            }
+            Step::Xattrs(target) => {
+                let target = *target;
+                self.on_xattrs_told(&data, target, from_peer, out);
             }
             Step::Bytes(gather) => {
                 if !gather.take(data) {
@@ -296,7 +332,7 @@ impl Brick {
                 _ => return,
             }
             heal.todo.rotate_left(1);
-            heal.tries = 0;
+            heal.begin_front();
             self.arbiter.remove(SessionId::HEAL);
             return self.next_object(out);
         }
@@ -361,12 +397,18 @@ impl Brick {
                 alias: &heal.alias,
                 freed: &heal.freed,
                 common: heal.common,
+                at: heal.at,
                 stuck: heal.put_off >= heal.todo.len(),
             };
             match decide::next(&look, change) {
                 Next::Done => {
+                    if !self.xattrs_done(out) {
+                        return;
+                    }
+                    let Some(heal) = &mut self.heal else { return };
                     let done = heal.todo.pop_front();
-                    (heal.tries, heal.put_off, heal.unreadable) = (0, 0, 0);
+                    (heal.put_off, heal.unreadable) = (0, 0);
+                    heal.begin_front();
                     if let (Some(how), Some(change)) = (heal.did.take(), done) {
                         self.counters.merged += u64::from(how == Mended::Merged);
                         let path = self.path_of(&change);
@@ -380,7 +422,7 @@ impl Brick {
                 Next::Later => {
                     heal.todo.rotate_left(1);
                     heal.put_off += 1;
-                    heal.tries = 0;
+                    heal.begin_front();
                     if heal.put_off == heal.todo.len() {
                         heal.todo = decide::in_order(core::mem::take(&mut heal.todo).into());
                     }
@@ -396,16 +438,11 @@ impl Brick {
                     let version = decide::made(ino, change);
                     return self.request(Wish::making(op, ino, version, expect), out);
                 }
-                Next::Again(op, ino) => {
-                    let emptied = decide::emptied(ino, self.clock.real);
-                    let wish = Wish {
-                        also: Some(emptied),
-                        ..Wish::plain(op, Some(ino))
-                    };
-                    return self.request(wish, out);
-                }
-                Next::Mark(version) => return self.mark(version, out),
+                Next::Again(op, ino) => return self.make_again(op, ino, None, out),
+                Next::Moved(op, ino) => return self.make_again(op, ino, Some(0), out),
+                Next::Mark(version) => return self.mark_front(version, out),
                 Next::Take(take) => return self.take(take, out),
+                Next::Both(both) if let Some(rule) = text::rule(change) => return self.begin_texts(both, rule, out),
                 Next::Both(both) => {
                     heal.step = Step::Indexes(Indexes {
                         ours: None,
@@ -438,6 +475,18 @@ impl Brick {
     }
 
     // ---- records
+
+    /// An inode that was removed here and is kept for the fork.
+    fn make_again(&mut self, op: Op, ino: Ino, version: Option<u64>, out: &mut Vec<Output>) {
+        let wish = Wish {
+            also: Some(decide::emptied(ino, self.clock.real)),
+            ..Wish::making(op, Some(ino), version, None)
+        };
+        if let Some(heal) = &mut self.heal {
+            heal.made_again = true;
+        }
+        self.request(wish, out);
+    }
 
     /// Waits for all mounts to be out of the way, like any change.
     fn request(&mut self, wish: Wish, out: &mut Vec<Output>) {
@@ -498,10 +547,13 @@ impl Brick {
     }
 
     /// Z4, when nothing else has to be done.
-    fn mark(&mut self, version: u64, out: &mut Vec<Output>) {
-        let Some(theirs) = self.heal.as_ref().and_then(|h| h.todo.front()).map(|c| c.ino) else {
-            return;
-        };
+    fn mark_front(&mut self, version: u64, out: &mut Vec<Output>) {
+        if let Some(theirs) = self.heal.as_ref().and_then(|h| h.todo.front()).map(|c| c.ino) {
+            self.mark(theirs, version, out);
+        }
+    }
+
+    fn mark(&mut self, theirs: Ino, version: u64, out: &mut Vec<Output>) {
         let body = Body::Merge {
             theirs,
             version: Some(version),
@@ -548,12 +600,17 @@ impl Brick {
     fn hold(&mut self, ino: Ino, then: Then, out: &mut Vec<Output>) {
         self.release(out);
         let home = self.state.inode(ino).ok().and_then(|i| i.home.clone());
+        // What takes the place of it changes its directory.
+        let dir = home
+            .as_ref()
+            .map(|(dir, _)| *dir)
+            .filter(|_| matches!(then, Then::Texts(_)));
         let name = home.map(|(dir, name)| Group::of(dir, &name));
         let until = self.clock.mono + limits::HOLD;
         if let Some(heal) = &mut self.heal {
             heal.step = Step::Hold { ino, until, then };
             self.arbiter
-                .want(SessionId::HEAL, crate::arbiter::Want::Hold { ino, name });
+                .want(SessionId::HEAL, crate::arbiter::Want::Hold { ino, name, dir });
             self.pump(out);
         }
     }
@@ -582,6 +639,11 @@ impl Brick {
                 (indexes.both.version, indexes.ours) = (version, None);
                 heal.step = Step::Indexes(indexes);
                 self.look(Asker::Heal, Look::Index { ino, base: None }, out);
+            }
+            (Then::Texts(mut texts), Some(version)) => {
+                texts.both.version = version;
+                heal.step = Step::Texts(texts);
+                self.gather_texts(out);
             }
             (Then::Take(take), Some(version)) if take.expect == version => {
                 heal.step = Step::Bytes(Gather::new(take));
@@ -631,12 +693,11 @@ impl Brick {
         let (Some(ours), Some(theirs), Some(base)) = (&i.ours, &i.theirs, &i.base) else {
             return;
         };
-        let all = u32::try_from(self.debt.records).unwrap_or(u32::MAX); // without a fork nobody counted one by one
         let copies = mailbox::Copies {
             base: both.base.is_some().then_some(base),
             ours,
             theirs: (!both.gone).then_some(theirs),
-            commits: self.fork.as_ref().map_or(all, |f| f.commits(both.into)),
+            appended: self.fork.as_ref().map_or(0, |f| f.appended(both.into)),
         };
         match mailbox::merge(&copies, change, self.me, self.clock.real) {
             mailbox::Merged::Plan(plan) => {
@@ -667,7 +728,7 @@ impl Brick {
             }
             Next::Take(take) => self.take(take, out),
             Next::Op(op, ino) => self.request(Wish::making(op, ino, None, Some((both.into, both.version))), out),
-            Next::Mark(version) => self.mark(version, out),
+            Next::Mark(version) => self.mark_front(version, out),
             _ => self.next_object(out),
         }
     }

@@ -202,9 +202,15 @@ impl Brick {
     }
 
     /// With a number of one's own for what it makes. Returns the record's position too.
+    /// Number of what the next record makes.
+    pub(crate) fn ino_to_come(&self) -> Ino {
+        Ino::new(self.me, self.sb.inc, self.next_ino + 1)
+    }
+
     pub(crate) fn number_as(&mut self, body: Body, ino: Option<Ino>, out: &mut Vec<Output>) -> (u64, Ino) {
         assert!(self.is_primary(), "R2: only the primary numbers");
         let n = self.log.last + 1;
+        let made = self.ino_to_come();
         self.next_ino += 1;
         let record = Record {
             tag: Tag {
@@ -213,7 +219,7 @@ impl Brick {
                 v: self.view.v,
             },
             time: self.stamp(),
-            ino: ino.unwrap_or_else(|| Ino::new(self.me, self.sb.inc, self.next_ino)),
+            ino: ino.unwrap_or(made),
             body,
         };
         self.log.last = n;
@@ -395,13 +401,13 @@ impl Brick {
             reply,
             effects,
             changed,
-            was: _,
+            was,
             orphaned,
             opened,
             ended,
         } = outcome;
         let effects = match &mut self.fork {
-            Some(fork) => fork.guard(effects),
+            Some(fork) => fork.guard(effects, was, record.time),
             None => effects,
         };
         let effects: Vec<Effect> = note.map(Effect::Note).into_iter().chain(effects).collect();

@@ -3,13 +3,19 @@
 //! Promises: the numbers are those of this moment. Not here: words (`cli`).
 
 use crate::brick::Brick;
+use crate::state::State;
 use crate::view::Stand;
-use alloc::{string::String, vec::Vec};
+use alloc::{collections::BTreeMap, format, string::String, vec::Vec};
+use mboxfs_mbox::files;
 use mboxfs_types::{
+    Ino, Name,
     admin::{BrickReport, Healing},
     quorum::{Policy, Quorum, Waits},
     record::Members,
 };
+
+/// Names in one report.
+const NAMES_MAX: usize = 1000;
 
 impl Brick {
     /// A snapshot.
@@ -33,6 +39,7 @@ impl Brick {
             debt_messages: if together { 0 } else { owed.messages },
             debt_files: self.owed_names(),
             files_pending: self.owed.files(),
+            conflicts: self.kept_twice(),
             healing: self.healing(),
             merged: self.counters.merged,
             resync: self.resync_report(),
@@ -80,6 +87,18 @@ impl Brick {
         })
     }
 
+    fn kept_twice(&self) -> Vec<String> {
+        let Some(entries) = conflicts(&self.state) else {
+            return Vec::new();
+        };
+        let dir = files::CONFLICT_DIR;
+        entries
+            .keys()
+            .take(NAMES_MAX)
+            .map(|name| format!("/{dir}/{name}"))
+            .collect()
+    }
+
     fn on_both(&self) -> u64 {
         let known = match &self.stand {
             Stand::Normal | Stand::Learner { .. } => self.state.applied,
@@ -95,4 +114,11 @@ impl Brick {
             _ => self.asking.waits,
         }
     }
+}
+
+/// What is in the directory of what lost; none if there is no such directory.
+fn conflicts(state: &State) -> Option<&BTreeMap<Name, Ino>> {
+    let name = Name::new(files::CONFLICT_DIR.as_bytes()).ok()?;
+    let dir = state.lookup(Ino::ROOT, &name).ok()??;
+    state.inode(dir).ok()?.entries().ok()
 }

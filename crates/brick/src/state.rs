@@ -55,11 +55,14 @@ pub(crate) struct State {
     pub(crate) merged: BTreeMap<Ino, Merged>,
 }
 
-/// An object of the other line was merged.
+/// An object of the other line was merged. That of [`State::MERGE`] stands for the last merge that was begun: its `version` is
+/// the position of that line then.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub(crate) struct Merged {
     /// In this version of that line.
     pub(crate) version: u64,
+    /// Names and attributes as of this position of that line; 0: not yet.
+    pub(crate) at: u64,
     /// By this record of this one.
     pub(crate) by: u64,
 }
@@ -76,6 +79,9 @@ pub(crate) enum Seen {
 }
 
 impl State {
+    /// No object has this number.
+    pub(crate) const MERGE: Ino = Ino(0);
+
     /// An empty volume: a root directory like Debian's /var/mail.
     pub(crate) fn new() -> Self {
         let mut inodes = BTreeMap::new();

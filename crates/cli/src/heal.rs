@@ -155,6 +155,12 @@ fn copying(r: &ResyncReport) -> String {
     )
 }
 
+/// Copies that did not become the file, each once: both bricks have the same.
+pub(crate) fn kept_twice<'a>(reports: impl Iterator<Item = &'a BrickReport>) -> Vec<&'a str> {
+    let all: BTreeSet<&str> = reports.flat_map(|r| &r.conflicts).map(String::as_str).collect();
+    all.into_iter().collect()
+}
+
 /// `heal status`. `bar`: for a terminal that is drawn anew.
 pub(crate) fn status(state: &HostState, v: &Volume, bar: bool) -> String {
     let sides = sides(state, v);
@@ -195,6 +201,15 @@ pub(crate) fn status(state: &HostState, v: &Volume, bar: bool) -> String {
         for file in behind(side) {
             let _ = write!(text, "\n{}: {}", clean(file.path), clean(&file.why));
         }
+    }
+    let kept = kept_twice(sides.iter().filter_map(|s| s.report));
+    for path in &kept {
+        let _ = write!(
+            text,
+            "{}\nKept twice: {}",
+            if path == &kept[0] { "\n" } else { "" },
+            clean(path)
+        );
     }
     text
 }
@@ -296,6 +311,14 @@ Merging: 5 of 7 files, 2.5 per second, 1 s left, now /bob
         );
         let bar = shown(&merging(), |s, v| status(s, v, true));
         assert!(bar.contains("\nMerging: [##############------] 5 of 7 files"), "{bar}");
+    }
+
+    #[test]
+    fn what_was_kept_twice_is_shown_once() {
+        let mut state = serving(Phase::Started, Some((Status::Normal, Status::Normal)));
+        state.report.as_mut().unwrap().conflicts = vec!["/.mboxfs-conflict/a.Brick2.7".into()];
+        let text = shown(&state, |s, v| status(s, v, false));
+        assert!(text.ends_with("\n\nKept twice: /.mboxfs-conflict/a.Brick2.7"), "{text}");
     }
 
     #[test]

@@ -143,6 +143,7 @@ fn brick(side: &Side<'_>, trouble: Option<String>) -> Value {
                 "quarantined": counts.quarantined,
             },
             "healing": report.healing.as_ref().map(healing), "last_scrub": report.scrub.mark.ended.map(|t| t.secs),
+            "kept_twice": report.conflicts,
         });
         map.extend(more.as_object().cloned().unwrap_or_default());
     }

@@ -26,6 +26,7 @@ pub(crate) fn report(brick: BrickId, status: Status) -> BrickReport {
         debt_bytes: 0,
         debt_messages: 0,
         debt_files: Vec::new(),
+        conflicts: Vec::new(),
         resync: None,
         files_pending: 0,
         healing: None,

@@ -17,13 +17,14 @@ pub enum Rule {
     /// State of a session on one node: a lock, or a file on its way to become one. Never copied, never healed; gone with
     /// its owner.
     Session,
-    /// Dovecot's index of a mailbox. If that was merged: removed on both sides, since Dovecot builds it again from the
-    /// mailbox. Else `later`.
+    /// Dovecot's index of a mailbox: removed on both sides, since Dovecot builds it again from the mailbox.
     Index,
     /// Dovecot's counter of UIDVALIDITY values: `greater_uid_validity`.
     UidValidity,
     /// A name that holds such a counter, and no bytes: the greatest stays, the others are removed.
     UidValidityName(u32),
+    /// Dovecot's list of the UIDs of a Maildir: `uidlist::merge`; what is none is removed, so that Dovecot begins a new one.
+    UidList,
     /// A set of lines: `merge_lines`.
     Lines,
     /// Anything else: a mailbox, if it looks like one (`merge::plan`); if not, `later`.
@@ -40,6 +41,8 @@ pub fn rule(name: &[u8]) -> Rule {
         Rule::Session
     } else if name == b".subscriptions" || name == b"subscriptions" {
         Rule::Lines
+    } else if name == b"dovecot-uidlist" {
+        Rule::UidList
     } else if name == b"dovecot-uidvalidity" {
         Rule::UidValidity
     } else if let Some(value) = name.strip_prefix(b"dovecot-uidvalidity.").and_then(hexadecimal) {
@@ -135,14 +138,14 @@ fn hexadecimal(text: &[u8]) -> Option<u32> {
 }
 
 /// Three-way merge of files that are sets of lines, such as `.subscriptions`: in the order of the left side, then of the
-/// right one, each line once. A file that does not exist is empty.
+/// right one, each line once. A file that does not exist is empty. Dovecot's begin with its version, and an empty line.
 #[must_use]
 pub fn merge_lines(base: Option<&[u8]>, left: &[u8], right: &[u8]) -> Vec<u8> {
+    let [(_, base), (left_head, left), (right_head, right)] = [base.unwrap_or_default(), left, right].map(versioned);
     let lines = |file| <[u8]>::split(file, |&byte| byte == b'\n').filter(|line| !line.is_empty());
-    let [in_base, in_left, in_right] =
-        [base.unwrap_or_default(), left, right].map(|file| lines(file).collect::<BTreeSet<_>>());
+    let [in_base, in_left, in_right] = [base, left, right].map(|file| lines(file).collect::<BTreeSet<_>>());
     let mut written = BTreeSet::new();
-    let mut merged = Vec::new();
+    let mut merged = Vec::from(left_head.max(right_head));
     for line in lines(left).chain(lines(right)) {
         let on_both = in_left.contains(line) && in_right.contains(line);
         if (on_both || !in_base.contains(line)) && written.insert(line) {
@@ -151,6 +154,13 @@ pub fn merge_lines(base: Option<&[u8]>, left: &[u8], right: &[u8]) -> Vec<u8> {
         }
     }
     merged
+}
+
+/// `V<TAB>2` and an empty line, and the rest.
+fn versioned(file: &[u8]) -> (&[u8], &[u8]) {
+    let end = file.windows(2).position(|part| part == b"\n\n");
+    let end = end.filter(|_| file.starts_with(b"V\t"));
+    file.split_at(end.map_or(0, |at| at + 2))
 }
 
 #[cfg(test)]
@@ -178,6 +188,7 @@ mod tests {
             ("dovecot-uidvalidity", Rule::UidValidity),
             ("dovecot-uidvalidity.5f3b0a11", Rule::UidValidityName(0x5f3b_0a11)),
             (".subscriptions", Rule::Lines),
+            ("dovecot-uidlist", Rule::UidList),
             ("alice", Rule::Content),
             ("alice.2024", Rule::Content),
             ("alice.smith", Rule::Content),
@@ -197,6 +208,12 @@ mod tests {
         assert_eq!(merge(Some(b"x\ny\n"), b"x\ny\nz\n", b"y\n"), b"y\nz\n");
         assert_eq!(merge(None, b"x\ny", b"z\ny\n"), b"x\ny\nz\n");
         assert_eq!(merge(Some(b"x\n"), b"", b"x\n"), b"");
+        let base = b"V\t2\n\nx\ny\n";
+        assert_eq!(
+            merge(Some(base), b"V\t2\n\nx\ny\nz\n", b"V\t2\n\ny\n"),
+            b"V\t2\n\ny\nz\n"
+        );
+        assert_eq!(merge(None, b"", b"V\t2\n\ny\n"), b"V\t2\n\ny\n");
     }
 
     /// Case 50.

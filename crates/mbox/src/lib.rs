@@ -18,6 +18,7 @@
 //! - [`merge`]: two sides and their ancestor become a plan
 //! - [`plan`]: which spans to copy, which bytes to write, and what the result will say
 //! - [`files`]: what becomes of files that are no mailboxes
+//! - [`maildir`]: what a message of a Maildir is called; [`uidlist`]: which UIDs it has
 //!
 //! Not here: locks, files, the network, and who may decide.
 //!
@@ -70,9 +71,11 @@ pub mod header;
 pub mod identity;
 pub mod index;
 mod line;
+pub mod maildir;
 pub mod manifest;
 pub mod merge;
 pub mod plan;
 pub mod scan;
 pub mod source;
+pub mod uidlist;
 pub mod wire;

@@ -193,6 +193,7 @@ fn blocks_are_told_apart_and_copied() {
     assert_eq!(digests(20, content.len() as u64), Vec::<Vec<u8>>::new());
     let copy = Look::Copy {
         ino: Ino(21),
+        base: None,
         offset: limits::BLOCK_BYTES as u64,
         len: limits::BLOCK_BYTES as u32,
     };
@@ -200,6 +201,7 @@ fn blocks_are_told_apart_and_copied() {
     assert_eq!(files.look(&copy), Ok(Seen::Data(want.into())));
     let gone = Look::Copy {
         ino: Ino(99),
+        base: None,
         offset: 0,
         len: 1,
     };

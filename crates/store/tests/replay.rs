@@ -251,4 +251,15 @@ fn writes_to_what_is_not_there_are_noticed() {
     assert_eq!(files.missing().iter().copied().collect::<Vec<_>>(), [Ino(10)]);
     files.apply(&[Effect::Free { ino: Ino(10) }]).unwrap();
     assert!(files.missing().is_empty());
+    // Replayed over a future in which the directory is gone.
+    let set_mode = Effect::SetAttr {
+        ino: Ino(11),
+        mode: 0o700,
+        uid: 0,
+        gid: 0,
+        atime: Timestamp::default(),
+        mtime: Timestamp::default(),
+    };
+    files.apply(&[set_mode, Effect::RemoveDir { ino: Ino(11) }]).unwrap();
+    assert!(files.missing().is_empty());
 }

@@ -131,10 +131,12 @@ pub struct BrickReport {
     pub debt_messages: u64,
     /// Files that they change, at most 1000 names
     pub debt_files: Vec<String>,
-    /// It makes its files those of its peer: how far it is.
-    pub resync: Option<ResyncReport>,
     /// of so many files.
     pub files_pending: u64,
+    /// It makes its files those of its peer: how far it is.
+    pub resync: Option<ResyncReport>,
+    /// Copies that a merge kept beside the file, since both sides had changed it and it is no mailbox; at most 1000.
+    pub conflicts: Vec<String>,
     /// What is being done about it.
     pub healing: Option<Healing>,
     /// Mailboxes changed on both bricks that were merged here since the brick started.

@@ -127,6 +127,8 @@ pub enum Look {
     Copy {
         /// The file.
         ino: Ino,
+        /// As it was at a fork; else as it is.
+        base: Option<AtFork>,
         /// From.
         offset: u64,
         /// At most.

@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 /// A question.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub enum Ask {
-    /// All objects that changed since the fork: [`Change`]s, in ascending order of inodes (`codec` bytes of a `Vec`).
+    /// All objects that changed since the fork: `codec` bytes of [`Changes`].
     Changes,
     /// What messages a file holds: an index as `mbox` encodes it.
     Index {
@@ -69,6 +69,15 @@ pub enum Of {
     Version(u64),
 }
 
+/// Answer to `Ask::Changes`.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Changes {
+    /// Of this moment: position of the last record of that line.
+    pub at: u64,
+    /// In ascending order of inodes.
+    pub list: Vec<Change>,
+}
+
 /// What one line of history did to one object.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Change {
@@ -76,12 +85,17 @@ pub struct Change {
     pub ino: Ino,
     /// At the fork; none: it was made later. Of what was made later and is gone again: as it may have been merged.
     pub base: Option<Node>,
+    /// As it was when the line went on alone again, after a merge that was interrupted: position of that record, ascending,
+    /// and the object, if it was not as at the fork.
+    pub marks: Vec<(u64, Option<Node>)>,
     /// Now; none: it is gone.
     pub now: Option<Node>,
-    /// Commits to its content since the fork: an upper bound of what deliveries added.
-    pub commits: u32,
+    /// Messages appended to it since the fork, gone or not.
+    pub appended: u32,
     /// Bytes below this are as they were at the fork.
     pub intact: u64,
+    /// Extended attributes that were set or removed since the fork, and when last.
+    pub xattrs: Vec<(Vec<u8>, Timestamp)>,
 }
 
 /// An object with all its names.

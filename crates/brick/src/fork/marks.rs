@@ -60,6 +60,18 @@ impl Marks {
         self.0.iter().rev().flat_map(|mark| &mark.nodes)
     }
 
+    /// An object at each of them, where it is not as at the one before (`Change::marks`).
+    pub(super) fn of(&self, ino: Ino) -> Vec<(u64, Option<Node>)> {
+        let mut all: Vec<(u64, Option<Node>)> = Vec::new();
+        for mark in &self.0 {
+            let node = mark.nodes.get(&ino);
+            if all.last().map_or(node.is_some(), |(_, last)| last.as_ref() != node) {
+                all.push((mark.at, node.cloned()));
+            }
+        }
+        all
+    }
+
     /// What of it has content.
     pub(super) fn files(&self) -> impl Iterator<Item = Ino> {
         let files = self.nodes().filter(|(_, node)| node.kind() != Kind::Dir);

@@ -1,11 +1,11 @@
 //! What to do next with one object that the other line of history changed.
 //!
 //! Pure: a function of the state here and of what was changed there. Rules: what only one side changed is taken from that
-//! side; directories are united; a change wins over a removal; a name that both gave to different things stays with the
-//! one here, and the other one gets a name of its own; content of files that are no mailboxes: the later one stays, the
-//! other one is kept in `.mboxfs-conflict` (MAIL.md 6.9).
+//! side; directories are united; a change wins over a removal, but flags of a message in a Maildir do not; a name that both
+//! gave to different things stays with the one here; content of files that are no mailboxes: the later one stays. What lost
+//! is kept in `.mboxfs-conflict` (MAIL.md 6.9).
 //!
-//! Not here: mailboxes changed on both sides (`mailbox`), bytes (`gather`).
+//! Not here: names (`names`), mailboxes changed on both sides (`mailbox`), bytes (`gather`).
 
 use super::{
     gather::{From, Piece, Take},
@@ -17,14 +17,13 @@ use alloc::{
     format, vec,
     vec::Vec,
 };
+use mboxfs_mbox::files;
 use mboxfs_types::{
     Attr, BrickId, Ino, Kind, Name, Timestamp,
     call::{Op, SetAttr},
     heal::{Change, Node, Of},
 };
 
-/// Directory of what lost, in the root of the volume.
-const CONFLICT_DIR: &[u8] = b".mboxfs-conflict";
 /// Version of what is gone.
 const GONE: u64 = u64::MAX;
 
@@ -41,7 +40,9 @@ pub(super) enum Next {
     Op(Op, Option<Ino>),
     /// As `Op`, for a file that was removed here and changed there: it begins empty.
     Again(Op, Ino),
-    /// As `Op`, for a name or content that both sides gave.
+    /// As `Again`, for a file that was moved there: all of it is to come.
+    Moved(Op, Ino),
+    /// As `Op`, for a name or content that both sides gave: in `.mboxfs-conflict`.
     Conflict(Op, Option<Ino>),
     /// Remember that this version is merged.
     Mark(u64),
@@ -110,13 +111,15 @@ pub(super) struct Look<'a> {
     pub(super) freed: &'a BTreeMap<(Ino, Name), Ino>,
     /// Last record that both lines share.
     pub(super) common: u64,
+    /// Of which moment the changes are: position of the last record there.
+    pub(super) at: u64,
     /// Nothing could be done in a whole round.
     pub(super) stuck: bool,
 }
 
 impl Look<'_> {
     /// Who has the name here. Later: who has it will lose it.
-    fn holder(&self, dir: Ino, name: &Name) -> Result<Option<Ino>, Next> {
+    pub(super) fn holder(&self, dir: Ino, name: &Name) -> Result<Option<Ino>, Next> {
         let holder = self.state.lookup(dir, name).ok().flatten();
         let leaves = holder.is_some() && self.freed.get(&(dir, name.clone())).copied() == holder;
         if leaves && !self.stuck {
@@ -127,13 +130,18 @@ impl Look<'_> {
     }
 
     /// The inode here, if it has a name.
-    fn here(&self, ino: Ino) -> Option<&Inode> {
+    pub(super) fn here(&self, ino: Ino) -> Option<&Inode> {
         self.state.inode(ino).ok().filter(|i| i.orphan.is_none())
     }
 
+    /// Its number here.
+    pub(super) fn number(&self, ino: Ino) -> Ino {
+        self.alias.get(&ino).copied().unwrap_or(ino)
+    }
+
     /// The directory here that is `dir` there.
-    fn dir(&self, dir: Ino) -> Result<Ino, Next> {
-        let dir = self.alias.get(&dir).copied().unwrap_or(dir);
+    pub(super) fn dir(&self, dir: Ino) -> Result<Ino, Next> {
+        let dir = self.number(dir);
         match self.here(dir) {
             Some(inode) if inode.kind() == Kind::Dir => Ok(dir),
             _ if self.stuck => conflict_dir(self.state),
@@ -142,47 +150,72 @@ impl Look<'_> {
     }
 
     fn next_there(&self, c: &Change, now: &Node) -> Next {
-        let ino = self.alias.get(&c.ino).copied().unwrap_or(c.ino);
+        let ino = self.number(c.ino);
         let Some(inode) = self.here(ino) else {
             return self.make(c, now).unwrap_or_else(|next| next);
         };
         if ino != c.ino {
             return self.content(c, now, ino, inode);
         }
-        let old_names = c.base.as_ref().map_or(&[][..], |b| &b.names);
+        let base = self.base_of(c);
+        let old_names = base.map_or(&[][..], |b| &b.names);
         if let Some(next) = self.names(ino, old_names, now) {
             return next;
         }
         // Of what was made there the directory here may have changed the group, or the bits.
-        let old = c.base.as_ref().map_or(inode.attr(ino), |b| b.attr);
+        let old = base.map_or(inode.attr(ino), |b| b.attr);
         if let Some(set) = attrs(&old, &now.attr, &inode.attr(ino)) {
             return Next::Op(Op::SetAttr { ino, set }, None);
         }
-        self.content(c, now, ino, inode)
+        match self.content(c, now, ino, inode) {
+            Next::Done if !base.is_some_and(|base| is_named_alike(base, now)) && !self.is_merged(c.ino) => {
+                Next::Mark(now.attr.version)
+            }
+            next => next,
+        }
+    }
+
+    /// What both knew of its names and attributes: what was merged last; else what was there at the fork.
+    fn base_of<'c>(&self, c: &'c Change) -> Option<&'c Node> {
+        let at = self.state.merged.get(&c.ino).map_or(0, |m| m.at);
+        if at > 0 && at == self.at {
+            return c.now.as_ref();
+        }
+        // That line went on with the next record.
+        let mark = c.marks.iter().rev().find(|(mark, _)| at > 0 && *mark <= at + 1);
+        mark.and_then(|(_, node)| node.as_ref()).or(c.base.as_ref())
+    }
+
+    /// Its names and attributes are merged, as they are now.
+    fn is_merged(&self, theirs: Ino) -> bool {
+        self.state.merged.get(&theirs).is_some_and(|m| m.at == self.at)
     }
 
     /// It is not here: made there since, or removed here.
     fn make(&self, c: &Change, now: &Node) -> Result<Next, Next> {
-        if let Some(base) = &c.base
-            && (now.kind() != Kind::File || base.attr.version == now.attr.version)
-        {
-            return Ok(Next::Done); // removed here; there only its name or its attributes changed
-        }
         let known = self.state.merged.get(&c.ino);
-        if known.is_some_and(|m| now.kind() != Kind::File || m.version == now.attr.version) {
-            return Ok(Next::Done); // removed here since it was merged; nothing new there
-        }
         let again = c.base.is_some() || known.is_some();
-        let Some((dir, name)) = now.names.first() else {
+        if again && now.kind() != Kind::File {
+            return Ok(Next::Done); // removed here
+        }
+        let is_old = |version: u64| version == now.attr.version;
+        let moved = known.is_some_and(|m| is_old(m.version)) || c.base.as_ref().is_some_and(|b| is_old(b.attr.version));
+        let place = if moved {
+            // Removed here; moved there, it is kept as a whole. With other attributes only, or flags, it is gone.
+            self.base_of(c).and_then(|base| self.moved(&base.names, now))
+        } else {
+            now.names.first()
+        };
+        let Some((dir, name)) = place else {
             return Ok(Next::Done);
         };
         let dir = self.dir(*dir)?;
         let Some(taken) = self.holder(dir, name)? else {
             let op = creation(now, dir, name.clone());
-            return Ok(if again {
-                Next::Again(op, c.ino)
-            } else {
-                Next::Op(op, Some(c.ino))
+            return Ok(match (moved, again) {
+                (true, _) => Next::Moved(op, c.ino),
+                (false, true) => Next::Again(op, c.ino),
+                (false, false) => Next::Op(op, Some(c.ino)),
             });
         };
         let other = self.state.inode(taken).map_err(|_| Next::Done)?;
@@ -190,62 +223,22 @@ impl Look<'_> {
             (Kind::Dir, Data::Dir { .. }) | (Kind::File, Data::File) => Ok(Next::Alias(taken)),
             (Kind::Symlink, Data::Symlink { target }) if *target == now.target => Ok(Next::Done),
             _ => {
+                let dir = conflict_dir(self.state)?;
                 let op = creation(now, dir, free_name(self.state, dir, name));
-                Ok(if again {
-                    Next::Again(op, c.ino)
-                } else {
-                    Next::Conflict(op, Some(c.ino))
+                Ok(match (moved, again) {
+                    (true, _) => Next::Moved(op, c.ino),
+                    (false, true) => Next::Again(op, c.ino),
+                    (false, false) => Next::Conflict(op, Some(c.ino)),
                 })
             }
         }
     }
 
-    /// Names that it was given or that were taken from it there. A name that something else has here stays with that.
-    fn names(&self, ino: Ino, old: &[(Ino, Name)], now: &Node) -> Option<Next> {
-        let removed: Vec<_> = old.iter().filter(|n| !now.names.contains(n)).collect();
-        let added: Vec<_> = now.names.iter().filter(|n| !old.contains(n)).collect();
-        let mut free = None;
-        for (dir, name) in &added {
-            let dir = match self.dir(*dir) {
-                Ok(dir) => dir,
-                Err(next) => return Some(next),
-            };
-            match self.holder(dir, name) {
-                Ok(None) => {
-                    free = Some((dir, name.clone()));
-                    break;
-                }
-                Ok(_) => {}
-                Err(next) => return Some(next),
-            }
-        }
-        let is_here = |(dir, name): &&&(Ino, Name)| self.state.lookup(*dir, name) == Ok(Some(ino));
-        let lost = removed.iter().find(is_here).map(|(dir, name)| (*dir, name.clone()));
-        let op = match (lost, free) {
-            // Here it was moved into itself.
-            (_, Some((to_dir, _))) if now.kind() == Kind::Dir && self.state.is_below(to_dir, ino) => return None,
-            (Some((dir, name)), Some((to_dir, to_name))) => Op::Rename {
-                dir,
-                name,
-                to_dir,
-                to_name,
-                noreplace: true,
-            },
-            // Renamed on both sides: the name here stays. More names than before are more names here too.
-            (None, Some((dir, name))) if now.kind() != Kind::Dir && added.len() > removed.len() => {
-                Op::Link { ino, dir, name }
-            }
-            (Some((dir, name)), None) if now.kind() != Kind::Dir && self.here(ino)?.nlink > 1 => {
-                Op::Unlink { dir, name }
-            }
-            _ => return None,
-        };
-        Some(Next::Op(op, None))
-    }
-
     fn content(&self, c: &Change, now: &Node, into: Ino, inode: &Inode) -> Next {
-        let changed = c.base.as_ref().is_none_or(|b| b.attr.version != now.attr.version);
-        let known = self.state.merged.get(&c.ino).map(|m| m.version);
+        let last = self.state.merged.get(&c.ino);
+        let known = last.map(|m| m.version);
+        let made_here = known == Some(0);
+        let changed = c.base.as_ref().is_none_or(|b| b.attr.version != now.attr.version) || made_here;
         let merged = known == Some(now.attr.version);
         let shared = inode.version == now.attr.version && inode.version <= self.common && into == c.ino;
         if now.kind() != Kind::File || !changed || merged || shared {
@@ -253,8 +246,8 @@ impl Look<'_> {
         }
         let own = into == c.ino;
         let untouched = own && c.base.as_ref().is_some_and(|b| b.attr.version == inode.version);
-        let fresh = c.base.is_none() && known.is_none_or(|version| version == 0);
-        let new = own && fresh && inode.version == 0;
+        let fresh = known.map_or(c.base.is_none(), |_| made_here);
+        let new = own && fresh && (inode.version == 0 || last.is_some_and(|m| m.by == inode.version));
         if untouched || new {
             let from = if new {
                 0
@@ -283,22 +276,23 @@ impl Look<'_> {
             into,
             version: inode.version,
             // Also if it was removed here and another one made in its place: what was in it is not new.
-            base: known.map(Of::Version).or(c.base.is_some().then_some(Of::Fork)),
+            base: if made_here {
+                None
+            } else {
+                known.map(Of::Version).or(c.base.is_some().then_some(Of::Fork))
+            },
             gone: false,
         })
     }
 
     /// It was removed there.
     fn next_gone(&self, c: &Change) -> Next {
-        let Some(base) = &c.base else { return Next::Done };
+        let Some(base) = self.base_of(c) else { return Next::Done };
         let Some(inode) = self.here(c.ino) else {
             return self.gone_of_another(c, base);
         };
-        let name = base
-            .names
-            .iter()
-            .find(|(dir, name)| self.state.lookup(*dir, name) == Ok(Some(c.ino)));
-        let Some((dir, name)) = name.cloned() else {
+        let name = base.names.iter().find_map(|name| self.name_here(c.ino, name));
+        let Some((dir, name)) = name else {
             return Next::Done; // renamed here
         };
         let known = self.state.merged.get(&c.ino);
@@ -354,20 +348,31 @@ pub(super) const fn emptied(ino: Ino, mtime: Timestamp) -> Op {
     }
 }
 
-/// Attributes that only the other side changed.
+/// Names, mode and owner are the same.
+fn is_named_alike(a: &Node, b: &Node) -> bool {
+    let who = |n: &Node| (n.attr.mode, n.attr.uid, n.attr.gid);
+    who(a) == who(b) && a.names == b.names
+}
+
+/// Attributes that the other side changed, and this one did not, or not as late.
 fn attrs(base: &Attr, theirs: &Attr, ours: &Attr) -> Option<SetAttr> {
-    fn pick<T: PartialEq + Copy>(base: T, theirs: T, ours: T) -> Option<T> {
-        (theirs != base && ours == base).then_some(theirs)
+    fn pick<T: PartialEq + Copy>(base: T, (theirs, is_later): (T, bool), ours: T) -> Option<T> {
+        (theirs != base && theirs != ours && (ours == base || is_later)).then_some(theirs)
     }
+    let is_later = theirs.ctime > ours.ctime;
     let is_dir = base.kind == Kind::Dir;
     let has_mode = base.kind != Kind::Symlink;
     let only_times = base.version == theirs.version && base.version == ours.version && !is_dir;
     let set = SetAttr {
-        mode: has_mode.then(|| pick(base.mode, theirs.mode, ours.mode)).flatten(),
-        uid: pick(base.uid, theirs.uid, ours.uid),
-        gid: pick(base.gid, theirs.gid, ours.gid),
+        mode: has_mode
+            .then(|| pick(base.mode, (theirs.mode, is_later), ours.mode))
+            .flatten(),
+        uid: pick(base.uid, (theirs.uid, is_later), ours.uid),
+        gid: pick(base.gid, (theirs.gid, is_later), ours.gid),
         atime: None,
-        mtime: only_times.then(|| pick(base.mtime, theirs.mtime, ours.mtime)).flatten(),
+        mtime: only_times
+            .then(|| pick(base.mtime, (theirs.mtime, is_later), ours.mtime))
+            .flatten(),
     };
     (set != SetAttr::default()).then_some(set)
 }
@@ -421,7 +426,7 @@ fn with_suffix(name: &Name, suffix: &str) -> Name {
 fn free_name(state: &State, dir: Ino, name: &Name) -> Name {
     let mut n = 1;
     loop {
-        let candidate = with_suffix(name, &format!(".mboxfs-conflict.{n}"));
+        let candidate = with_suffix(name, &format!(".{n}"));
         if !matches!(state.lookup(dir, &candidate), Ok(Some(_))) {
             return candidate;
         }
@@ -431,7 +436,7 @@ fn free_name(state: &State, dir: Ino, name: &Name) -> Name {
 
 /// The conflict directory, or how to make it.
 fn conflict_dir(state: &State) -> Result<Ino, Next> {
-    let name = name_of(CONFLICT_DIR);
+    let name = name_of(files::CONFLICT_DIR.as_bytes());
     if let Ok(Some(dir)) = state.lookup(Ino::ROOT, &name) {
         return Ok(dir);
     }

@@ -40,8 +40,8 @@ pub(super) struct Copies<'a> {
     pub(super) ours: &'a Bytes,
     /// None: it was removed there.
     pub(super) theirs: Option<&'a Bytes>,
-    /// Commits to ours since the fork.
-    pub(super) commits: u32,
+    /// Messages appended to ours since the fork.
+    pub(super) appended: u32,
 }
 
 /// `now`: for a UIDVALIDITY, should UIDs run out.
@@ -60,11 +60,11 @@ pub(super) fn merge(copies: &Copies<'_>, change: &Change, me: BrickId, now: Time
     };
     let base = base.as_ref().map(Manifest::of);
     let mine = Input {
-        appended: u64::from(copies.commits),
+        appended: u64::from(copies.appended),
         ..Input::new(Some(&ours))
     };
     let other = Input {
-        appended: u64::from(change.commits),
+        appended: u64::from(change.appended),
         ..Input::new(theirs.as_ref())
     };
     let (own, left, right) = match me {

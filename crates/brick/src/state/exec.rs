@@ -125,7 +125,14 @@ impl State {
         let result = ops.iter().try_fold(vec![], |_, op| self.run(context, op, out));
         if let (Some(version), Ok(_)) = (version, &result) {
             let by = record.tag.n;
-            self.merged.insert(theirs, Merged { version, by });
+            // What is made has its other names and attributes still to come.
+            let whole = !matches!(
+                ops.first(),
+                Some(Op::Create { .. } | Op::Mkdir { .. } | Op::Symlink { .. })
+            );
+            let of = if whole { Self::MERGE } else { theirs };
+            let at = self.merged.get(&of).map_or(0, |m| if whole { m.version } else { m.at });
+            self.merged.insert(theirs, Merged { version, at, by });
         }
         let id = OpId {
             session: SessionId::HEAL,

@@ -69,6 +69,7 @@ impl Local for Fake {
             debt_bytes: 0,
             debt_messages: 0,
             debt_files: Vec::new(),
+            conflicts: Vec::new(),
             resync: None,
             files_pending: 0,
             healing: None,

@@ -647,6 +647,7 @@ impl From<BrickReport> for w::AdminReport {
                 left: h.left.into_iter().take(LIST_MAX).map(cut).collect(),
             }),
             merged: from.merged,
+            conflicts: from.conflicts.into_iter().take(LIST_MAX).map(cut).collect(),
         }
     }
 }
@@ -656,6 +657,7 @@ impl TryFrom<w::AdminReport> for BrickReport {
     fn try_from(from: w::AdminReport) -> Result<Self> {
         require(from.debt_files.len() <= LIST_MAX, "too many files in a report")?;
         require(from.sessions.len() <= LIST_MAX, "too many mounts in a report")?;
+        require(from.conflicts.len() <= LIST_MAX, "too many conflicts in a report")?;
         let session = |s: w::AdminSession| Ok((base::session(s.session)?, text(s.host)?, s.here));
         Ok(Self {
             brick: base::brick(from.brick)?,
@@ -693,6 +695,7 @@ impl TryFrom<w::AdminReport> for BrickReport {
             files_pending: from.files_pending,
             healing: from.healing.map(healing).transpose()?,
             merged: from.merged,
+            conflicts: from.conflicts.into_iter().map(text).collect::<Result<_>>()?,
         })
     }
 }

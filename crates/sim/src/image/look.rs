@@ -30,7 +30,20 @@ impl Image {
         let file = |ino: &Ino| self.now.files.get(ino).ok_or(Errno::ESTALE);
         let seen = |seen: io::Result<Option<Seen>>| seen.map_err(|_| Errno::ESTALE)?.ok_or(Errno::ESTALE);
         match look {
-            Look::Read { ino, offset, len } | Look::Copy { ino, offset, len } => {
+            Look::Copy {
+                ino,
+                base: base @ Some(_),
+                offset,
+                len,
+            } => Ok(match self.at_fork(at_rest, *ino, *base)? {
+                Ok(data) => {
+                    let end = |at: u64| usize::try_from(at).unwrap_or(usize::MAX).min(data.len());
+                    let (from, to) = (end(*offset), end(*offset + u64::from(*len)));
+                    Seen::Data(Bytes::copy_from_slice(&data[from..to]))
+                }
+                Err(bad) => Seen::Rotten(bad),
+            }),
+            Look::Read { ino, offset, len } | Look::Copy { ino, offset, len, .. } => {
                 seen(at_rest.read((*ino, file(ino)?), *offset, *len))
             }
             Look::Digests { ino, offset, len } => {
@@ -47,7 +60,13 @@ impl Image {
                 let all: Xattrs = inos.iter().map(|ino| (*ino, of(ino).unwrap_or_default())).collect();
                 Ok(Seen::Data(codec::encode(&all).into()))
             }
-            Look::Index { ino, base } => self.index(at_rest, *ino, *base),
+            Look::Index { ino, base } => match self.at_fork(at_rest, *ino, *base)? {
+                Ok(data) => {
+                    let index = Index::read(data.as_slice()).map_err(|_| Errno::ESTALE)?;
+                    Ok(Seen::Data(index.encode().into()))
+                }
+                Err(bad) => Ok(Seen::Rotten(bad)),
+            },
             Look::GetXattr { ino, name } => {
                 let value = file(ino)?.xattrs.get(name).ok_or(Errno::ENODATA)?;
                 Ok(Seen::Data(Bytes::copy_from_slice(value)))
@@ -56,13 +75,13 @@ impl Image {
         }
     }
 
-    /// What was kept for a fork has checksums of its own; the rest of the file has to fit.
-    fn index(
+    /// A file as it is or was, or the blocks in the way. What was kept for a fork has checksums of its own; the rest has to fit.
+    fn at_fork(
         &self,
         at_rest: &AtRest<impl mboxfs_store::Medium>,
         ino: Ino,
         base: Option<AtFork>,
-    ) -> Result<Seen, Errno> {
+    ) -> Result<Result<Vec<u8>, Vec<u64>>, Errno> {
         let file = self.now.files.get(&ino).ok_or(Errno::ESTALE)?;
         let mut data = file.data.clone();
         let kept = base.and_then(|base| self.kept.get(&(base.fork, ino)));
@@ -72,7 +91,7 @@ impl Image {
             let needed = (block * BLOCK..end).any(|at| kept.is_none_or(|kept| !kept.contains_key(&at)));
             let bad = at_rest.suspects((ino, file), block, 1).map_err(|_| Errno::ESTALE)?;
             if needed && !bad.is_empty() {
-                return Ok(Seen::Rotten(bad));
+                return Ok(Err(bad));
             }
         }
         data.resize(usize::try_from(size).map_err(|_| Errno::EFBIG)?, 0);
@@ -81,8 +100,7 @@ impl Image {
                 *old = *byte;
             }
         }
-        let index = Index::read(data.as_slice()).map_err(|_| Errno::ESTALE)?;
-        Ok(Seen::Data(index.encode().into()))
+        Ok(Ok(data))
     }
 
     /// Blocks of a file that do not fit.

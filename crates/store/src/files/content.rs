@@ -118,7 +118,7 @@ impl Leisure {
     pub(super) fn open(files: &Files, look: &Look) -> Result<Self, Errno> {
         let (ino, base, wanted) = match *look {
             Look::Index { ino, base } => (ino, base, Wanted::Index),
-            Look::Copy { ino, offset, len } => (ino, None, Wanted::Bytes { offset, len }),
+            Look::Copy { ino, base, offset, len } => (ino, base, Wanted::Bytes { offset, len }),
             Look::Digests { ino, offset, len } => (ino, None, Wanted::Digests { offset, len }),
             _ => return Err(Errno::EINVAL),
         };

@@ -221,6 +221,7 @@ impl Files {
 
     /// The directory `ino` is gone. What is still in it is of the future, or not ours.
     pub(super) fn remove_dir(&mut self, ino: Ino) -> io::Result<()> {
+        self.missing.remove(&ino);
         let Some(fd) = self.dir_fd(ino)? else {
             return Ok(());
         };

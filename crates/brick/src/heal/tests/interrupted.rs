@@ -64,7 +64,7 @@ impl Apart {
 }
 
 /// The right side goes on alone again.
-fn alone_again(line: &mut Line, fork: &mut Fork) {
+pub(super) fn alone_again(line: &mut Line, fork: &mut Fork) {
     let record = Record {
         tag: Tag {
             n: line.state.applied + 1,

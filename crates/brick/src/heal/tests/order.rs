@@ -180,8 +180,10 @@ fn a_recall_never_overtakes_the_grant_that_it_is_about() {
         ino: gone,
         base: None,
         now,
-        commits: 0,
+        marks: vec![],
+        appended: 0,
         intact: 0,
+        xattrs: vec![],
     };
     heal.todo = [change(None), change(None)].into();
     let take = Take {
@@ -198,7 +200,11 @@ fn a_recall_never_overtakes_the_grant_that_it_is_about() {
         until: Nanos(u64::MAX),
         then: Then::Take(take),
     };
-    let hold = Want::Hold { ino: gone, name: None };
+    let hold = Want::Hold {
+        ino: gone,
+        name: None,
+        dir: None,
+    };
     alone.brick.arbiter.want(SessionId::HEAL, hold);
     alone.said.clear();
     alone.asks(1, 2, file.clone());

@@ -53,6 +53,7 @@ fn report(status: Status) -> BrickReport {
         debt_bytes: 4711,
         debt_messages: 4,
         debt_files: vec!["alice".into(), "dir/bob".into()],
+        conflicts: vec!["/.mboxfs-conflict/x.Brick2.7".into()],
         files_pending: 2,
         healing: Some(Healing {
             merges: true,
