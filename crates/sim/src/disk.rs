@@ -170,7 +170,7 @@ impl Disk {
         self.proved = self.proved.min(self.durable);
         let log_start = found.log.start();
         self.image
-            .open(self.medium.clone(), &found.sums, self.durable)
+            .open(self.medium.clone(), &found.sums, found.horizon())
             .map_err(|source| StoreError::Io { verb: "opened", source })?;
         self.parts = Some(Parts {
             log: found.log,

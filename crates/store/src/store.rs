@@ -275,6 +275,8 @@ impl Opened {
         let guard = Some(lock(&home, data)?);
         let medium = DirMedium::new(Arc::clone(&home));
         medium.sync_dir("").map_err(io)?;
+        let recovery = recover_guarded(&medium, options, &guard)?;
+        let horizon = recovery.horizon();
         let Recovery {
             superblock,
             position: _,
@@ -284,8 +286,8 @@ impl Opened {
             log,
             superblock_writer,
             checkpointer,
-        } = recover_guarded(&medium, options, &guard)?;
-        let files = Files::open((root, home), guard, &sums, log.last()).map_err(io)?;
+        } = recovery;
+        let files = Files::open((root, home), guard, &sums, horizon).map_err(io)?;
         Ok(Self {
             superblock,
             snapshot,
