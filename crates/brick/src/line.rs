@@ -195,8 +195,9 @@ fn one_alone(s: &Hello, m: &Hello, p: BrickId, common: u64) -> Decision {
     if newer_pair && p == s.brick && s.last > common && s.last_change > common {
         return Decision::Diverged { common };
     }
-    if newer_pair {
-        // The survivor began a generation of both and did not get to write down that it did: go on with that one.
+    let heard_of_pair = p == m.brick && m.view.g == s.view.g;
+    if newer_pair || heard_of_pair {
+        // A generation of both began, and one of them did not get to write down that it did: go on with that one.
         return rejoin(s, m, common);
     }
     // What `m` has above the common point was never committed: it was not alone (V2).

@@ -300,11 +300,14 @@ impl Brick {
         self.look(Asker::Repair { ticket }, Look::Block { ino, block, deep }, out);
     }
 
-    /// T6: so many bytes of a block were there before the bricks parted.
+    /// T6: so many bytes of a block were there before the bricks parted. Never all of it: a whole block is believed where
+    /// nobody knows what it has to hold, and this one is of another version.
     fn common_part(&self, (ino, block): At, len: usize) -> usize {
+        let start = block * limits::SUM_BLOCK_BYTES;
         let here = self.state.inode(ino).map_or(0, |inode| inode.size);
         let size = self.fork.as_ref().map_or(here, |fork| fork.size_of(ino).unwrap_or(0));
-        let part = size.min(here).saturating_sub(block * limits::SUM_BLOCK_BYTES);
+        let own = here.saturating_sub(start).min(limits::SUM_BLOCK_BYTES);
+        let part = size.saturating_sub(start).min(own.saturating_sub(1));
         usize::try_from(part).map_or(len, |part| part.min(len))
     }
 

@@ -5,7 +5,7 @@
 
 use alloc::{collections::BTreeMap, vec::Vec};
 use bytes::Bytes;
-use mboxfs_types::Ino;
+use mboxfs_types::{Ino, planted::Bug};
 
 /// Bytes fetched at a time; reads of mail programs are small and in sequence.
 pub(crate) const BLOCK: u64 = 128 << 10;
@@ -57,6 +57,9 @@ impl Cache {
     }
 
     pub(crate) fn clear(&mut self, ino: Ino) {
+        if Bug::CacheKept.here() {
+            return;
+        }
         self.drop_range(ino, 0, u64::MAX);
     }
 }

@@ -17,6 +17,7 @@ use mboxfs_types::{
     Errno, Group, Ino, Key, LockKind, Nanos,
     call::{Answer, Intent, Mode, Recall, ToBrick, Verdict},
     limits,
+    planted::Bug,
 };
 
 /// A recall that has no answer yet.
@@ -141,7 +142,7 @@ impl Client {
                 range,
                 kind,
                 wait,
-            } if locks::conflict(own, owner, range, kind).is_some() => {
+            } if locks::conflict(own, owner, range, kind).is_some() && !Bug::LockGivenAway.here() => {
                 if wait || self.clock.mono < asked.since + limits::LOCK_WAIT {
                     Now::Later
                 } else {
@@ -193,7 +194,10 @@ impl Client {
         let Some(held) = node.held.as_mut() else { return };
         assert!(node.staging.is_none() && node.committing.is_none(), "Y1");
         let seq = held.seq;
-        let locks = core::mem::take(&mut node.locks);
+        let mut locks = core::mem::take(&mut node.locks);
+        if Bug::LockGivenAway.here() {
+            locks.clear();
+        }
         match keep {
             Some(mode) => held.mode = mode,
             None => {

@@ -157,6 +157,10 @@ impl Disk {
     /// # Errors
     /// As the store's.
     pub fn open(&mut self) -> Result<Found, StoreError> {
+        // What a life left undone whose disk failed as it ended is not done in the next one.
+        self.queues.iter_mut().for_each(VecDeque::clear);
+        self.batch = [0; 3];
+        self.marks.clear();
         let found = recover(&self.medium, &self.options)?;
         self.sound = self.is_sound(&found.superblock, found.log.last());
         self.superblock = found.superblock.clone();
@@ -166,7 +170,7 @@ impl Disk {
         self.proved = self.proved.min(self.durable);
         let log_start = found.log.start();
         self.image
-            .open(self.medium.clone(), &found.sums, self.durable)
+            .open(self.medium.clone(), &found.sums, found.horizon())
             .map_err(|source| StoreError::Io { verb: "opened", source })?;
         self.parts = Some(Parts {
             log: found.log,

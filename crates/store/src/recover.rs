@@ -14,7 +14,11 @@ use crate::{
     superblock::SuperblockWriter,
 };
 use bytes::Bytes;
-use mboxfs_types::{disk::Superblock, ids::BrickUuid, record::Record};
+use mboxfs_types::{
+    disk::{Superblock, Worth},
+    ids::BrickUuid,
+    record::Record,
+};
 
 /// What was found, and who goes on from there.
 #[derive(Debug)]
@@ -35,6 +39,18 @@ pub struct Recovery<M: Medium> {
     pub superblock_writer: SuperblockWriter<M>,
     /// Does checkpoints.
     pub checkpointer: Checkpointer<M>,
+}
+
+impl<M: Medium> Recovery<M> {
+    /// Up to which record files may have seen it already (`sums` C3). While they are made those of the peer they may have seen
+    /// anything: a crash leaves what was copied, and the sums of before.
+    #[must_use]
+    pub fn horizon(&self) -> u64 {
+        match self.superblock.files {
+            Worth::Whole => self.log.last(),
+            Worth::Copying | Worth::Ahead => u64::MAX,
+        }
+    }
 }
 
 /// Makes an empty brick on `medium`, whose directories exist already (V1).

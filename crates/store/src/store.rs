@@ -276,6 +276,8 @@ impl Opened {
         let guard = Some(lock(&home, data)?);
         let medium = DirMedium::new(Arc::clone(&home));
         medium.sync_dir("").map_err(io)?;
+        let recovery = recover_guarded(&medium, options, &guard)?;
+        let horizon = recovery.horizon();
         let Recovery {
             superblock,
             position: _,
@@ -285,8 +287,8 @@ impl Opened {
             log,
             superblock_writer,
             checkpointer,
-        } = recover_guarded(&medium, options, &guard)?;
-        let files = Files::open((root, home), guard, &sums, log.last()).map_err(io)?;
+        } = recovery;
+        let files = Files::open((root, home), guard, &sums, horizon).map_err(io)?;
         Ok(Self {
             superblock,
             snapshot,

@@ -39,6 +39,16 @@ pub enum Bug {
     FsyncLies,
     /// Appends land where the kernel thought the end was (L4).
     OffsetBelieved,
+    /// Blocks are kept after their lease is gone (L3).
+    CacheKept,
+    /// A lease is given away without the locks that are held under it (L5).
+    LockGivenAway,
+    /// mtime need not move by a second when another node writes (L3).
+    SecondsStand,
+    /// Bytes that do not fit their checksum are given out (L12).
+    RotServed,
+    /// A log is cut where it has rotted (L12).
+    RotCut,
 }
 
 #[cfg(feature = "planted")]

@@ -239,7 +239,7 @@ fn a_brick_that_yields_asks_the_other_one_for_what_it_cannot_read() {
     let repair = Effect::Repair {
         ino: BOX,
         block: 1,
-        bytes: theirs.slice(..70_000 - 65_536),
+        bytes: theirs.slice(..70_000 - 65_536 - 1),
         sure: false,
     };
     assert_eq!(said[0], Output::Disk(DiskOp::Apply(vec![repair])));

@@ -11,7 +11,7 @@ use mboxfs_types::limits;
 const SPAN: u64 = 9_000;
 
 /// Kinds of faults, and how often each is drawn (of 100).
-const KINDS: [(Fault, u64); 18] = [
+const KINDS: [(Fault, u64); 19] = [
     (Fault::Crash, 35),
     (Fault::Stop, 10),
     (Fault::Power, 25),
@@ -30,6 +30,7 @@ const KINDS: [(Fault, u64); 18] = [
     (Fault::Programs, 25),
     (Fault::Rot, 12),
     (Fault::RotBrick, 6),
+    (Fault::Split, 8),
 ];
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -52,6 +53,8 @@ enum Fault {
     Programs,
     Rot,
     RotBrick,
+    /// A brick is cut off and comes up anew, while its peer may still serve from what it knows.
+    Split,
 }
 
 struct Draw {
@@ -237,6 +240,7 @@ impl Draw {
             Fault::Mounts => Action::Remount { at: side },
             Fault::Rot if self.small_log => return,
             Fault::Rot => Action::Rot { brick: side },
+            Fault::Split => return self.split(time, side),
             Fault::RotBrick if self.rng.chance(50) => Action::RotLog { brick: side },
             Fault::RotBrick => Action::RotSuperblock { brick: side },
             Fault::Programs => Action::KillOne {
@@ -245,6 +249,43 @@ impl Draw {
             },
         };
         self.push(time, action);
+    }
+
+    /// With mail on both sides just then.
+    fn split(&mut self, time: u64, side: usize) {
+        let ms = 1_200 + self.rng.below(2_500);
+        let end = time + ms;
+        let soon = time + self.rng.below(200);
+        if self.rng.chance(50) {
+            self.cut(time, ms);
+            let ms = self.rng.below(60);
+            self.push(soon, Action::Crash { brick: side, ms });
+        } else {
+            // Only this side hears that the stream between them has ended.
+            let (from, to, refuses) = (side, 1 - side, false);
+            self.push(time, Action::Cut { from, to, ms, refuses });
+            self.push(soon, Action::Break { kind: 0 });
+        }
+        // And once more when they meet again: what was on its way goes to the other one, which knows something else.
+        let crash = end - self.rng.below(60);
+        let (brick, ms) = (self.rng.side(), 100 + self.rng.below(900));
+        self.push(crash, Action::Crash { brick, ms });
+        let mailbox = format!("user{}", self.rng.below(2));
+        for nth in 0..12 {
+            let (at, job) = match nth % 4 {
+                0 => (side, Job::Postfix { lines: 1, writes: 1 }),
+                1 => (1 - side, Job::Reader),
+                2 => (1 - side, Job::Dovecot { every: 0, how: 3 }),
+                _ => (1 - side, Job::Postfix { lines: 1, writes: 1 }),
+            };
+            let when = if nth < 8 {
+                time + self.rng.below(1_100)
+            } else {
+                end - self.rng.below(150)
+            };
+            let mailbox = mailbox.clone();
+            self.push(when, Action::Run { at, mailbox, job });
+        }
     }
 
     fn both_power(&mut self, time: u64, side: usize, ms: u64) {
