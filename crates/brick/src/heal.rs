@@ -15,6 +15,7 @@
 mod decide;
 mod gather;
 mod mailbox;
+pub(crate) mod quarantine;
 
 use crate::{
     brick::Brick,
@@ -442,6 +443,9 @@ impl Brick {
 
     /// All are out of the way: the keys are busy until the record is executed.
     pub(crate) fn on_heal_ready(&mut self, request: Request, keys: BTreeSet<Key>, out: &mut Vec<Output>) {
+        if self.quarantine.is_some() {
+            return self.on_quarantine_ready(request.seq, keys, out);
+        }
         let front = self.heal.as_ref().and_then(|h| h.todo.front()).map(|c| c.ino);
         let wanted = self.heal.as_mut().filter(|h| h.request == request.seq);
         let (Some(theirs), Some(heal)) = (front, wanted) else {
@@ -495,7 +499,7 @@ impl Brick {
         }
     }
 
-    /// A record of a merge was executed.
+    /// A record of a merge, or of a quarantine, was executed.
     pub(crate) fn on_heal_done(
         &mut self,
         n: u64,
@@ -507,6 +511,9 @@ impl Brick {
             && let Some(path) = self.state.path(ino)
         {
             self.tell_local(&mboxfs_types::call::ToMount::Changed { ino, path }, None, out);
+        }
+        if self.quarantine.is_some() {
+            return self.on_quarantine_done(n, result.is_ok(), out);
         }
         let Some(heal) = self.heal.as_mut() else { return };
         let Step::Record { n: mine, then } = &mut heal.step else {
@@ -542,6 +549,9 @@ impl Brick {
 
     /// The file is free of leases, and of locks or not.
     pub(crate) fn on_hold(&mut self, keys: BTreeSet<Key>, locked: bool, out: &mut Vec<Output>) {
+        if self.quarantine.is_some() {
+            return self.on_quarantine_hold(keys, locked, out);
+        }
         let until = self.clock.mono + limits::LOCK_WAIT;
         let Some(heal) = self.heal.as_mut().filter(|h| matches!(h.step, Step::Hold { .. })) else {
             return self.arbiter.executed(&keys);

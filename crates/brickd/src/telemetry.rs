@@ -86,9 +86,16 @@ pub(crate) fn event(event: &Event) {
         ),
         Event::Repaired { path, block } => info!("{path}: {} repaired with the peer's copy", blocks_of(&[*block])),
         Event::RottenTwice { path, block } => error!(
-            "{path}: {} bad on both bricks: it is not given out; everything else of the file is",
+            "{path}: {} bad on both bricks, and both copies together do not make it: it is not given out; everything else of the \
+             file is",
             blocks_of(&[*block])
         ),
+        Event::Quarantined { path, messages, kept } => error!(
+            "{path}: {messages} messages were damaged on both bricks and are taken out; what is left of them is in \
+             /.mboxfs-conflict: {}; all others are served. When it is dealt with, remove these files",
+            kept.join(" and ")
+        ),
+        Event::NotQuarantined { path, why } => error!("{path} is damaged on both bricks and stays as it is: {why}"),
         Event::Differ { path, block } => error!(
             "{path}: {} differ between the bricks, although each holds what was written to it: please report this",
             blocks_of(&[*block])

@@ -258,7 +258,7 @@ impl Image {
                 let blocks = self.bytes_at(*ino, *offset, *len)?.chunks(limits::BLOCK_BYTES);
                 Ok(Seen::Data(blocks.flat_map(digest).collect()))
             }
-            Look::Block { ino, block, .. } => {
+            Look::Block { ino, block, .. } | Look::Raw { ino, block } => {
                 let bytes = self.bytes_at(*ino, block * limits::SUM_BLOCK_BYTES, limits::SUM_BLOCK_BYTES)?;
                 Ok(Seen::Data(Bytes::copy_from_slice(bytes)))
             }
@@ -284,6 +284,7 @@ impl Image {
                 let index = Index::read(file.as_slice()).map_err(|_| Errno::ESTALE)?;
                 Ok(Seen::Data(index.encode().into()))
             }
+            Look::RawIndex { ino } => self.look(&Look::Index { ino: *ino, base: None }),
             Look::GetXattr { ino, name } => {
                 let file = self.now.files.get(ino).ok_or(Errno::ESTALE)?;
                 let value = file.xattrs.get(name).ok_or(Errno::ENODATA)?;

@@ -24,6 +24,7 @@ mod history;
 mod log;
 pub mod lossy;
 pub mod medium;
+mod mend;
 mod recover;
 mod register;
 mod segment;

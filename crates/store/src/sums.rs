@@ -59,7 +59,7 @@ impl FileSums {
         known.copied().unwrap_or_else(|| zeros(self.len_of(block)))
     }
 
-    fn is_lost(&self, block: u64) -> bool {
+    pub(crate) fn is_lost(&self, block: u64) -> bool {
         self.bad.get(&block) == Some(&true)
     }
 

@@ -357,3 +357,77 @@ fn an_index_of_a_rotten_mailbox_is_none() {
     brick.flip(149_000);
     assert_eq!(brick.now().files.look(&look), Ok(Seen::Rotten(vec![2])));
 }
+
+#[test]
+fn two_damaged_copies_make_a_good_one() {
+    let (mut brick, content) = three_blocks();
+    brick.flip(70_000);
+    brick.flip(90_000);
+    let combine = |theirs: &[u8]| Effect::Combine {
+        ino: BOX,
+        block: 1,
+        theirs: theirs.to_vec().into(),
+    };
+    let mut theirs = content[65_536..131_072].to_vec();
+    theirs[4464] ^= 0x40; // the same byte as here
+    let bad = brick.bytes();
+    brick.now().files.apply(&[combine(&theirs), combine(b"short")]).unwrap();
+    assert_eq!((brick.block(1), brick.bytes()), (Seen::Rotten(vec![1]), bad));
+    theirs[4464] ^= 0x40;
+    theirs[5] ^= 1;
+    let before = std::fs::metadata(brick.path()).unwrap().modified().unwrap();
+    brick.now().files.apply(&[combine(&theirs)]).unwrap();
+    assert_eq!((brick.read(0, 150_000), brick.bytes()), (data(&content), content));
+    let after = std::fs::metadata(brick.path()).unwrap().modified().unwrap();
+    assert_eq!(before, after);
+}
+
+#[test]
+fn what_is_damaged_is_read_as_it_is_only_by_who_asks_for_that() {
+    let (mut brick, content) = three_blocks();
+    let mut damaged = content.clone();
+    damaged[140_000] ^= 0x20;
+    damaged.truncate(149_000);
+    std::fs::write(brick.path(), &damaged).unwrap();
+    assert_eq!(brick.block(2), Seen::Rotten(vec![2]));
+    damaged.resize(150_000, 0);
+    let raw = Look::Raw { ino: BOX, block: 2 };
+    assert_eq!(brick.now().files.look(&raw), Ok(data(&damaged[131_072..])));
+    let index = Look::RawIndex { ino: BOX };
+    assert!(matches!(brick.now().files.look(&index), Ok(Seen::Data(_))));
+    assert_eq!(brick.block(2), Seen::Rotten(vec![2]));
+}
+
+/// A brick that is alone overwrites a block that rotted: what it keeps for the fork is not believed when it is put back.
+#[test]
+fn rot_that_was_kept_for_a_fork_is_still_known_when_it_is_put_back() {
+    let (mut brick, content) = three_blocks();
+    brick.flip(70_000);
+    let keep = Effect::Keep {
+        fork: 2,
+        ino: BOX,
+        ranges: vec![(0, 150_000)],
+    };
+    brick.now().log.append(&[record(3)]).unwrap();
+    let files = &mut brick.now().files;
+    files
+        .apply(&[keep, write(3, 0, vec![(0, vec![7; 150_000])], 150_000)])
+        .unwrap();
+    assert_eq!(brick.read(0, 150_000), data(&[7; 150_000]));
+    let revert = Effect::Revert { fork: 2, ino: BOX };
+    brick
+        .now()
+        .files
+        .apply(&[revert, write(2, 150_000, vec![], 150_000)])
+        .unwrap();
+    assert_eq!(brick.read(0, 150_000), Seen::Rotten(vec![1]));
+    assert_eq!(brick.read(0, 65_536), data(&content[..65_536]));
+    let repair = Effect::Repair {
+        ino: BOX,
+        block: 1,
+        bytes: content[65_536..131_072].to_vec().into(),
+        sure: true,
+    };
+    brick.now().files.apply(&[repair]).unwrap();
+    assert_eq!(brick.read(0, 150_000), data(&content));
+}

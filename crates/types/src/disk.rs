@@ -95,6 +95,13 @@ pub enum Look {
         /// As the device has it, not as the kernel remembers it.
         deep: bool,
     },
+    /// A whole block of a file as it is, good or not; zeros stand for what cannot be read. For bricks, never for mounts.
+    Raw {
+        /// The file.
+        ino: Ino,
+        /// Which, of `limits::SUM_BLOCK_BYTES` each.
+        block: u64,
+    },
     /// Checksums of blocks of a file, four bytes each, little-endian.
     Sums {
         /// The file.
@@ -122,6 +129,11 @@ pub enum Look {
         ino: Ino,
         /// As it was at a fork; else as it is.
         base: Option<AtFork>,
+    },
+    /// As `Index`, of a file with bad blocks: these are read as they are.
+    RawIndex {
+        /// The file.
+        ino: Ino,
     },
     /// As `Read`, without haste: for a copy of the whole file, behind all that mounts read.
     Copy {
@@ -373,6 +385,15 @@ pub enum Effect {
         bytes: Bytes,
         /// Beyond doubt there. If not, it counts only if it is what is here, or what should be.
         sure: bool,
+    },
+    /// A block that is bad on both bricks, made of both copies if they make one (law L12).
+    Combine {
+        /// The file.
+        ino: Ino,
+        /// Which.
+        block: u64,
+        /// The other brick's copy.
+        theirs: Bytes,
     },
     /// What the effects that follow do, for the history. Changes no file.
     Note(Note),

@@ -406,12 +406,12 @@ pub(super) fn made(ino: Option<Ino>, c: &Change) -> Option<u64> {
     Some(if now.kind() == Kind::File { 0 } else { now.attr.version })
 }
 
-fn name_of(bytes: &[u8]) -> Name {
+pub(super) fn name_of(bytes: &[u8]) -> Name {
     // Our own suffixes are short: what is cut off a long name leaves room for them.
     Name::new(bytes).unwrap_or_else(|_| Name::new(b"unnamed").expect("a plain name"))
 }
 
-fn with_suffix(name: &Name, suffix: &str) -> Name {
+pub(super) fn with_suffix(name: &Name, suffix: &str) -> Name {
     let keep = name.as_bytes().len().min(255 - suffix.len());
     let mut bytes = name.as_bytes()[..keep].to_vec();
     bytes.extend_from_slice(suffix.as_bytes());
@@ -430,7 +430,7 @@ fn free_name(state: &State, dir: Ino, name: &Name) -> Name {
 }
 
 /// The conflict directory, or how to make it.
-fn conflict_dir(state: &State) -> Result<Ino, Next> {
+pub(super) fn conflict_dir(state: &State) -> Result<Ino, Next> {
     let name = name_of(CONFLICT_DIR);
     if let Ok(Some(dir)) = state.lookup(Ino::ROOT, &name) {
         return Ok(dir);
@@ -556,7 +556,7 @@ pub(super) fn take_plan(state: &State, c: &Change, both: Both, plan: Vec<Part>, 
 }
 
 /// A whole second later than any of both sides, so that every reader notices (MAIL.md 6.11).
-const fn after(time: Timestamp) -> Timestamp {
+pub(super) const fn after(time: Timestamp) -> Timestamp {
     Timestamp {
         secs: time.secs + 1 + (time.nanos > 0) as i64,
         nanos: 0,

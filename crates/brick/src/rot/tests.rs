@@ -187,6 +187,21 @@ fn a_block_that_is_bad_on_both_is_a_temporary_error_and_named() {
     let mut bench = Bench::new();
     let question = bench.read_bad_block();
     let said = bench.checked(question, 3, Err(Errno::ENODATA));
+    let [
+        Output::Peer(ToPeer::Check {
+            ticket: question,
+            check,
+        }),
+    ] = said[..]
+    else {
+        panic!("T6: {said:?}");
+    };
+    let (ino, block, theirs) = (BOX, 1, Bytes::from_static(b"rotten"));
+    assert_eq!(check, Check::Raw { ino, block });
+    let said = bench.checked(question, 3, Ok(theirs.clone()));
+    let combine = Effect::Combine { ino, block, theirs };
+    assert_eq!(said[0], Output::Disk(DiskOp::Apply(vec![combine])));
+    let said = bench.answer(ticket(&said), Seen::Rotten(vec![1]));
     assert!(matches!(&said[0], Output::Event(Event::RottenTwice { block: 1, .. })));
     assert_eq!(said[1..], [found(Err(Errno::ESTALE))]);
     assert_eq!(

@@ -360,6 +360,7 @@ impl Check for Record {
                 require(*acked <= id.seq, "request acknowledges itself")?;
                 op.check()
             }
+            Body::Quarantine { op } => op.check(),
             Body::Merge { ops, .. } => {
                 require(ops.len() <= MERGE_OPS_MAX, "too many changes in a merge")?;
                 let bytes: usize = ops.iter().map(op::weight).sum();

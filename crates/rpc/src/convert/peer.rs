@@ -172,6 +172,7 @@ fn record_weight(record: &Record) -> usize {
     match &record.body {
         Body::Op { op, .. } => op::weight(op),
         Body::Merge { ops, .. } => ops.iter().map(op::weight).sum(),
+        Body::Quarantine { op } => op::weight(op),
         _ => 0,
     }
 }

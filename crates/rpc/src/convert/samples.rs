@@ -498,6 +498,7 @@ fn body() -> impl Strategy<Value = Body> {
             acked,
             op
         }),
+        op().prop_map(|op| Body::Quarantine { op }),
         (ino(), option::of(any::<u64>()), vec(op(), 0..4)).prop_map(|(theirs, version, ops)| Body::Merge {
             theirs,
             version,
@@ -636,7 +637,11 @@ pub(crate) fn to_peer() -> impl Strategy<Value = ToPeer> {
         part(),
         (any::<(u64, u64)>(), ino()).prop_map(|((ticket, block), ino)| ToPeer::Check {
             ticket,
-            check: Check::Block { ino, block },
+            check: if ticket % 2 == 0 {
+                Check::Block { ino, block }
+            } else {
+                Check::Raw { ino, block }
+            },
         }),
         (any::<(u64, u64)>(), ino(), 1..=limits::SCRUB_BLOCKS).prop_map(|((ticket, first), ino, count)| {
             let check = Check::Sums { ino, first, count };

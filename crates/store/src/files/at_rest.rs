@@ -9,6 +9,7 @@
 use super::{Files, inode::errno};
 use crate::{
     medium::{DirMedium, Medium, sync_content},
+    mend,
     sums::{Change, FileSums, Fit, Marks, Sums},
 };
 use bytes::Bytes;
@@ -27,6 +28,8 @@ use std::{
 
 /// In `.mboxfs`: blocks that were found bad.
 const MARKS: &str = "rot";
+/// Bytes that a device reads, or not.
+const SECTOR: usize = 512;
 
 /// The sums of a brick, and what is known to be bad.
 pub(super) struct AtRest {
@@ -127,8 +130,40 @@ impl AtRest {
         Ok(Some(Seen::Data(Bytes::from(bytes).slice(skip..skip + len))))
     }
 
+    /// What a file holds, within one block, and whether that is sound; zeros stand for what cannot be read. `n`: position of
+    /// the record; up to the horizon nobody can tell (sums C3).
+    pub(super) fn read_to_keep(
+        &self,
+        (ino, file): (Ino, &File),
+        n: Option<u64>,
+        offset: u64,
+        bytes: &mut [u8],
+    ) -> io::Result<bool> {
+        let block = offset / BLOCK;
+        let from = usize::try_from(offset % BLOCK).map_err(io::Error::other)?;
+        let end = from + bytes.len();
+        let sums = self.sums.get(ino).filter(|_| n.is_some_and(|n| n > self.horizon));
+        if let Some(sums) = sums.filter(|sums| end <= sums.len_of(block)) {
+            let good = good_block(sums, file, block)?;
+            let sound = good.is_some();
+            let all = match good {
+                Some((_, good)) => good,
+                None => raw_block(file, block, sums.len_of(block))?,
+            };
+            bytes.copy_from_slice(&all[from..end]);
+            return Ok(sound);
+        }
+        match file.read_exact_at(bytes, offset) {
+            Err(error) if is_damage(&error) => {
+                bytes.copy_from_slice(&raw_block(file, block, end)?[from..]);
+                Ok(false)
+            }
+            read => read.map(|()| true),
+        }
+    }
+
     /// C4. Durable when it returns.
-    fn mark(&mut self, ino: Ino, blocks: &[u64], lost: bool) -> io::Result<()> {
+    pub(super) fn mark(&mut self, ino: Ino, blocks: &[u64], lost: bool) -> io::Result<()> {
         if let Some(sums) = self.sums.edit(ino) {
             for block in blocks {
                 *sums.bad.entry(*block).or_default() |= lost;
@@ -172,6 +207,20 @@ impl AtRest {
     }
 }
 
+impl AtRest {
+    /// A3. `theirs`: the other brick's copy, which is damaged, too. False: the two do not make the block again.
+    fn combine(&mut self, (ino, file): (Ino, &File), block: u64, theirs: &[u8]) -> io::Result<bool> {
+        let Some(sums) = self.sums.get(ino).filter(|sums| !sums.is_lost(block)) else {
+            return Ok(false);
+        };
+        let ours = raw_block(file, block, sums.len_of(block))?;
+        match mend::combine(sums.sum(block), &ours, theirs) {
+            Some(bytes) => self.repair((ino, file), block, &bytes, false),
+            None => Ok(false),
+        }
+    }
+}
+
 /// Damage to this list is as if nothing had been found bad since the last checkpoint: it will be found again, but for what
 /// was lost meanwhile.
 fn load_marks(medium: &DirMedium) -> io::Result<Marks> {
@@ -195,15 +244,45 @@ fn read_block(file: &File, block: u64, len: usize) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// The block, if it is good. A sector that cannot be read is as bad as one that rotted.
+/// The block as it is, good or not: zeros stand for what cannot be read.
+pub(super) fn raw_block(file: &File, block: u64, len: usize) -> io::Result<Vec<u8>> {
+    match read_block(file, block, len) {
+        Err(error) if is_damage(&error) => {}
+        result => return result,
+    }
+    let mut bytes = vec![0; len];
+    for (at, sector) in (block * BLOCK..).step_by(SECTOR).zip(bytes.chunks_mut(SECTOR)) {
+        let mut rest = &mut sector[..];
+        let mut offset = at;
+        while !rest.is_empty() {
+            match file.read_at(rest, offset) {
+                Ok(0) => break,
+                Ok(n) => (rest, offset) = (&mut rest[n..], offset + n as u64),
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) if is_damage(&error) => {
+                    rest.fill(0);
+                    break;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+    Ok(bytes)
+}
+
+/// A file that is too short, or a sector that cannot be read: as bad as one that rotted.
+pub(super) fn is_damage(error: &io::Error) -> bool {
+    error.kind() == ErrorKind::UnexpectedEof || error.raw_os_error() == Some(Sys::IO.raw_os_error())
+}
+
+/// The block, if it is good.
 pub(super) fn good_block(sums: &FileSums, file: &File, block: u64) -> io::Result<Option<(Fit, Vec<u8>)>> {
     match read_block(file, block, sums.len_of(block)) {
         Ok(bytes) => Ok(match sums.fit(block, &bytes) {
             Fit::Bad => None,
             fit => Some((fit, bytes)),
         }),
-        Err(error) if error.kind() == ErrorKind::UnexpectedEof => Ok(None),
-        Err(error) if error.raw_os_error() == Some(Sys::IO.raw_os_error()) => Ok(None),
+        Err(error) if is_damage(&error) => Ok(None),
         Err(error) => Err(error),
     }
 }
@@ -228,6 +307,16 @@ impl Files {
             Ok(Some((Fit::Doubtful, bytes))) => Ok(Seen::Doubtful(bytes.into())),
             Ok(Some((_, bytes))) => Ok(Seen::Data(bytes.into())),
             Ok(None) => Ok(Seen::Rotten(vec![block])),
+            Err(error) => Err(self.fails(error)),
+        }
+    }
+
+    /// A block as it is, good or not: to be compared with the other brick's, never to be given out.
+    pub(super) fn read_raw(&mut self, ino: Ino, block: u64) -> Result<Seen, Errno> {
+        let file = self.file_to_read(ino)?;
+        let sums = self.at_rest.sums.get(ino).ok_or(Errno::ESTALE)?;
+        match raw_block(&file, block, sums.len_of(block)) {
+            Ok(bytes) => Ok(Seen::Data(bytes.into())),
             Err(error) => Err(self.fails(error)),
         }
     }
@@ -258,8 +347,18 @@ impl Files {
         self.at_rest.mark(ino, &bad, false)
     }
 
-    /// Puts good bytes in the place of a block. A file that is not there is skipped (F3).
+    /// Puts good bytes in the place of a block.
     pub(super) fn repair(&mut self, ino: Ino, block: u64, bytes: &[u8], sure: bool) -> io::Result<()> {
+        self.mend(ino, |at_rest, file| at_rest.repair(file, block, bytes, sure))
+    }
+
+    /// Makes a block of two damaged copies, if they make one.
+    pub(super) fn combine(&mut self, ino: Ino, block: u64, theirs: &[u8]) -> io::Result<()> {
+        self.mend(ino, |at_rest, file| at_rest.combine(file, block, theirs))
+    }
+
+    /// Nothing that users see changes. A file that is not there is skipped (F3).
+    fn mend(&mut self, ino: Ino, mend: impl FnOnce(&mut AtRest, (Ino, &File)) -> io::Result<bool>) -> io::Result<()> {
         let file: File = match self.open_ino(ino, OFlags::RDWR) {
             Ok(file) => file.into(),
             Err(Sys::NOENT | Sys::LOOP) => return Ok(()),
@@ -267,7 +366,7 @@ impl Files {
         };
         self.touched.insert(ino);
         let times = file.metadata()?;
-        if self.at_rest.repair((ino, &file), block, bytes, sure)? {
+        if mend(&mut self.at_rest, (ino, &file))? {
             keep_times(&file, &times)?;
         }
         Ok(())

@@ -5,7 +5,7 @@
 //!
 //! Not here: what a write comes to (`history::diff`).
 
-use super::Files;
+use super::{Files, at_rest::is_damage};
 use crate::history::diff::{self, Change, Found};
 use mboxfs_types::{
     Errno, Ino,
@@ -76,7 +76,7 @@ impl Files {
             ranges,
             changed,
             moves,
-        } = change.examine()?;
+        } = known(change.examine())?;
         let mut entry = Entry {
             n: note.n,
             time: note.time,
@@ -113,7 +113,7 @@ impl Files {
         if !stat.is_file() {
             return Ok(());
         }
-        let Found { removed, ranges, .. } = diff::whole(&file, stat.len())?;
+        let Found { removed, ranges, .. } = known(diff::whole(&file, stat.len()))?;
         if removed.is_empty() {
             return Ok(());
         }
@@ -152,6 +152,14 @@ impl Files {
             };
         }
         Ok(None)
+    }
+}
+
+/// A sector that cannot be read must not keep the record from being done: then nothing is known of the messages.
+fn known(found: io::Result<Found>) -> io::Result<Found> {
+    match found {
+        Err(error) if is_damage(&error) => Ok(Found::default()),
+        found => found,
     }
 }
 
