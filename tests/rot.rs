@@ -481,7 +481,7 @@ fn a_message_that_is_damaged_on_both_bricks_costs_no_other() {
         let status = node.cli("heal status");
         let text = String::from_utf8_lossy(&status.stdout).into_owned();
         assert_eq!(status.status.code(), Some(1), "{text}");
-        assert!(text.contains("Quarantined: /u01: 1 messages"), "{text}");
+        assert!(text.contains("Quarantined: /u01: 1 damaged messages"), "{text}");
         assert!(text.contains(".mboxfs-conflict/u01.damaged-1."), "{text}");
         assert_eq!(node.cli("volume status gVol0").status.code(), Some(1));
         let told = &scrub_of(node)["quarantined"][0];

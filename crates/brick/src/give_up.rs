@@ -111,6 +111,7 @@ impl Brick {
                 base: self.fork.as_ref().and_then(|f| f.find(ino, of)),
             },
             Ask::Read { ino, offset, len } => Look::Read { ino, offset, len },
+            Ask::Raw { ino, block } => Look::Raw { ino, block },
             Ask::State { .. } | Ask::Digests { .. } | Ask::Xattrs { .. } => {
                 let data = Err(Errno::EINVAL);
                 let last = true;

@@ -9,6 +9,9 @@
 //!     there (L1, L6). What takes long is done before.
 //! Z4  An object whose present version was merged already is not merged again; of one that changed since, what both knew
 //!     is the version that was merged (`fork::marks`), not the fork: what was expunged since does not return.
+//! Z5  A file that cannot be read on one side, because it is damaged there, does not hold up the others: the one here stays as
+//!     it is, that of the other line is kept as it is, and the operator is told (`quarantine` Q6). If only the ancestor is
+//!     damaged it counts for nothing.
 //!
 //! Not here: which messages survive (`mbox`), the other side (`give_up`).
 
@@ -68,6 +71,8 @@ pub(crate) struct Heal {
     /// Objects of the other line that are another inode here: made on both sides under one name.
     alias: BTreeMap<Ino, Ino>,
     freed: BTreeMap<(Ino, Name), Ino>,
+    /// Z5: objects of the other line that cannot be read, here or there.
+    damaged: BTreeSet<Ino>,
     step: Step,
     /// Z3: the file that is locked, and its keys.
     held: Option<(Ino, BTreeSet<Key>)>,
@@ -164,6 +169,7 @@ impl Brick {
             put_off: 0,
             alias: BTreeMap::new(),
             freed: BTreeMap::new(),
+            damaged: BTreeSet::new(),
             step: Step::List,
             held: None,
             request: 0,
@@ -196,6 +202,7 @@ impl Brick {
         match data {
             Ok(data) if heal.answer.len() + data.len() <= ANSWER_BYTES_MAX => heal.answer.extend_from_slice(&data),
             Ok(_) => return self.stop_merge("an answer is too long", out),
+            Err(Errno::ENODATA) => return self.on_damaged(true, out),
             Err(_) => return self.stop_merge("the peer cannot read it", out),
         }
         if last {
@@ -211,7 +218,25 @@ impl Brick {
         }
         match data {
             Ok(data) => self.on_answer(data, false, out),
+            Err(Errno::ENODATA) => self.on_damaged(false, out),
             Err(_) => self.stop_merge("it cannot be read here", out),
+        }
+    }
+
+    /// Z5
+    fn on_damaged(&mut self, there: bool, out: &mut Vec<Output>) {
+        let Some(heal) = &mut self.heal else { return };
+        match &mut heal.step {
+            Step::Indexes(i) if there && i.theirs.is_some() => {
+                (i.both.base, i.base) = (None, Some(Bytes::new()));
+                self.gather_indexes(out);
+            }
+            Step::Indexes(_) | Step::Bytes(_) if heal.todo.front().is_some_and(|c| heal.damaged.insert(c.ino)) => {
+                heal.step = Step::List;
+                self.release(out);
+                self.next_object(out);
+            }
+            _ => self.stop_merge("it is damaged and cannot be kept as it is", out),
         }
     }
 
@@ -346,7 +371,14 @@ impl Brick {
                 common: heal.common,
                 stuck: heal.put_off >= heal.todo.len(),
             };
-            match decide::next(&look, change) {
+            let mut next = decide::next(&look, change);
+            if heal.damaged.contains(&change.ino) && matches!(next, Next::Take(_) | Next::Both(_)) {
+                heal.did = Some(Mended::Damaged);
+                next = self.keep_damaged();
+            }
+            let Some(heal) = &mut self.heal else { return };
+            let Some(change) = heal.todo.front() else { return };
+            match next {
                 Next::Done => {
                     let done = heal.todo.pop_front();
                     (heal.tries, heal.put_off) = (0, 0);
@@ -371,7 +403,10 @@ impl Brick {
                 }
                 Next::Conflict(op, ino) => {
                     heal.conflicts += u64::from(matches!(op, Op::Create { .. }));
-                    heal.did = Some(Mended::KeptTwice);
+                    heal.did = heal
+                        .did
+                        .filter(|did| *did == Mended::Damaged)
+                        .or(Some(Mended::KeptTwice));
                     let version = decide::made(ino, change);
                     return self.request(Wish::making(op, ino, version, expect), out);
                 }
@@ -404,6 +439,15 @@ impl Brick {
                 }
             }
         }
+    }
+
+    /// Z5: of the front of the list.
+    fn keep_damaged(&self) -> Next {
+        let front = self.heal.as_ref().and_then(|heal| heal.todo.front());
+        front.map_or(Next::Done, |change| {
+            let path = self.path_of(change);
+            decide::damaged(&self.state, change, &path, self.me.other())
+        })
     }
 
     fn end_merge(&mut self, out: &mut Vec<Output>) {
@@ -686,6 +730,10 @@ impl Brick {
             gather::Wants::Theirs { offset, len } => {
                 heal.step = Step::Bytes(gather);
                 self.ask_peer(Ask::Read { ino, offset, len }, out);
+            }
+            gather::Wants::TheirsRaw { block } => {
+                heal.step = Step::Bytes(gather);
+                self.ask_peer(Ask::Raw { ino, block }, out);
             }
             gather::Wants::Stage(op) => {
                 let wish = Wish {

@@ -221,4 +221,6 @@ pub enum Mended {
     Taken,
     /// Changed on both sides and no mailbox: both copies are kept.
     KeptTwice,
+    /// One of the copies is damaged: the one here stays, the other one is kept as it is.
+    Damaged,
 }

@@ -466,8 +466,7 @@ impl Brick {
 
 /// For a mount it is as if the file were not there now; the other brick has to know that it is, and cannot be read.
 const fn unreadable(question: &Question) -> Errno {
-    let copied = matches!(question.look, Look::Copy { .. } | Look::Digests { .. });
-    if copied || matches!(question.asker, Asker::Check { .. }) {
+    if matches!(question.asker, Asker::Check { .. } | Asker::Peer { .. } | Asker::Heal) {
         Errno::ENODATA
     } else {
         Errno::ESTALE

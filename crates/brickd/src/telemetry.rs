@@ -66,6 +66,10 @@ pub(crate) fn event(event: &Event) {
             Mended::Sent => info!("healed {path}: the peer has it again"),
             Mended::Merged => info!("merged {path}: changed on both bricks while they were apart"),
             Mended::Taken => info!("healed {path}: taken from the peer, which alone changed it"),
+            Mended::Damaged => error!(
+                "{path} was changed on the peer while they were apart, and one of the copies is damaged: they are not merged; the \
+                 peer's is in /.mboxfs-conflict as it is. When it is dealt with, remove it"
+            ),
             Mended::KeptTwice => info!("kept {path} twice: changed on both bricks, and no mailbox"),
         },
         Event::MergeFailed { path, why } => {

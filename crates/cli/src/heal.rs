@@ -313,7 +313,7 @@ Merging: 5 of 7 files, 2.5 per second, 1 s left, now /bob
         assert!(text.contains(", 1 quarantined\n"), "{text}");
         assert!(
             text.contains(
-                "\nQuarantined: /al\\u{1b}ice: 1 messages damaged on both bricks and taken out, 1970-01-01 00:00:00 UTC\n\
+                "\nQuarantined: /al\\u{1b}ice: 1 damaged messages are not in it, since 1970-01-01 00:00:00 UTC\n\
                  What is left of them: /.mboxfs-conflict/alice.damaged-1.7.Brick1\nRemove these files"
             ),
             "{text}"

@@ -72,7 +72,7 @@ pub(crate) fn damaged(scrub: &ScrubReport, text: &mut String) {
     for lost in &scrub.quarantined {
         let _ = write!(
             text,
-            "\nQuarantined: {}: {} messages damaged on both bricks and taken out, {}\nWhat is left of them: {}",
+            "\nQuarantined: {}: {} damaged messages are not in it, since {}\nWhat is left of them: {}",
             clean(&lost.path),
             lost.messages,
             utc(lost.since),

@@ -129,7 +129,7 @@ pub(crate) fn is_good(report: &BrickReport) -> bool {
 /// What an operator has to look at although both bricks are in step.
 fn damage(report: &BrickReport) -> Option<&'static str> {
     match (report.scrub.quarantined.is_empty(), report.scrub.bad.is_empty()) {
-        (false, _) => Some("messages were damaged on both bricks and taken out: mboxfs heal status"),
+        (false, _) => Some("damaged messages were taken out of mailboxes: mboxfs heal status"),
         (true, false) => Some("files are damaged: mboxfs heal status"),
         (true, true) => None,
     }

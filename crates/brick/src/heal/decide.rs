@@ -10,6 +10,7 @@
 use super::{
     gather::{From, Piece, Take},
     mailbox::Part,
+    quarantine::{kept_name, label},
 };
 use crate::state::{Data, Inode, State};
 use alloc::{
@@ -408,7 +409,7 @@ pub(super) fn made(ino: Option<Ino>, c: &Change) -> Option<u64> {
 
 pub(super) fn name_of(bytes: &[u8]) -> Name {
     // Our own suffixes are short: what is cut off a long name leaves room for them.
-    Name::new(bytes).unwrap_or_else(|_| Name::new(b"unnamed").expect("a plain name"))
+    Name::new(&bytes[..bytes.len().min(255)]).unwrap_or_else(|_| Name::new(b"unnamed").expect("a plain name"))
 }
 
 pub(super) fn with_suffix(name: &Name, suffix: &str) -> Name {
@@ -508,6 +509,44 @@ pub(super) fn conflict(state: &State, c: &Change, both: Both, peer: BrickId) -> 
         mtime: after(now.attr.mtime),
         pieces: whole(0, now.attr.size, From::Theirs),
         version: Some(now.attr.version),
+    })
+}
+
+/// The next step for a file of which one copy is damaged, so that its messages cannot be told: ours stays, theirs is kept
+/// as it is. `path`: as users know it.
+pub(super) fn damaged(state: &State, c: &Change, path: &str, peer: BrickId) -> Next {
+    let Some(now) = &c.now else {
+        return Next::Mark(GONE); // changed here: that wins
+    };
+    let dir = match conflict_dir(state) {
+        Ok(dir) => dir,
+        Err(next) => return next,
+    };
+    let messages = u64::from(c.commits.max(1));
+    let name = kept_name(path, messages, now.attr.version, &label(peer));
+    let Ok(Some(kept)) = state.lookup(dir, &name) else {
+        let op = Op::Create {
+            dir,
+            name,
+            mode: 0o600,
+            uid: now.attr.uid,
+            gid: now.attr.gid,
+            excl: true,
+        };
+        return Next::Conflict(op, None);
+    };
+    let there = state.inode(kept).map_or((0, 0), |i| (i.size, i.version));
+    if there.0 == now.attr.size {
+        return Next::Mark(now.attr.version);
+    }
+    Next::Take(Take {
+        into: kept,
+        expect: there.1,
+        cut: 0,
+        size: now.attr.size,
+        mtime: now.attr.mtime,
+        pieces: whole(0, now.attr.size, From::TheirsRaw),
+        version: None,
     })
 }
 

@@ -8,7 +8,7 @@
 //!     All that follows moves up, because there is no filler that keeps UIDs as they are: a message that stands in the
 //!     place would take the UID of another one, or, without a UID, have all that follow renumbered (MAIL.md 5.3); and as
 //!     a part of the message in front it would change that one. So it costs what an expunge costs, and where more than
-//!     `limits::STAGED_BYTES_MAX` would have to move the file stays as it is.
+//!     `limits::QUARANTINE_BYTES_MAX` would have to move the file stays as it is.
 //! Q4  Which messages: where the two copies of a block differ, those that have a byte there; where they are equal all that
 //!     have a byte in the block, since nobody knows which are damaged.
 //! Q5  A file that is no mailbox stays as it is, readable but for the bad blocks: nobody knows what a part of it is worth.
@@ -18,8 +18,8 @@
 //! Not here: how a block is repaired (`rot`), what is left of a mailbox (`mbox::merge::expunge`).
 
 use super::{
-    decide::{Next, after, conflict_dir, with_suffix},
-    gather::{From, Gather, Piece, Take, Wants},
+    decide::{Next, after, conflict_dir},
+    gather::{Gather, Take, Wants},
     version_of,
 };
 use crate::{
@@ -38,15 +38,13 @@ use alloc::{
     vec::Vec,
 };
 use bytes::Bytes;
-use core::ops::Range;
 use mboxfs_mbox::{
     files::{self, Rule},
     index::Index,
-    merge::expunge::{Expunged, expunge},
-    plan::{Segment, Side},
+    merge::expunge::expunge,
 };
 use mboxfs_types::{
-    BrickId, Errno, Group, Ino, Key, Name, Nanos, OpId, SessionId,
+    Errno, Group, Ino, Key, Nanos, OpId, SessionId,
     admin::Quarantined,
     call::{Op, Request},
     disk::{DiskOp, Effect, Look, Seen},
@@ -55,8 +53,11 @@ use mboxfs_types::{
     record::Body,
 };
 
-/// Bytes that are equal between two stretches that are not: what rots together lies together.
-const GAP_MAX: usize = 16;
+mod work;
+
+use work::Work;
+pub(super) use work::{kept_name, label};
+
 /// In names of files in `.mboxfs-conflict`, in front of the number of messages.
 const MARK: &str = ".damaged-";
 /// Stands there for a slash.
@@ -101,23 +102,6 @@ enum Step {
     Record { n: u64, then: Option<Gather>, last: bool },
     /// Bytes.
     Bytes(Gather),
-}
-
-/// What is to be done.
-#[derive(Clone, PartialEq, Eq, Debug)]
-struct Work {
-    /// What each brick has of the damaged messages.
-    copies: Vec<Copy>,
-    /// What becomes of the mailbox.
-    rest: Take,
-    messages: u64,
-}
-
-#[derive(Clone, PartialEq, Eq, Debug)]
-struct Copy {
-    name: Name,
-    pieces: Vec<Piece>,
-    size: u64,
 }
 
 /// Why a file stays as it is.
@@ -272,7 +256,7 @@ impl Brick {
         let path = self.shown_path(q.ino);
         let mtime = after(self.clock.real.max(inode.mtime));
         let work = q.work(&expunged, (&path, self.me), mtime);
-        if work.moves() > limits::STAGED_BYTES_MAX as u64 {
+        if work.moves() > limits::QUARANTINE_BYTES_MAX {
             return self.spare(TOO_LARGE, out);
         }
         if let Some(q) = &mut self.quarantine {
@@ -354,7 +338,7 @@ impl Brick {
                     None => self.want_step(op, None, out),
                 }
             }
-            Wants::Theirs { .. } => self.put_off_quarantine(limits::REPAIR_RETRY, out), // never asked for
+            Wants::Theirs { .. } | Wants::TheirsRaw { .. } => self.put_off_quarantine(limits::REPAIR_RETRY, out), // never asked for
         }
     }
 
@@ -504,158 +488,6 @@ impl Brick {
         }
         all.into_values().take(limits::BAD_FILES_MAX).collect()
     }
-}
-
-impl Quarantine {
-    /// Q4
-    fn doubtful(&self) -> Vec<Range<u64>> {
-        let of = |block: &u64| {
-            let start = block * BLOCK;
-            let copies = self.ours.get(block).zip(self.theirs.get(block));
-            let stretches = copies.map_or_else(Vec::new, |(ours, theirs)| stretches(ours, theirs));
-            stretches.into_iter().map(move |s| start + s.start..start + s.end)
-        };
-        self.blocks.iter().flat_map(of).collect()
-    }
-
-    /// `path` of the mailbox; `me`: which brick this is.
-    fn work(&self, expunged: &Expunged, (path, me): (&str, BrickId), mtime: mboxfs_types::Timestamp) -> Work {
-        let messages = expunged.messages;
-        let first = self.blocks.first().map_or(0, |block| block * BLOCK);
-        // What is in front of both stays in place; the rest is written, so that no block keeps a byte of the bad ones.
-        let cut = expunged.gone.first().map_or(first, |gone| gone.start.min(first));
-        let mut rest = Pieces::new(&self.ours, self.ino);
-        for segment in &expunged.left {
-            match (segment, segment.offset_in(Side::Left)) {
-                (Segment::Bytes(bytes), _) => rest.bytes(bytes.clone().into()),
-                (_, Some(offset)) => rest.copy(offset..offset + segment.len(), cut),
-                (_, None) => {}
-            }
-        }
-        let name = |brick: &str| {
-            let path = path.trim_start_matches('/').replace('/', SLASH);
-            let path = Name::new(path.as_bytes()).unwrap_or_else(|_| super::decide::name_of(b"unnamed"));
-            with_suffix(&path, &format!("{MARK}{messages}.{}.{brick}", self.version))
-        };
-        let copy = |brick: &str, blocks: &BTreeMap<u64, Bytes>| {
-            let mut pieces = Pieces::new(blocks, self.ino);
-            for gone in &expunged.gone {
-                pieces.copy(gone.clone(), 0);
-            }
-            Copy {
-                name: name(brick),
-                size: pieces.at,
-                pieces: pieces.all,
-            }
-        };
-        let label = |brick: BrickId| format!("Brick{}", brick.index() + 1);
-        let copies = if self.ours == self.theirs {
-            vec![copy("Bricks", &self.ours)]
-        } else {
-            let (ours, theirs) = (copy(&label(me), &self.ours), copy(&label(me.other()), &self.theirs));
-            vec![ours, theirs]
-        };
-        Work {
-            copies,
-            rest: Take {
-                into: self.ino,
-                expect: self.version,
-                cut,
-                size: rest.at,
-                mtime,
-                pieces: rest.all,
-                version: None,
-            },
-            messages,
-        }
-    }
-}
-
-impl Work {
-    /// Bytes that are written in one go, at most.
-    fn moves(&self) -> u64 {
-        let of = |pieces: &[Piece]| pieces.iter().map(|p| p.len).sum::<u64>();
-        let copies = self.copies.iter().map(|copy| of(&copy.pieces));
-        copies.chain([of(&self.rest.pieces)]).max().unwrap_or(0)
-    }
-}
-
-/// Content made of parts of a file with bad blocks.
-struct Pieces<'a> {
-    /// These are taken from memory.
-    blocks: &'a BTreeMap<u64, Bytes>,
-    ino: Ino,
-    at: u64,
-    all: Vec<Piece>,
-}
-
-impl<'a> Pieces<'a> {
-    const fn new(blocks: &'a BTreeMap<u64, Bytes>, ino: Ino) -> Self {
-        Self {
-            blocks,
-            ino,
-            at: 0,
-            all: Vec::new(),
-        }
-    }
-
-    fn bytes(&mut self, bytes: Bytes) {
-        let len = bytes.len() as u64;
-        self.put(0, len, From::Bytes(bytes));
-    }
-
-    /// A part of the file. What lies below `from` is in its place.
-    fn copy(&mut self, range: Range<u64>, from: u64) {
-        let skip = from.saturating_sub(self.at).min(range.end - range.start);
-        self.at += skip;
-        let mut offset = range.start + skip;
-        while offset < range.end {
-            let block = offset / BLOCK;
-            let Some(bytes) = self.blocks.get(&block) else {
-                let bad = self
-                    .blocks
-                    .range(block..)
-                    .next()
-                    .map_or(range.end, |(bad, _)| bad * BLOCK);
-                let len = bad.min(range.end) - offset;
-                self.put(offset, len, From::Ours(self.ino));
-                offset += len;
-                continue;
-            };
-            let start = usize::try_from(offset % BLOCK).unwrap_or(usize::MAX).min(bytes.len());
-            let len = usize::try_from(range.end - offset).unwrap_or(usize::MAX);
-            let part = bytes.slice(start..start.saturating_add(len).min(bytes.len()));
-            if part.is_empty() {
-                return; // beyond the end of the file
-            }
-            offset += part.len() as u64;
-            self.bytes(part);
-        }
-    }
-
-    fn put(&mut self, offset: u64, len: u64, from: From) {
-        if len > 0 {
-            let at = self.at;
-            self.all.push(Piece { at, offset, len, from });
-            self.at += len;
-        }
-    }
-}
-
-/// Where two copies of a block differ; all of it, if they do not. Within the block.
-fn stretches(ours: &[u8], theirs: &[u8]) -> Vec<Range<u64>> {
-    let len = ours.len().max(theirs.len());
-    let mut all: Vec<Range<usize>> = Vec::new();
-    for at in (0..len).filter(|at| ours.get(*at) != theirs.get(*at)) {
-        match all.last_mut() {
-            Some(last) if at - last.end <= GAP_MAX => last.end = at + 1,
-            _ => all.push(at..at + 1),
-        }
-    }
-    if all.is_empty() {
-        all.push(0..len);
-    }
-    all.into_iter().map(|s| s.start as u64..s.end as u64).collect()
 }
 
 impl Brick {

@@ -379,7 +379,7 @@ impl Check for Ask {
                 require(*len <= limits::DIGEST_SPAN, "too many blocks")?;
                 require(offset.checked_add(*len).is_some(), "end of a read")
             }
-            Self::Changes | Self::Index { .. } | Self::State { .. } | Self::Xattrs { .. } => Ok(()),
+            Self::Changes | Self::Index { .. } | Self::Raw { .. } | Self::State { .. } | Self::Xattrs { .. } => Ok(()),
         }
     }
 }

@@ -569,6 +569,7 @@ fn ask() -> impl Strategy<Value = Ask> {
         Just(Ask::Changes),
         (ino(), of).prop_map(|(ino, of)| Ask::Index { ino, of }),
         read.prop_map(|(ino, offset, len)| Ask::Read { ino, offset, len }),
+        (ino(), any::<u64>()).prop_map(|(ino, block)| Ask::Raw { ino, block }),
         any::<u64>().prop_map(|offset| Ask::State { offset }),
         (ino(), 0..u64::MAX / 2, 0..=limits::DIGEST_SPAN).prop_map(|(ino, offset, len)| Ask::Digests {
             ino,

@@ -2,8 +2,9 @@
 
 use super::*;
 use crate::input::{Clock, Recovered};
+use core::ops::Range;
 use mboxfs_types::{
-    Tag, Timestamp, VolumeId,
+    Name, Tag, Timestamp, VolumeId,
     call::{Extent, SetAttr},
     disk::Superblock,
     ids::BrickUuid,
@@ -329,6 +330,20 @@ fn where_nobody_knows_which_is_damaged_all_of_the_block_go() {
     let mut damaged = all.clone();
     damaged[at] ^= 0x20;
     assert!(damaged.starts_with(&kept[0].1));
+}
+
+#[test]
+fn what_is_larger_than_a_record_is_done_at_once_all_the_same() {
+    let all: Vec<u8> = (1..=700).flat_map(|n| mail(n, 4000)).collect();
+    let at = place(&all, "this is 7 ");
+    let mut world = World::new(&all, &[at, at + 9], &[at, at + 100]);
+    world.tick(Nanos(0));
+    let from = place(&all, "From s@t  Mon Nov 23 12:34:23 2026\nMessage-ID: <7@t>");
+    let left = [&all[..from], &all[from + mail(7, 4000).len()..]].concat();
+    assert!(world.files[&BOX] == left);
+    let stages = world.brick.state.applied - 3;
+    assert!(stages >= 8, "{stages} records");
+    assert_eq!((world.was_quarantined(), world.kept().len()), (1, 2));
 }
 
 /// Q2: whatever was done before the brick is lost, the next attempt comes to the same, once.
