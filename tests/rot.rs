@@ -497,6 +497,83 @@ fn a_message_that_is_damaged_on_both_bricks_costs_no_other() {
         fs::remove_file(pair.two.seen(&format!(".mboxfs-conflict/{name}"))).expect("root may");
     }
     pair.wait_whole();
+
+    // The first message tells the UIDVALIDITY: the next one does now.
+    let (before, old) = (
+        servers[0].imap_read(USER),
+        numbers(&fs::read(pair.one.seen(USER)).expect("it is good")),
+    );
+    stop(&mut pair);
+    damage(&pair.one, USER, "This is 0: ", 0x11);
+    damage(&pair.two, USER, "This is 0: ", 0x12);
+    start(&mut pair);
+    wait_for("the mailbox is served", SOON, || {
+        fs::read(pair.two.seen(USER)).is_ok_and(|bytes| bytes.starts_with(b"From "))
+    });
+    for server in &servers {
+        assert_eq!(server.imap_read(USER), before[1..]);
+    }
+    let bytes = fs::read(pair.one.seen(USER)).expect("it is good");
+    assert_eq!(numbers(&bytes), old[1..], "no UID is another one's");
+    let base = |bytes: &[u8]| {
+        let text = String::from_utf8_lossy(bytes).into_owned();
+        let line = text.lines().find_map(|line| line.strip_prefix("X-IMAPbase: "));
+        line.and_then(|base| base.split(' ').next()).map(str::to_owned)
+    };
+    assert!(base(&bytes).is_some() && base(&bytes) == base(&good), "the UIDVALIDITY");
+}
+
+/// Both bricks are killed while much is being written for it.
+#[test]
+fn killed_in_the_midst_it_is_done_once() {
+    if !have("killed_in_the_midst_it_is_done_once", NEEDS) {
+        return;
+    }
+    let mut pair = Pair::start(&Lab::new());
+    let mut content = Vec::new();
+    for seed in 0..300 {
+        content.extend(mailbox(seed)); // 60 MB
+    }
+    deliver(&pair.one, "erin", &content);
+    pair.wait_whole();
+    stop(&mut pair);
+    for (node, with) in [(&pair.one, 0x11), (&pair.two, 0x12)] {
+        damage(node, "erin", "<0.3@x>\n\n", with);
+    }
+    start(&mut pair);
+    let error = fs::read(pair.one.seen("erin")).expect_err("never wrong bytes");
+    assert_eq!(error.raw_os_error(), Some(ESTALE), "{error}");
+    wait_for("it has begun", SOON, || kept(&pair.one).len() == 2);
+    assert_eq!(
+        fs::metadata(pair.one.in_brick("erin")).expect("it is there").len(),
+        content.len() as u64
+    );
+    pair.one.kill();
+    pair.two.kill();
+    start(&mut pair);
+    let spans: Vec<_> = Scan::new(&content).take(5).collect();
+    let gone = spans[3].raw(&content);
+    let left = [
+        &content[..spans[3].from_offset as usize],
+        &content[spans[3].end as usize..],
+    ]
+    .concat();
+    for node in [&pair.one, &pair.two] {
+        wait_for("the mailbox is served", SOON, || match fs::read(node.seen("erin")) {
+            Ok(bytes) => {
+                assert!(bytes == left, "nothing wrong is ever served");
+                true
+            }
+            Err(error) => {
+                assert_eq!(error.raw_os_error(), Some(ESTALE), "{error}");
+                false
+            }
+        });
+        let all = kept(node);
+        assert_eq!(all.len(), 2);
+        assert!(all.iter().all(|(_, bytes)| bytes.len() == gone.len() && bytes != gone));
+    }
+    is_as_written(&pair, "erin", &left);
 }
 
 /// The same bytes are wrong on both bricks: nobody knows which they are, so all messages with a byte in the block go.

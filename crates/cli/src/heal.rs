@@ -201,14 +201,21 @@ pub(crate) fn status(state: &HostState, v: &Volume, bar: bool) -> String {
 
 /// gluster's list.
 pub(crate) fn info(state: &HostState, v: &Volume) -> String {
-    per_brick(state, v, |side, _| {
+    per_brick(state, v, |side, report| {
         let files = behind(side);
         let mut text = String::new();
         for file in &files {
             let busy = if file.busy { " - Possibly undergoing heal" } else { "" };
             let _ = writeln!(text, "{}{busy}", clean(file.path));
         }
-        text + &format!("Status: Connected\nNumber of entries: {}\n", files.len())
+        let damaged = report.scrub.bad.iter().map(|file| (&file.path, "damaged"));
+        let quarantined = report.scrub.quarantined.iter().map(|q| (&q.path, "quarantined"));
+        let mut entries = files.len();
+        for (path, what) in damaged.chain(quarantined) {
+            let _ = writeln!(text, "{} - Is {what}", clean(path));
+            entries += 1;
+        }
+        text + &format!("Status: Connected\nNumber of entries: {entries}\n")
     })
 }
 
@@ -317,6 +324,11 @@ Merging: 5 of 7 files, 2.5 per second, 1 s left, now /bob
                  What is left of them: /.mboxfs-conflict/alice.damaged-1.7.Brick1\nRemove these files"
             ),
             "{text}"
+        );
+        let info = shown(&state, info);
+        assert!(
+            info.contains("\n/al\\u{1b}ice - Is quarantined\nStatus: Connected\nNumber of entries: 1\n"),
+            "{info}"
         );
     }
 

@@ -431,3 +431,34 @@ fn rot_that_was_kept_for_a_fork_is_still_known_when_it_is_put_back() {
     brick.now().files.apply(&[repair]).unwrap();
     assert_eq!(brick.read(0, 150_000), data(&content));
 }
+
+/// What is left of a mailbox without its damaged messages is written from the start of the bad block on. A crash comes after
+/// the record was durable, at any point of its being done.
+#[test]
+fn a_bad_block_that_is_written_anew_is_good_after_any_crash() {
+    let (mut brick, content) = three_blocks();
+    brick.checkpoint(2);
+    brick.flip(70_000);
+    let rotten = Effect::Rotten {
+        ino: BOX,
+        blocks: vec![1],
+    };
+    brick.now().files.apply(&[rotten]).unwrap();
+    let damaged = brick.bytes();
+    let left = [&content[..66_000], &content[75_000..]].concat();
+    let rest = vec![(65_536, left[65_536..].to_vec())];
+    let expunge = write(3, 65_536, rest, left.len() as u64);
+    brick.now().log.append(&[record(3)]).unwrap();
+    for turn in 0..8_u32 {
+        let mut sector = 0;
+        let torn = torn(&damaged, &left, || {
+            sector += 1;
+            turn == 7 || (turn > 0 && sector % turn == 0)
+        });
+        std::fs::write(brick.path(), torn).unwrap();
+        brick.open();
+        brick.now().files.apply(std::slice::from_ref(&expunge)).unwrap();
+        assert_eq!(brick.read(0, 150_000), data(&left), "turn {turn}");
+        assert!(brick.bytes() == left);
+    }
+}
