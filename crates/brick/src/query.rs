@@ -151,7 +151,9 @@ impl Brick {
             }
             (Ok(Seen::Rotten(_)), _) => self.deny(&question, Errno::ESTALE, out),
             (Ok(Seen::Doubtful(data)), _) => self.give_block(&question, data, out),
-            (Ok(Seen::Data(data)), _) => self.give(&question, Ok(Found::Data(data)), out),
+            (Ok(Seen::Data(data) | Seen::Raw { bytes: data, .. }), _) => {
+                self.give(&question, Ok(Found::Data(data)), out)
+            }
             (Ok(Seen::Names(names)), _) => self.give(&question, Ok(Found::Names(names)), out),
             (Err(errno), _) => self.deny(&question, errno, out),
         }

@@ -258,7 +258,14 @@ impl Image {
                 let blocks = self.bytes_at(*ino, *offset, *len)?.chunks(limits::BLOCK_BYTES);
                 Ok(Seen::Data(blocks.flat_map(digest).collect()))
             }
-            Look::Block { ino, block, .. } | Look::Raw { ino, block } => {
+            Look::Raw { ino, block } => {
+                let bytes = self.bytes_at(*ino, block * limits::SUM_BLOCK_BYTES, limits::SUM_BLOCK_BYTES)?;
+                Ok(Seen::Raw {
+                    bytes: Bytes::copy_from_slice(bytes),
+                    damaged: None,
+                })
+            }
+            Look::Block { ino, block, .. } => {
                 let bytes = self.bytes_at(*ino, block * limits::SUM_BLOCK_BYTES, limits::SUM_BLOCK_BYTES)?;
                 Ok(Seen::Data(Bytes::copy_from_slice(bytes)))
             }

@@ -21,6 +21,7 @@ mod error;
 mod files;
 mod frame;
 mod history;
+mod locate;
 mod log;
 pub mod lossy;
 pub mod medium;

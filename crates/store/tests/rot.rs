@@ -392,7 +392,21 @@ fn what_is_damaged_is_read_as_it_is_only_by_who_asks_for_that() {
     assert_eq!(brick.block(2), Seen::Rotten(vec![2]));
     damaged.resize(150_000, 0);
     let raw = Look::Raw { ino: BOX, block: 2 };
-    assert_eq!(brick.now().files.look(&raw), Ok(data(&damaged[131_072..])));
+    let Ok(Seen::Raw { bytes, damaged: place }) = brick.now().files.look(&raw) else {
+        panic!("it can be read as it is");
+    };
+    assert!((&bytes[..], place) == (&damaged[131_072..], None));
+    // Damage of one kind, in one place: it can be told where.
+    let mut damaged = content.clone();
+    damaged[140_000..140_020].fill(0);
+    std::fs::write(brick.path(), &damaged).unwrap();
+    let place = match brick.now().files.look(&raw) {
+        Ok(Seen::Raw { damaged, .. }) => damaged,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(place, Some(8704..9216));
+    damaged.truncate(149_000);
+    damaged.resize(150_000, 0);
     let index = Look::RawIndex { ino: BOX };
     assert!(matches!(brick.now().files.look(&index), Ok(Seen::Data(_))));
     assert_eq!(brick.block(2), Seen::Rotten(vec![2]));

@@ -19,6 +19,7 @@ use crate::{
 };
 use alloc::vec::Vec;
 use bytes::Bytes;
+use core::ops::Range;
 use serde::{Deserialize, Serialize};
 
 /// What the brain wants of its disk.
@@ -229,6 +230,13 @@ pub enum Seen {
     Names(Vec<Vec<u8>>),
     /// A block that fits its checksum, which a crash has left in doubt.
     Doubtful(Bytes),
+    /// A block as it is.
+    Raw {
+        /// All of it.
+        bytes: Bytes,
+        /// The part of it with all of the damage, if that can be told.
+        damaged: Option<Range<usize>>,
+    },
     /// None of the bytes may be given out: these blocks (`limits::SUM_BLOCK_BYTES` each) do not fit their checksums, or cannot
     /// be read (law L12).
     Rotten(Vec<u64>),

@@ -9,8 +9,9 @@
 //!     place would take the UID of another one, or, without a UID, have all that follow renumbered (MAIL.md 5.3); and as
 //!     a part of the message in front it would change that one. So it costs what an expunge costs, and where more than
 //!     `limits::QUARANTINE_BYTES_MAX` would have to move the file stays as it is.
-//! Q4  Which messages: where the two copies of a block differ, those that have a byte there; where they are equal all that
-//!     have a byte in the block, since nobody knows which are damaged.
+//! Q4  Which messages: where the two copies of a block differ, those that have a byte there; where they are equal, those that
+//!     have one in the sector or page with the damage (`store::locate`); if that cannot be told all that have a byte in the
+//!     block.
 //! Q5  A file that is no mailbox stays as it is, readable but for the bad blocks: nobody knows what a part of it is worth.
 //!     Both copies lie in the brick directories; who writes it anew or removes it ends the matter.
 //! Q6  The files in `.mboxfs-conflict` are the memory of it: as long as one is there the operator is told (`quarantined`).
@@ -38,6 +39,7 @@ use alloc::{
     vec::Vec,
 };
 use bytes::Bytes;
+use core::ops::Range;
 use mboxfs_mbox::{
     files::{self, Rule},
     index::Index,
@@ -73,6 +75,8 @@ pub(crate) struct Quarantine {
     blocks: BTreeSet<u64>,
     ours: BTreeMap<u64, Bytes>,
     theirs: BTreeMap<u64, Bytes>,
+    /// Where in a block the damage is, if the disk can tell.
+    places: BTreeMap<u64, Range<usize>>,
     work: Option<Work>,
     /// Q3: the keys of the file.
     held: Option<BTreeSet<Key>>,
@@ -130,6 +134,7 @@ impl Brick {
             blocks: BTreeSet::new(),
             ours: BTreeMap::new(),
             theirs: BTreeMap::new(),
+            places: BTreeMap::new(),
             work: None,
             held: None,
             step: Step::Hold,
@@ -226,8 +231,9 @@ impl Brick {
                 q.step = Step::Ours(block);
                 self.look(Asker::Quarantine { ticket }, Look::Raw { ino, block }, out);
             }
-            (Step::Ours(block), Ok(Seen::Data(data))) => {
-                q.ours.insert(*block, data);
+            (Step::Ours(block), Ok(Seen::Raw { bytes, damaged })) => {
+                q.ours.insert(*block, bytes);
+                q.places.extend(damaged.map(|place| (*block, place)));
                 self.next_question(out);
             }
             (Step::Index, Ok(Seen::Data(index))) => self.plan_quarantine(&index, out),

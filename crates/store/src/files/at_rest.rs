@@ -10,7 +10,7 @@ use super::{Files, inode::errno};
 use crate::{
     medium::{DirMedium, Medium, sync_content},
     mend,
-    sums::{Change, FileSums, Fit, Marks, Sums},
+    sums::{Change, FileSums, Fit, Marks, Sum, Sums},
 };
 use bytes::Bytes;
 use mboxfs_types::{Errno, Ino, codec, disk::Seen, limits::SUM_BLOCK_BYTES as BLOCK};
@@ -189,9 +189,8 @@ impl AtRest {
         let Some(sums) = self.sums.edit(ino) else {
             return Ok(false);
         };
-        let sum = crc32fast::hash(bytes);
-        let lost = sums.bad.get(&block) == Some(&true);
-        let fits = !lost && sum == sums.sum(block);
+        let lost = sums.is_lost(block);
+        let fits = !lost && crc32fast::hash(bytes) == sums.sum(block);
         let believed = sure && (lost || sums.doubtful.contains(&block));
         if bytes.is_empty() || bytes.len() != sums.len_of(block) || !(fits || believed) {
             return Ok(false);
@@ -201,7 +200,7 @@ impl AtRest {
             file.set_len(sums.size)?; // somebody else put it there
         }
         sync_content(file)?;
-        sums.settle(block, sum);
+        sums.settle(block, Sum::of(bytes));
         self.save_marks()?;
         Ok(true)
     }
@@ -316,7 +315,10 @@ impl Files {
         let file = self.file_to_read(ino)?;
         let sums = self.at_rest.sums.get(ino).ok_or(Errno::ESTALE)?;
         match raw_block(&file, block, sums.len_of(block)) {
-            Ok(bytes) => Ok(Seen::Data(bytes.into())),
+            Ok(bytes) => Ok(Seen::Raw {
+                damaged: sums.damage(block, &bytes),
+                bytes: bytes.into(),
+            }),
             Err(error) => Err(self.fails(error)),
         }
     }

@@ -2,7 +2,6 @@
 
 use super::*;
 use crate::input::{Clock, Recovered};
-use core::ops::Range;
 use mboxfs_types::{
     Name, Tag, Timestamp, VolumeId,
     call::{Extent, SetAttr},
@@ -45,6 +44,8 @@ struct World {
     /// That makes the next attempt to combine a success.
     mends: bool,
     events: Vec<Event>,
+    /// Where the disk says that the damage is.
+    place: Option<Range<usize>>,
     /// Steps of the disk until it is lost; none: never.
     left: Option<usize>,
 }
@@ -64,6 +65,7 @@ impl World {
             theirs: damaged(theirs, if ours == theirs { 0x20 } else { 0x40 }),
             mends: false,
             events: Vec::new(),
+            place: None,
             left: None,
         };
         world.found();
@@ -148,7 +150,10 @@ impl World {
                 let data = Seen::Data(part(of(ino)?, block * BLOCK, BLOCK));
                 rotten(*ino, *block..block + 1).unwrap_or(data)
             }
-            Look::Raw { ino, block } => Seen::Data(part(of(ino)?, block * BLOCK, BLOCK)),
+            Look::Raw { ino, block } => Seen::Raw {
+                bytes: part(of(ino)?, block * BLOCK, BLOCK),
+                damaged: self.place.clone(),
+            },
             Look::RawIndex { ino } => Seen::Data(Index::read(&of(ino)?[..]).unwrap().encode().into()),
             Look::Read { ino, offset, len } => {
                 let end = offset + u64::from(*len);
@@ -330,6 +335,24 @@ fn where_nobody_knows_which_is_damaged_all_of_the_block_go() {
     let mut damaged = all.clone();
     damaged[at] ^= 0x20;
     assert!(damaged.starts_with(&kept[0].1));
+}
+
+#[test]
+fn where_the_disk_knows_the_place_only_what_is_there_goes() {
+    let all = mailbox();
+    let at = place(&all, "this is 7 ");
+    let mut world = World::new(&all, &[at], &[at]);
+    let sector = at / 512 * 512;
+    world.place = Some(sector..sector + 512);
+    world.tick(Nanos(0));
+    let index = Index::read(&world.files[&BOX][..]).unwrap();
+    let uids: Vec<u32> = index.entries().filter_map(|e| e.uid).collect();
+    // The sector may begin in the message before.
+    let from = place(&all, "From s@t  Mon Nov 23 12:34:23 2026\nMessage-ID: <7@t>");
+    let gone = if sector < from { 6..=7 } else { 7..=7 };
+    let expected: Vec<u32> = (1..=20).filter(|uid| !gone.contains(uid)).collect();
+    assert_eq!(uids, expected);
+    assert!(world.kept()[0].0.ends_with(".Bricks"));
 }
 
 #[test]

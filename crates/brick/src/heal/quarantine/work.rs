@@ -45,7 +45,8 @@ impl Quarantine {
         let of = |block: &u64| {
             let start = block * BLOCK;
             let copies = self.ours.get(block).zip(self.theirs.get(block));
-            let stretches = copies.map_or_else(Vec::new, |(ours, theirs)| stretches(ours, theirs));
+            let place = self.places.get(block);
+            let stretches = copies.map_or_else(Vec::new, |(ours, theirs)| stretches(ours, theirs, place));
             stretches.into_iter().map(move |s| start + s.start..start + s.end)
         };
         self.blocks.iter().flat_map(of).collect()
@@ -184,8 +185,8 @@ impl<'a> Pieces<'a> {
     }
 }
 
-/// Where two copies of a block differ; all of it, if they do not. Within the block.
-fn stretches(ours: &[u8], theirs: &[u8]) -> Vec<Range<u64>> {
+/// Where two copies of a block differ; if they do not, the place where the damage is, or all of it. Within the block.
+fn stretches(ours: &[u8], theirs: &[u8], place: Option<&Range<usize>>) -> Vec<Range<u64>> {
     let len = ours.len().max(theirs.len());
     let mut all: Vec<Range<usize>> = Vec::new();
     for at in (0..len).filter(|at| ours.get(*at) != theirs.get(*at)) {
@@ -195,7 +196,7 @@ fn stretches(ours: &[u8], theirs: &[u8]) -> Vec<Range<u64>> {
         }
     }
     if all.is_empty() {
-        all.push(0..len);
+        all.push(place.cloned().unwrap_or(0..len));
     }
     all.into_iter().map(|s| s.start as u64..s.end as u64).collect()
 }
