@@ -9,12 +9,16 @@ use mboxfs_types::{
     Ino, Kind, Name, OpId, SessionId, Tag, Timestamp,
     call::{Extent, Op},
     disk::{Effect, Look, Seen},
+    history::{Act, Note, Question, Who},
     ids::BrickUuid,
     limits::SUM_BLOCK_BYTES as BLOCK,
     record::{Body, Record},
 };
 use proptest::prelude::*;
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    sync::atomic::AtomicBool,
+};
 
 const BOX: Ino = Ino(0x105);
 const SECTOR: usize = 512;
@@ -475,4 +479,34 @@ fn a_bad_block_that_is_written_anew_is_good_after_any_crash() {
         assert_eq!(brick.read(0, 150_000), data(&left), "turn {turn}");
         assert!(brick.bytes() == left);
     }
+}
+
+/// Who takes back a removed message gets no wrong bytes.
+#[test]
+fn a_damaged_message_that_is_removed_is_not_kept_in_the_history() {
+    let mut brick = Brick::new();
+    let mail = |n: u32| {
+        let body = "x".repeat(70_000);
+        format!("From s@t  Mon Nov 23 12:34:23 2026\nMessage-ID: <{n}@t>\n\n{body}\n\n").into_bytes()
+    };
+    let content = [mail(1), mail(2), mail(3), mail(4)].concat();
+    let size = content.len() as u64;
+    brick.apply(1, &make());
+    brick.apply(2, &write(2, 0, vec![(0, content.clone())], size));
+    // In the second one, in a block of which the first one has nothing.
+    brick.flip(131_072 + 5);
+    let note = Note {
+        n: 3,
+        time: Timestamp { secs: 3, nanos: 0 },
+        who: Who::Host("h1".into()),
+        ino: BOX,
+        path: "/box".into(),
+        act: Act::Content { was: size },
+    };
+    let files = &mut brick.now().files;
+    files.apply(&[Effect::Note(note), write(3, 0, vec![], 0)]).unwrap();
+    let page = files.past().page(&Question::default(), &[], &AtomicBool::new(false));
+    let entries = page.unwrap().entries;
+    let gone: Vec<&str> = entries[0].did.removed().iter().map(|gone| gone.id.as_str()).collect();
+    assert_eq!(gone, ["<1@t>", "<4@t>"], "the third one begins in that block");
 }

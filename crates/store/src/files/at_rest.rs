@@ -162,6 +162,26 @@ impl AtRest {
         }
     }
 
+    /// Do all blocks fit in which the file has a byte of the range? `n`: position of the record; up to the horizon nobody can
+    /// tell (sums C3).
+    pub(super) fn is_sound(
+        &self,
+        (ino, file): (Ino, &File),
+        n: Option<u64>,
+        (start, end): (u64, u64),
+    ) -> io::Result<bool> {
+        let sums = self.sums.get(ino).filter(|_| n.is_none_or(|n| n > self.horizon));
+        let Some(sums) = sums.filter(|_| start < end) else {
+            return Ok(true);
+        };
+        for block in start / BLOCK..=(end - 1) / BLOCK {
+            if block < sums.count() && good_block(sums, file, block)?.is_none() {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
     /// C4. Durable when it returns.
     pub(super) fn mark(&mut self, ino: Ino, blocks: &[u64], lost: bool) -> io::Result<()> {
         if let Some(sums) = self.sums.edit(ino) {
