@@ -83,8 +83,8 @@ pub(crate) struct Rot {
     pub(crate) repaired: u64,
     /// Files that are not quarantined before that.
     pub(crate) put_off: BTreeMap<Ino, Nanos>,
-    /// Files that cannot be; it was said.
-    pub(crate) spared: BTreeSet<Ino>,
+    /// Files that cannot be, as they are in this version.
+    pub(crate) spared: BTreeMap<Ino, u64>,
     /// T5: last record of the log at the start.
     pub(crate) replay_end: u64,
     /// The disk was asked what it knows to be bad.
@@ -364,7 +364,9 @@ impl Brick {
     /// A file with a block that both copies do not make, if it is time for one.
     pub(crate) fn next_to_quarantine(&self) -> Option<Ino> {
         let now = self.clock.mono;
-        let due = |ino: &Ino| self.rot.put_off.get(ino).is_none_or(|at| *at <= now);
+        let version = |ino: &Ino| self.state.inode(*ino).map(|inode| inode.version).ok();
+        let spared = |ino: &Ino| self.rot.spared.get(ino).is_some_and(|v| Some(*v) == version(ino));
+        let due = |ino: &Ino| self.rot.put_off.get(ino).is_none_or(|at| *at <= now) && !spared(ino);
         let twice = self
             .rot
             .bad

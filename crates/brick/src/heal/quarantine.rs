@@ -118,7 +118,13 @@ impl Brick {
         let now = self.clock.mono;
         if let Some(q) = &self.quarantine {
             if q.until <= now {
-                self.put_off_quarantine(limits::LOCK_WAIT, out);
+                let waits = matches!(q.step, Step::Hold);
+                let time = if waits {
+                    limits::LOCK_WAIT
+                } else {
+                    limits::REPAIR_RETRY_BOTH
+                };
+                self.put_off_quarantine(time, out);
             }
             return;
         }
@@ -311,7 +317,10 @@ impl Brick {
         let room = self.room().free;
         let gather = Gather::new(take);
         if gather.needs() > room {
-            return self.spare("no space left on the bricks", out);
+            let path = self.shown_path(q.ino);
+            let why = "no space left on the bricks";
+            Self::event(Event::NotQuarantined { path, why }, out);
+            return self.put_off_quarantine(limits::REPAIR_RETRY_BOTH, out);
         }
         self.spent.admit(gather.needs(), 0);
         if let Some(q) = &mut self.quarantine {
@@ -438,16 +447,12 @@ impl Brick {
         self.end_quarantine(out);
     }
 
-    /// It stays as it is.
+    /// It stays as it is, until somebody changes it.
     fn spare(&mut self, why: &'static str, out: &mut Vec<Output>) {
         if let Some(q) = &self.quarantine {
-            let (ino, path) = (q.ino, self.shown_path(q.ino));
-            self.rot
-                .put_off
-                .insert(ino, self.clock.mono + limits::REPAIR_RETRY_BOTH);
-            if self.rot.spared.insert(ino) {
-                Self::event(Event::NotQuarantined { path, why }, out);
-            }
+            let path = self.shown_path(q.ino);
+            self.rot.spared.insert(q.ino, q.version);
+            Self::event(Event::NotQuarantined { path, why }, out);
         }
         self.end_quarantine(out);
     }

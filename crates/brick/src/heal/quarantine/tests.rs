@@ -428,6 +428,25 @@ fn a_file_that_is_no_mailbox_stays_as_it_is_and_that_is_said_once() {
     let said = |e: &&Event| matches!(e, Event::NotQuarantined { why: NO_MAILBOX, .. });
     assert_eq!(world.events.iter().filter(said).count(), 1);
     assert_eq!(world.brick.bad_files()[0].both, 1);
+    // Somebody changes it.
+    let append = Op::Commit {
+        ino: BOX,
+        staged: false,
+        cut: u64::MAX,
+        extents: vec![],
+        size: 70_000,
+        mtime: Timestamp::default(),
+        atime: None,
+    };
+    let n = world.brick.state.applied + 1;
+    world.brick.state.execute(&Record {
+        tag: Tag { n, ..Tag::default() },
+        time: Timestamp::default(),
+        ino: BOX,
+        body: Body::Quarantine { op: append },
+    });
+    world.tick(Nanos::from_millis(100_000));
+    assert_eq!(world.events.iter().filter(said).count(), 2);
 }
 
 #[test]
