@@ -13,7 +13,7 @@ mod common {
 
 use std::fs::{self, OpenOptions};
 use std::io::Write;
-use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt, symlink};
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -358,6 +358,79 @@ fn an_interrupted_merge_brings_nothing_back() {
         assert_eq!(texts(&read(node, "m0000")), ["later", "old", "one"], "{on}");
         assert_eq!(texts(&read(node, "m0001")), ["old", "one", "two"], "{on}");
         assert_eq!(texts(&read(node, "made-there")), ["a", "b"], "{on}");
+    }
+    pair.bricks_are_equal();
+}
+
+/// A mailbox of which one copy is damaged is merged if the other brick has what is missing; else it is not, and holds up none
+/// of the others; nothing of it is lost.
+#[test]
+fn damage_holds_up_no_merge() {
+    if !have("damage_holds_up_no_merge", NEEDS) {
+        return;
+    }
+    let lab = Lab::new();
+    let pair = Pair::start(&lab);
+    let (lost, repaired) = (["alice", "bob"], ["carol", "dave", "erin"]);
+    let boxes = [lost.as_slice(), &repaired].concat();
+    for name in &boxes {
+        deliver(&pair.one, name, &["1", "2", "3"]);
+    }
+    pair.wait_whole();
+    let common = read(&pair.one, "alice").len();
+    lab.cut_link();
+    for name in &boxes {
+        deliver(&pair.one, name, &["a"]);
+        deliver(&pair.two, name, &["b"]);
+    }
+    // Whoever of them leads the merge: a copy here and one there cannot be read. Not where a message says its name.
+    let (old, new) = (5, common + 5);
+    let (one, two) = (&pair.one, &pair.two);
+    for (node, name, at) in [
+        (one, "alice", new),
+        (two, "bob", new),
+        (one, "dave", old),
+        (two, "erin", old),
+    ] {
+        let file = node.in_brick(name);
+        let mut bytes = fs::read(&file).expect("a file of the brick");
+        bytes[at] ^= 0x01;
+        let file = OpenOptions::new().write(true).open(file).expect("root may");
+        file.write_all_at(&bytes[at..=at], at as u64).expect("root may");
+    }
+    lab.restore_link();
+    for node in both(&pair) {
+        wait_for("both bricks work together", Duration::from_secs(60), || {
+            let status = node.cli("heal status");
+            let text = String::from_utf8_lossy(&status.stdout).into_owned();
+            text.matches("Status: Connected, normal").count() == 2
+        });
+        wait_for("all is served", Duration::from_secs(60), || {
+            boxes.iter().all(|name| fs::read(node.seen(name)).is_ok())
+        });
+        let status = node.cli("heal status");
+        let text = String::from_utf8_lossy(&status.stdout).into_owned();
+        assert_eq!(status.status.code(), Some(1), "{text}");
+        for name in repaired {
+            assert_eq!(texts(&read(node, name)), ["1", "2", "3", "a", "b"], "{name}");
+            assert!(!text.contains(&format!("/{name}")), "{text}");
+        }
+        for name in lost {
+            assert!(text.contains(&format!("Quarantined: /{name}: ")), "{text}");
+            let mut all = read(node, name);
+            for entry in fs::read_dir(node.seen(".mboxfs-conflict")).expect("readdir") {
+                let path = entry.expect("entry").path();
+                if path
+                    .file_name()
+                    .is_some_and(|n| n.to_str().is_some_and(|n| n.starts_with(name)))
+                {
+                    all += &fs::read_to_string(path).expect("read");
+                }
+            }
+            let mut found = texts(&all);
+            found.dedup();
+            assert_eq!(found, ["1", "2", "3", "a", "b"], "{name}");
+        }
     }
     pair.bricks_are_equal();
 }

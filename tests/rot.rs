@@ -9,6 +9,8 @@ mod common {
     pub(crate) mod host;
     pub(crate) mod image;
     pub(crate) mod letters;
+    pub(crate) mod mail;
+    pub(crate) mod mail_conf;
     pub(crate) mod need;
     pub(crate) mod pair;
     pub(crate) mod wait;
@@ -22,9 +24,11 @@ use std::time::Duration;
 
 use common::host::Lab;
 use common::letters::Letters;
+use common::mail::MailServer;
 use common::need::{Need, have};
 use common::pair::{Node, Pair};
 use common::wait::wait_for;
+use mboxfs_mbox::scan::Scan;
 use serde_json::Value;
 
 const NEEDS: &[Need] = &[Need::Root, Need::Netns, Need::Loop, Need::Fuse, Need::Python];
@@ -238,7 +242,7 @@ fn a_scrub_finds_what_nobody_reads() {
     }
     let pair = Pair::start(&Lab::new());
     let content = mailbox(1);
-    for name in ["a", "b", "c"] {
+    for name in ["a", "b"] {
         deliver(&pair.one, name, &content);
     }
     let mut letters = Letters::new(pair.one.host.dir(), &[("fcntl", "fcntl"), ("link", "link")], 43);
@@ -266,6 +270,11 @@ fn a_scrub_finds_what_nobody_reads() {
     letters.stop();
     letters.audit(&pair);
 
+    // A file that is no mailbox: what is bad on both is named, its other parts are served.
+    let other = vec![b'x'; 200_000];
+    deliver(&pair.one, "c", &other);
+    pair.wait_whole();
+    pair.bricks_are_equal(); // it is in the files, not in the logs alone
     for node in [&pair.one, &pair.two] {
         flip(&node.in_brick("c"), 70_000);
     }
@@ -275,7 +284,7 @@ fn a_scrub_finds_what_nobody_reads() {
         let file = fs::File::open(node.seen("c")).expect("it is there");
         let mut rest = vec![0; 60_000];
         file.read_exact_at(&mut rest, 131_072).expect("that part is good");
-        assert!(rest == content[131_072..191_072]);
+        assert!(rest == other[131_072..191_072]);
     }
     let status = pair.one.cli("volume scrub gVol0 status");
     let text = String::from_utf8_lossy(&status.stdout).into_owned();
@@ -285,6 +294,10 @@ fn a_scrub_finds_what_nobody_reads() {
     );
     assert_eq!(status.status.code(), Some(1));
     assert!(pair.two.said().contains("bad on both bricks"));
+    wait_for("the operator is told what to do", SOON, || {
+        let said = pair.one.said() + &pair.two.said();
+        said.contains("/c is damaged on both bricks and stays as it is: it is no mailbox")
+    });
     pair.one.done("volume scrub gVol0 pause");
     assert!(
         pair.two
@@ -295,4 +308,337 @@ fn a_scrub_finds_what_nobody_reads() {
     );
     assert_eq!(pair.two.cli("volume scrub gVol0 pause").status.code(), Some(1));
     pair.two.done("volume scrub gVol0 resume");
+}
+
+/// Changes some bytes behind these words of a mailbox.
+fn damage(node: &Node, name: &str, words: &str, with: u8) {
+    let file = node.in_brick(name);
+    let bytes = fs::read(&file).expect("a file of the brick");
+    let at = bytes.windows(words.len()).position(|w| w == words.as_bytes());
+    let at = at.expect("the words are there") + words.len();
+    let file = fs::File::options().write(true).open(file).expect("root may");
+    let damaged: Vec<u8> = bytes[at..at + 9].iter().map(|byte| byte ^ with).collect();
+    file.write_all_at(&damaged, at as u64).expect("root may");
+}
+
+fn online(pair: &Pair) {
+    for node in [&pair.one, &pair.two] {
+        wait_for("both bricks work together", SOON, || {
+            let text = String::from_utf8(node.cli("--json heal status").stdout).expect("UTF-8");
+            let all: Value = serde_json::from_str(&text).unwrap_or_default();
+            let brick = |i: usize| &all["volumes"][0]["bricks"][i];
+            // Each mount is at its own brick again.
+            (0..2).all(|i| brick(i)["status"] == "normal" && brick(i)["mounts"] == 1)
+        });
+    }
+}
+
+/// Ends both. No log writes again what was written before: each brick has ended once while both worked together.
+fn stop(pair: &mut Pair) {
+    pair.two.stop();
+    pair.two.start();
+    online(pair);
+    pair.one.stop();
+    pair.two.stop();
+}
+
+fn start(pair: &mut Pair) {
+    pair.one.start();
+    pair.two.start();
+    online(pair);
+}
+
+/// Message-ID and X-UID of each message.
+fn numbers(mailbox: &[u8]) -> Vec<(String, String)> {
+    let text = String::from_utf8_lossy(mailbox).into_owned();
+    let value = |mail: &str, name: &str| {
+        let mut lines = mail.lines();
+        let line = lines.find_map(|line| line.strip_prefix(name));
+        line.map(|value| value.trim().to_owned()).unwrap_or_default()
+    };
+    Scan::new(mailbox)
+        .map(|span| &text[span.from_offset as usize..span.end as usize])
+        .map(|mail| (value(mail, "Message-ID:"), value(mail, "X-UID:")))
+        .collect()
+}
+
+/// Files that the volume keeps of damaged messages, as one brick has them.
+fn kept(node: &Node) -> Vec<(String, Vec<u8>)> {
+    let dir = fs::read_dir(node.in_brick(".mboxfs-conflict"));
+    let mut all: Vec<_> = dir
+        .into_iter()
+        .flatten()
+        .flatten()
+        .map(|entry| {
+            let name = entry.file_name().into_string().expect("ASCII");
+            (name, fs::read(entry.path()).expect("a file of the brick"))
+        })
+        .collect();
+    all.sort();
+    all
+}
+
+/// The whole mailbox is one block. One message of it is damaged on both bricks, in one place: that one is taken out, all
+/// others are served, on both hosts, with the UIDs that they had; and the operator hears of it until he has dealt with it.
+#[test]
+fn a_message_that_is_damaged_on_both_bricks_costs_no_other() {
+    const USER: &str = "u01";
+    let needs = [NEEDS, &[Need::Mailers]].concat();
+    if !have("a_message_that_is_damaged_on_both_bricks_costs_no_other", &needs) {
+        return;
+    }
+    let lab = Lab::new();
+    let mut pair = Pair::start(&lab);
+    let servers = MailServer::start_both(&lab, &[pair.one.spool.clone(), pair.two.spool.clone()]);
+    for n in 0..10 {
+        let lines = "many words on many lines\n".repeat(40);
+        let text = format!("{lines}This is {n}: some words\n{lines}");
+        let letter = format!("From: a@b\nMessage-ID: <{n}@test>\nSubject: {n}\n\n{text}");
+        servers[n % 2].lda_deliver(USER, &letter);
+    }
+    let before = servers[0].imap_read(USER);
+    assert_eq!((before.len(), servers[1].imap_read(USER) == before), (10, true));
+    pair.wait_whole();
+    let inode = fs::metadata(pair.one.in_brick(USER)).expect("it is there").ino();
+    stop(&mut pair);
+    let good = fs::read(pair.one.in_brick(USER)).expect("a file of the brick");
+    assert!(good.len() < 65_536, "one block");
+    // In different places: both copies together make a good one.
+    damage(&pair.one, USER, "This is 2: ", 0x13);
+    damage(&pair.two, USER, "This is 7: ", 0x14);
+    start(&mut pair);
+    for node in [&pair.one, &pair.two] {
+        wait_for("two damaged copies are a good one", SOON, || {
+            fs::read(node.seen(USER)).is_ok_and(|bytes| bytes == good)
+        });
+    }
+    pair.wait_whole();
+    is_as_written(&pair, USER, &good);
+    assert_eq!(
+        (kept(&pair.one).len(), repaired(&pair.one), repaired(&pair.two)),
+        (0, 1, 1)
+    );
+    // In one place.
+    stop(&mut pair);
+    damage(&pair.one, USER, "This is 4: ", 0x11);
+    damage(&pair.two, USER, "This is 4: ", 0x12);
+    let damaged = [&pair.one, &pair.two].map(|node| fs::read(node.in_brick(USER)).expect("a file of the brick"));
+    start(&mut pair);
+
+    let left = [0, 1, 2, 3, 5, 6, 7, 8, 9];
+    let is_left = |text: &&String| {
+        left.iter()
+            .any(|n| text.contains(&format!("This is {n}: some words\n")))
+    };
+    for node in [&pair.one, &pair.two] {
+        wait_for("the mailbox is served", SOON, || match fs::read(node.seen(USER)) {
+            Ok(bytes) => {
+                let texts: Vec<String> = Scan::new(&bytes)
+                    .map(|span| String::from_utf8_lossy(span.raw(&bytes)).into_owned())
+                    .collect();
+                let wrong = texts.iter().find(|text| !is_left(text));
+                assert_eq!(wrong, None, "nothing wrong is ever served");
+                true
+            }
+            Err(error) => {
+                assert_eq!(error.raw_os_error(), Some(ESTALE), "{error}");
+                false
+            }
+        });
+    }
+    let expected: Vec<String> = before.iter().filter(is_left).cloned().collect();
+    assert_eq!(expected.len(), left.len());
+    for server in &servers {
+        assert_eq!(server.imap_read(USER), expected);
+    }
+    // No UID names another message than before.
+    let old = numbers(&good);
+    let now = numbers(&fs::read(pair.two.in_brick(USER)).expect("a file of the brick"));
+    assert_eq!(now.len(), left.len());
+    assert!(now.iter().all(|one| old.contains(one)), "{old:?} {now:?}");
+    assert_eq!(
+        fs::metadata(pair.one.in_brick(USER)).expect("it is there").ino(),
+        inode,
+        "L10"
+    );
+
+    // What is left of it, as each brick had it.
+    let [ours, theirs] = [kept(&pair.one), kept(&pair.two)];
+    assert_eq!((ours.len(), ours == theirs), (2, true), "{ours:?}");
+    for ((name, bytes), (brick, damaged)) in ours.iter().zip([("Brick1", &damaged[0]), ("Brick2", &damaged[1])]) {
+        assert!(name.starts_with("u01.damaged-1.") && name.ends_with(brick), "{name}");
+        let spans: Vec<_> = Scan::new(damaged).collect();
+        assert!(bytes == spans[4].raw(damaged), "{name}");
+    }
+
+    let said = pair.one.said() + &pair.two.said();
+    let loud = said
+        .lines()
+        .filter(|line| line.contains("ERROR /u01: 1 messages were damaged on both bricks"));
+    assert_eq!(loud.count(), 1, "{said}");
+    // Loud, also after a restart, until somebody has dealt with it. Mail goes on.
+    pair.two.kill();
+    pair.two.start();
+    online(&pair);
+    for node in [&pair.one, &pair.two] {
+        let status = node.cli("heal status");
+        let text = String::from_utf8_lossy(&status.stdout).into_owned();
+        assert_eq!(status.status.code(), Some(1), "{text}");
+        assert!(text.contains("Quarantined: /u01: 1 damaged messages"), "{text}");
+        assert!(text.contains(".mboxfs-conflict/u01.damaged-1."), "{text}");
+        assert_eq!(node.cli("volume status gVol0").status.code(), Some(1));
+        let told = &scrub_of(node)["quarantined"][0];
+        assert_eq!((&told["path"], &told["messages"]), (&"/u01".into(), &1.into()));
+    }
+    servers[1].lda_deliver(USER, "From: a@b\nMessage-ID: <new@test>\nSubject: new\n\nThis is new\n");
+    for server in &servers {
+        let all = server.imap_read(USER);
+        assert_eq!(all[..left.len()], expected);
+        assert!(all.len() == left.len() + 1 && all[left.len()].contains("This is new"));
+    }
+    for (name, _) in ours {
+        fs::remove_file(pair.two.seen(&format!(".mboxfs-conflict/{name}"))).expect("root may");
+    }
+    pair.wait_whole();
+
+    // The first message tells the UIDVALIDITY: the next one does now. And if the bytes are the same wrong ones on both bricks
+    // it can be told where they are.
+    for (words, with, at) in [("This is 0: ", [0x11, 0x12], 0), ("This is 6: ", [0x11, 0x11], 4)] {
+        let mut before = servers[0].imap_read(USER);
+        let mut old = numbers(&fs::read(pair.one.seen(USER)).expect("it is good"));
+        let count = kept(&pair.one).len();
+        stop(&mut pair);
+        damage(&pair.one, USER, words, with[0]);
+        damage(&pair.two, USER, words, with[1]);
+        start(&mut pair);
+        wait_for("the mailbox is served", SOON, || {
+            fs::read(pair.two.seen(USER)).is_ok_and(|bytes| bytes.starts_with(b"From "))
+        });
+        assert!(before.remove(at).contains(words));
+        for server in &servers {
+            assert_eq!(server.imap_read(USER), before);
+        }
+        let bytes = fs::read(pair.one.seen(USER)).expect("it is good");
+        old.remove(at);
+        assert_eq!(numbers(&bytes), old, "no UID is another one's");
+        assert!(base(&bytes).is_some() && base(&bytes) == base(&good), "the UIDVALIDITY");
+        let files = if with[0] == with[1] { 1 } else { 2 };
+        assert_eq!(kept(&pair.one).len(), count + files);
+    }
+}
+
+/// The UIDVALIDITY of a mailbox.
+fn base(mailbox: &[u8]) -> Option<String> {
+    let text = String::from_utf8_lossy(mailbox).into_owned();
+    let line = text.lines().find_map(|line| line.strip_prefix("X-IMAPbase: "));
+    line.and_then(|base| base.split(' ').next()).map(str::to_owned)
+}
+
+/// Both bricks are killed while much is being written for it.
+#[test]
+fn killed_in_the_midst_it_is_done_once() {
+    if !have("killed_in_the_midst_it_is_done_once", NEEDS) {
+        return;
+    }
+    let mut pair = Pair::start(&Lab::new());
+    let mut content = Vec::new();
+    for seed in 0..300 {
+        content.extend(mailbox(seed)); // 60 MB
+    }
+    deliver(&pair.one, "erin", &content);
+    pair.wait_whole();
+    stop(&mut pair);
+    for (node, with) in [(&pair.one, 0x11), (&pair.two, 0x12)] {
+        damage(node, "erin", "<0.3@x>\n\n", with);
+    }
+    start(&mut pair);
+    let error = fs::read(pair.one.seen("erin")).expect_err("never wrong bytes");
+    assert_eq!(error.raw_os_error(), Some(ESTALE), "{error}");
+    wait_for("it has begun", SOON, || kept(&pair.one).len() == 2);
+    assert_eq!(
+        fs::metadata(pair.one.in_brick("erin")).expect("it is there").len(),
+        content.len() as u64
+    );
+    pair.one.kill();
+    pair.two.kill();
+    start(&mut pair);
+    let spans: Vec<_> = Scan::new(&content).take(5).collect();
+    let gone = spans[3].raw(&content);
+    let left = [
+        &content[..spans[3].from_offset as usize],
+        &content[spans[3].end as usize..],
+    ]
+    .concat();
+    for node in [&pair.one, &pair.two] {
+        wait_for("the mailbox is served", SOON, || match fs::read(node.seen("erin")) {
+            Ok(bytes) => {
+                assert!(bytes == left, "nothing wrong is ever served");
+                true
+            }
+            Err(error) => {
+                assert_eq!(error.raw_os_error(), Some(ESTALE), "{error}");
+                false
+            }
+        });
+        let all = kept(node);
+        assert_eq!(all.len(), 2);
+        assert!(all.iter().all(|(_, bytes)| bytes.len() == gone.len() && bytes != gone));
+    }
+    is_as_written(&pair, "erin", &left);
+}
+
+/// The same bytes are wrong on both bricks: what is in the sector goes, and if it cannot be told which all of the block.
+#[test]
+fn what_is_damaged_alike_on_both_bricks_costs_a_sector_or_a_block() {
+    if !have("what_is_damaged_alike_on_both_bricks_costs_a_sector_or_a_block", NEEDS) {
+        return;
+    }
+    let mut pair = Pair::start(&Lab::new());
+    let content = mailbox(3);
+    for name in ["dora", "emil"] {
+        deliver(&pair.one, name, &content);
+        // Nothing of it is to be written again later: that would repair it.
+        assert!(fs::read(pair.two.seen(name)).expect("it is read") == content);
+    }
+    pair.wait_whole();
+    stop(&mut pair);
+    for (name, at) in [("dora", 70_000), ("emil", 70_000), ("emil", 90_000)] {
+        for node in [&pair.one, &pair.two] {
+            let file = fs::File::options().write(true).open(node.in_brick(name));
+            let file = file.expect("root may");
+            file.write_all_at(b"who wrote this?", at).expect("root may");
+        }
+    }
+    start(&mut pair);
+    for (name, from, to) in [("dora", 69_632, 70_144), ("emil", 65_536, 131_072)] {
+        let in_doubt = |span: &mboxfs_mbox::scan::Span| span.from_offset < to && span.end > from;
+        let (gone, left): (Vec<_>, Vec<_>) = Scan::new(&content).partition(in_doubt);
+        let left: Vec<u8> = left.iter().flat_map(|span| span.raw(&content).to_vec()).collect();
+        for node in [&pair.one, &pair.two] {
+            wait_for("the rest of the mailbox is served", SOON, || {
+                match fs::read(node.seen(name)) {
+                    Ok(bytes) => {
+                        assert!(bytes == left, "{name}: nothing wrong is ever served");
+                        true
+                    }
+                    Err(error) => {
+                        assert_eq!(error.raw_os_error(), Some(ESTALE), "{error}");
+                        false
+                    }
+                }
+            });
+            let mut all = kept(node);
+            all.retain(|(kept, _)| kept.starts_with(name));
+            assert_eq!(all.len(), 1);
+            let (kept, bytes) = &all[0];
+            assert!(kept.starts_with(&format!("{name}.damaged-{}.", gone.len())), "{kept}");
+            assert!(kept.ends_with(".Bricks"), "{kept}");
+            assert_eq!(
+                bytes.len(),
+                gone.iter().map(|span| span.raw(&content).len()).sum::<usize>()
+            );
+            assert!(bytes.windows(15).any(|w| w == b"who wrote this?"));
+        }
+        is_as_written(&pair, name, &left);
+    }
 }

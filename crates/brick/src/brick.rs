@@ -12,7 +12,7 @@ use crate::{
     debt::{Debt, Known, Snapshot},
     feed::Feed,
     fork::Fork,
-    heal::Heal,
+    heal::{Heal, quarantine::Quarantine},
     input::{Clock, Input, Recovered},
     line,
     output::{Event, Output},
@@ -117,7 +117,9 @@ pub struct Brick {
     pub(crate) pumping: bool,
     /// Merging what the peer has.
     pub(crate) heal: Option<Heal>,
-    /// When to try that again.
+    /// Taking damaged messages out of a mailbox.
+    pub(crate) quarantine: Option<Quarantine>,
+    /// When to try to merge again.
     pub(crate) merge_at: Option<Nanos>,
     /// Making the files those of the peer.
     pub(crate) resync: Option<Resync>,
@@ -232,6 +234,7 @@ impl Brick {
             unfreed: Vec::new(),
             pumping: false,
             heal: None,
+            quarantine: None,
             merge_at: None,
             resync: None,
             known,

@@ -136,7 +136,7 @@ impl Brick {
             Ask::Xattrs { after } => Look::Xattrs {
                 inos: self.inodes_after(after),
             },
-            Ask::Changes | Ask::Index { .. } => {
+            Ask::Changes | Ask::Index { .. } | Ask::Raw { .. } => {
                 let data = Err(Errno::EINVAL); // of a merge, and there is none
                 let last = true;
                 return out.push(Output::Peer(ToPeer::Part { ticket, data, last }));

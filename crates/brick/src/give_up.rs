@@ -123,6 +123,7 @@ impl Brick {
             Ask::Xattrs { after } => Look::Xattrs {
                 inos: self.inodes_after(after),
             },
+            Ask::Raw { ino, block } => Look::Raw { ino, block },
             Ask::State { .. } | Ask::Digests { .. } => {
                 let data = Err(Errno::EINVAL);
                 let last = true;

@@ -9,14 +9,17 @@
 //!     there (L1, L6). What takes long is done before.
 //! Z4  An object whose present version was merged already is not merged again; of one that changed since, what both knew
 //!     is the version that was merged (`fork::marks`), not the fork: what was expunged since does not return.
-//! Z5  What cannot be read, on either side, is put off, and asked of the other brick (`rot` T6); all else is merged first.
+//! Z5  What cannot be read, on either side, is put off, and asked of the other brick (`rot` T6); all else is merged first. What
+//!     still cannot be read then, because it is damaged, does not hold up the rest (`damage`).
 //!
 //! Not here: which messages survive (`mbox`), the other side (`give_up`).
 
+mod damage;
 mod decide;
 mod gather;
 mod mailbox;
 mod names;
+pub(crate) mod quarantine;
 mod text;
 mod xattrs;
 
@@ -71,11 +74,13 @@ pub(crate) struct Heal {
     tries: u32,
     /// Objects put off since something was done.
     put_off: usize,
-    /// Objects that could not be read since something was done.
+    /// Objects that could not be read since something was merged.
     unreadable: usize,
     /// Objects of the other line that are another inode here: made on both sides under one name.
     alias: BTreeMap<Ino, Ino>,
     freed: BTreeMap<(Ino, Name), Ino>,
+    /// Z5: objects of the other line that cannot be read, here or there.
+    damaged: BTreeSet<Ino>,
     step: Step,
     /// Z3: the file that is locked, and its keys.
     held: Option<(Ino, BTreeSet<Key>)>,
@@ -192,6 +197,7 @@ impl Brick {
             unreadable: 0,
             alias: BTreeMap::new(),
             freed: BTreeMap::new(),
+            damaged: BTreeSet::new(),
             step: Step::List,
             held: None,
             request: 0,
@@ -226,7 +232,7 @@ impl Brick {
         match data {
             Ok(data) if heal.answer.len() + data.len() <= ANSWER_BYTES_MAX => heal.answer.extend_from_slice(&data),
             Ok(_) => return self.stop_merge("an answer is too long", out),
-            Err(_) => return self.put_off_unread("the peer cannot read it", out),
+            Err(errno) => return self.on_unread(errno, true, out),
         }
         if last {
             let answer = Bytes::from(core::mem::take(&mut heal.answer));
@@ -241,7 +247,7 @@ impl Brick {
         }
         match data {
             Ok(data) => self.on_answer(data, false, out),
-            Err(_) => self.put_off_unread("it cannot be read here", out),
+            Err(errno) => self.on_unread(errno, false, out),
         }
     }
 
@@ -288,20 +294,6 @@ impl Brick {
             }
             Step::Leases(_) | Step::Hold { .. } | Step::Locked { .. } | Step::Record { .. } => {}
         }
-    }
-
-    /// Z5
-    fn put_off_unread(&mut self, why: &'static str, out: &mut Vec<Output>) {
-        let Some(heal) = &mut self.heal else { return };
-        heal.unreadable += 1;
-        if matches!(heal.step, Step::List) || heal.unreadable >= heal.todo.len() {
-            return self.stop_merge(why, out);
-        }
-        heal.todo.rotate_left(1);
-        heal.tries = 0;
-        self.release(out);
-        self.arbiter.remove(SessionId::HEAL);
-        self.next_object(out);
     }
 
     /// Nothing is lost by this: both lines stay as they are.
@@ -400,14 +392,21 @@ impl Brick {
                 at: heal.at,
                 stuck: heal.put_off >= heal.todo.len(),
             };
-            match decide::next(&look, change) {
+            let next = decide::next(&look, change);
+            let next = self.unless_damaged(next);
+            let Some(heal) = &mut self.heal else { return };
+            let Some(change) = heal.todo.front() else { return };
+            match next {
                 Next::Done => {
                     if !self.xattrs_done(out) {
                         return;
                     }
                     let Some(heal) = &mut self.heal else { return };
                     let done = heal.todo.pop_front();
-                    (heal.put_off, heal.unreadable) = (0, 0);
+                    heal.put_off = 0;
+                    if heal.did != Some(Mended::Damaged) {
+                        heal.unreadable = 0;
+                    }
                     heal.begin_front();
                     if let (Some(how), Some(change)) = (heal.did.take(), done) {
                         self.counters.merged += u64::from(how == Mended::Merged);
@@ -430,7 +429,8 @@ impl Brick {
                 }
                 Next::Conflict(op, ino) => {
                     heal.conflicts += u64::from(matches!(op, Op::Create { .. }));
-                    heal.did = Some(Mended::KeptTwice);
+                    let damaged = heal.did.filter(|did| *did == Mended::Damaged);
+                    heal.did = damaged.or(Some(Mended::KeptTwice));
                     let version = decide::made(ino, change);
                     return self.request(Wish::making(op, ino, version, expect), out);
                 }
@@ -509,6 +509,9 @@ impl Brick {
 
     /// All are out of the way: the keys are busy until the record is executed.
     pub(crate) fn on_heal_ready(&mut self, request: Request, keys: BTreeSet<Key>, out: &mut Vec<Output>) {
+        if self.quarantine.is_some() {
+            return self.on_quarantine_ready(request.seq, keys, out);
+        }
         let front = self.heal.as_ref().and_then(|h| h.todo.front()).map(|c| c.ino);
         let wanted = self.heal.as_mut().filter(|h| h.request == request.seq);
         let (Some(theirs), Some(heal)) = (front, wanted) else {
@@ -565,7 +568,7 @@ impl Brick {
         }
     }
 
-    /// A record of a merge was executed.
+    /// A record of a merge, or of a quarantine, was executed.
     pub(crate) fn on_heal_done(
         &mut self,
         n: u64,
@@ -577,6 +580,9 @@ impl Brick {
             && let Some(path) = self.state.path(ino)
         {
             self.tell_local(&mboxfs_types::call::ToMount::Changed { ino, path }, None, out);
+        }
+        if self.quarantine.is_some() {
+            return self.on_quarantine_done(n, result.is_ok(), out);
         }
         let Some(heal) = self.heal.as_mut() else { return };
         let Step::Record { n: mine, then } = &mut heal.step else {
@@ -617,6 +623,9 @@ impl Brick {
 
     /// The file is free of leases, and of locks or not.
     pub(crate) fn on_hold(&mut self, keys: BTreeSet<Key>, locked: bool, out: &mut Vec<Output>) {
+        if self.quarantine.is_some() {
+            return self.on_quarantine_hold(keys, locked, out);
+        }
         let until = self.clock.mono + limits::LOCK_WAIT;
         let Some(heal) = self.heal.as_mut().filter(|h| matches!(h.step, Step::Hold { .. })) else {
             return self.arbiter.executed(&keys);
@@ -755,6 +764,10 @@ impl Brick {
             gather::Wants::Theirs { offset, len } => {
                 heal.step = Step::Bytes(gather);
                 self.ask_peer(Ask::Read { ino, offset, len }, out);
+            }
+            gather::Wants::TheirsRaw { block } => {
+                heal.step = Step::Bytes(gather);
+                self.ask_peer(Ask::Raw { ino, block }, out);
             }
             gather::Wants::Stage(op) => {
                 let wish = Wish {

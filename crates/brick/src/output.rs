@@ -178,6 +178,22 @@ pub enum Event {
         /// Which block.
         block: u64,
     },
+    /// Messages that are damaged on both bricks were taken out of a mailbox.
+    Quarantined {
+        /// Which.
+        path: String,
+        /// How many, about.
+        messages: u64,
+        /// Names of files in `.mboxfs-conflict`: what is left of them.
+        kept: Vec<String>,
+    },
+    /// A file that is damaged on both bricks stays as it is.
+    NotQuarantined {
+        /// Which.
+        path: String,
+        /// Why.
+        why: &'static str,
+    },
     /// Another policy is in force from now on.
     Quorum {
         /// Which.
@@ -205,4 +221,6 @@ pub enum Mended {
     Taken,
     /// Changed on both sides and no mailbox: both copies are kept.
     KeptTwice,
+    /// One of the copies is damaged: the one here stays, the other one is kept as it is.
+    Damaged,
 }

@@ -32,6 +32,8 @@ pub(crate) enum Asker {
     Check { ticket: u64, version: u64 },
     /// The repair of a block here.
     Repair { ticket: u64 },
+    /// What takes damaged messages out, with its number.
+    Quarantine { ticket: u64 },
     /// The scrub, about a block that looked bad.
     Suspect,
     /// The scrub, for the sums here of a file that has this version.
@@ -132,6 +134,9 @@ impl Brick {
         if let (Asker::Repair { ticket }, result) = (question.asker, &result) {
             return self.on_repaired(ticket, result.clone(), out);
         }
+        if let Asker::Quarantine { ticket } = question.asker {
+            return self.on_quarantine_look(ticket, result, out);
+        }
         match (result, &question.look) {
             (
                 Ok(Seen::Rotten(blocks)),
@@ -146,7 +151,9 @@ impl Brick {
             }
             (Ok(Seen::Rotten(_)), _) => self.deny(&question, Errno::ESTALE, out),
             (Ok(Seen::Doubtful(data)), _) => self.give_block(&question, data, out),
-            (Ok(Seen::Data(data)), _) => self.give(&question, Ok(Found::Data(data)), out),
+            (Ok(Seen::Data(data) | Seen::Raw { bytes: data, .. }), _) => {
+                self.give(&question, Ok(Found::Data(data)), out)
+            }
             (Ok(Seen::Names(names)), _) => self.give(&question, Ok(Found::Names(names)), out),
             (Err(errno), _) => self.deny(&question, errno, out),
         }
@@ -193,7 +200,7 @@ impl Brick {
                     self.compare((ino, version), (first, count), data_of(found), out);
                 }
             }
-            Asker::Repair { .. } | Asker::Suspect => {}
+            Asker::Repair { .. } | Asker::Quarantine { .. } | Asker::Suspect => {}
         }
     }
 

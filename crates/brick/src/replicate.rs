@@ -392,6 +392,9 @@ impl Brick {
         if let Body::Quorum { quorum } = &record.body {
             self.on_quorum(record.tag.n, quorum.clone(), out);
         }
+        if let Body::Quarantine { op } = &record.body {
+            self.forget_rot(op, out);
+        }
         let bytes = size_of_changes(record);
         self.log.since_checkpoint += bytes + 64;
         self.feed.kept += bytes + 64;
@@ -481,6 +484,7 @@ fn size_of_changes(record: &Record) -> usize {
     match &record.body {
         Body::Op { op, .. } => of(op),
         Body::Merge { ops, .. } => ops.iter().map(of).sum(),
+        Body::Quarantine { op } => of(op),
         _ => 0,
     }
 }

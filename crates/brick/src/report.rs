@@ -5,7 +5,12 @@
 use crate::brick::Brick;
 use crate::state::State;
 use crate::view::Stand;
-use alloc::{collections::BTreeMap, format, string::String, vec::Vec};
+use alloc::{
+    collections::{BTreeMap, BTreeSet},
+    format,
+    string::String,
+    vec::Vec,
+};
 use mboxfs_mbox::files;
 use mboxfs_types::{
     Ino, Name,
@@ -92,10 +97,12 @@ impl Brick {
             return Vec::new();
         };
         let dir = files::CONFLICT_DIR;
+        let taken_out: BTreeSet<String> = self.quarantined().into_iter().flat_map(|q| q.kept).collect();
         entries
             .keys()
-            .take(NAMES_MAX)
             .map(|name| format!("/{dir}/{name}"))
+            .filter(|path| !taken_out.contains(path))
+            .take(NAMES_MAX)
             .collect()
     }
 

@@ -1,7 +1,7 @@
 //! Blocks that rotted: found by whoever reads them, repaired from the other brick before anybody gets an answer (law L12).
 //!
-//! T1  Who asked for a bad block waits until it is repaired, or is told ESTALE: the other brick is away, its copy is bad too,
-//!     or it took too long. Never wrong bytes, never EIO (L9).
+//! T1  Who asked for a bad block waits until it is repaired, or is told ESTALE: the other brick is away, both copies together
+//!     do not make it, or it took too long. Never wrong bytes, never EIO (L9).
 //! T2  A block of the other brick counts only if both are in step and its file is of the version that it has here. It is put
 //!     in place in the order of effects, so no change comes in between.
 //! T3  What is bad is known until it is good again; it is tried again as long as both bricks are in step.
@@ -10,8 +10,11 @@
 //!     no rot.
 //! T6  While one brick merges what the other one has, each asks the other for what it cannot read: what lies below the size
 //!     at the fork is put before what is here behind it, and counts if all of it fits.
+//! T7  If the other brick's copy is bad, too, and both are in step, it is asked for as it is: two damaged copies make a good
+//!     one, as a rule (`store::mend`). Each brick does that for itself.
 //!
-//! Not here: checksums (`store`), who looks for rot without being asked (`scrub`).
+//! Not here: checksums (`store`), who looks for rot without being asked (`scrub`), what becomes of a block that both copies
+//! do not make (`heal::quarantine`).
 
 use crate::{
     brick::Brick,
@@ -54,8 +57,12 @@ struct Bad {
     /// When to ask again.
     again: Nanos,
     asks: u32,
+    /// T7: the other brick was asked for its copy as it is.
+    raw: bool,
     /// The other brick's copy is bad, too, or does not fit.
     both: bool,
+    /// Both were tried together.
+    twice: bool,
     /// T4: it is only in doubt.
     doubtful: bool,
 }
@@ -75,6 +82,10 @@ pub(crate) struct Rot {
     waiting: Vec<Waiting>,
     tickets: u64,
     pub(crate) repaired: u64,
+    /// Files that are not quarantined before that.
+    pub(crate) put_off: BTreeMap<Ino, Nanos>,
+    /// Files that cannot be, as they are in this version.
+    pub(crate) spared: BTreeMap<Ino, u64>,
     /// T5: last record of the log at the start.
     pub(crate) replay_end: u64,
     /// The disk was asked what it knows to be bad.
@@ -92,6 +103,25 @@ impl Rot {
         self.tickets
     }
 
+    /// How many blocks of a file are bad here, and those that both copies do not make.
+    pub(crate) fn blocks_of(&self, ino: Ino) -> (usize, BTreeSet<u64>) {
+        let all = self.bad.range((ino, 0)..=(ino, u64::MAX));
+        let bad: Vec<_> = all.filter(|(_, bad)| !bad.doubtful || bad.both).collect();
+        let twice = bad.iter().filter(|(_, bad)| bad.twice).map(|((_, block), _)| *block);
+        (bad.len(), twice.collect())
+    }
+
+    /// Bad blocks of a file from this one on.
+    pub(crate) fn bad_above(&self, ino: Ino, block: u64) -> Vec<At> {
+        let all = self.bad.range((ino, block)..=(ino, u64::MAX));
+        all.map(|(at, _)| *at).collect()
+    }
+
+    /// It is not bad any more.
+    pub(crate) fn forget_block(&mut self, at: At) {
+        self.bad.remove(&at);
+    }
+
     fn of_ticket(&mut self, ticket: u64) -> Option<(At, &mut Bad)> {
         let found = self.bad.iter_mut().find(|(_, bad)| bad.ticket == Some(ticket));
         found.map(|(at, bad)| (*at, bad))
@@ -103,7 +133,10 @@ impl Brick {
     pub(crate) fn on_rotten(&mut self, mut question: Question, ino: Ino, blocks: &[u64], out: &mut Vec<Output>) {
         question.tries += 1;
         if !self.is_replayed() {
-            return self.deny(&question, unreadable(&question), out); // T5
+            // T5. Who copies files would take it for gone.
+            let copied = matches!(question.look, Look::Copy { .. } | Look::Digests { .. });
+            let errno = if copied { Errno::ENODATA } else { Errno::ESTALE };
+            return self.deny(&question, errno, out);
         }
         let at_leisure = matches!(
             question.look,
@@ -155,7 +188,9 @@ impl Brick {
             ticket: None,
             again: self.clock.mono,
             asks: 0,
+            raw: false,
             both: false,
+            twice: false,
             doubtful,
         };
         self.rot.bad.insert(at, bad);
@@ -207,11 +242,12 @@ impl Brick {
             .take(limits::REPAIRS_MAX)
             .collect();
         for at in due {
-            self.ask_for_block(at, out);
+            self.ask_for_block(at, false, out);
         }
     }
 
-    fn ask_for_block(&mut self, (ino, block): At, out: &mut Vec<Output>) {
+    /// `raw`: T7.
+    fn ask_for_block(&mut self, (ino, block): At, raw: bool, out: &mut Vec<Output>) {
         if self.state.inode(ino).is_err() {
             self.rot.bad.remove(&(ino, block)); // freed meanwhile
             return self.let_go_of((ino, block), out);
@@ -221,7 +257,12 @@ impl Brick {
             bad.ticket = Some(ticket);
             bad.again = again; // an answer that does not come is not waited for
             bad.asks += 1;
-            let check = Check::Block { ino, block };
+            bad.raw = raw;
+            let check = if raw {
+                Check::Raw { ino, block }
+            } else {
+                Check::Block { ino, block }
+            };
             out.push(Output::Peer(ToPeer::Check { ticket, check }));
         }
     }
@@ -233,6 +274,7 @@ impl Brick {
                 let deep = false;
                 (ino, Look::Block { ino, block, deep })
             }
+            Check::Raw { ino, block } => (ino, Look::Raw { ino, block }),
             Check::Sums { ino, first, count } => (ino, Look::Sums { ino, first, count }),
         };
         let version = self.state.inode(ino).map(|inode| inode.version);
@@ -257,6 +299,9 @@ impl Brick {
         data: Result<Bytes, Errno>,
         out: &mut Vec<Output>,
     ) {
+        if self.on_quarantine_copy(ticket, version, &data, out) {
+            return;
+        }
         let now = self.clock.mono;
         let next = self.rot.tickets + 1;
         let (together, merges) = (self.stand == Stand::Normal, self.merges());
@@ -269,33 +314,37 @@ impl Brick {
         match data {
             Ok(bytes) if together && same => {
                 bad.ticket = Some(next);
-                self.restore_block((ino, block), bytes, sure, out);
+                let theirs = bytes;
+                let effect = if bad.raw {
+                    Effect::Combine { ino, block, theirs }
+                } else {
+                    repair((ino, block), theirs, sure)
+                };
+                self.restore_block((ino, block), effect, out);
             }
-            Ok(bytes) if merges => {
+            Ok(bytes) if merges && !bad.raw => {
                 bad.ticket = Some(next);
                 let common = self.common_part((ino, block), bytes.len());
-                self.restore_block((ino, block), bytes.slice(..common), false, out);
+                self.restore_block((ino, block), repair((ino, block), bytes.slice(..common), false), out);
             }
-            Ok(_) if bad.asks < ASKS_MAX => self.ask_for_block((ino, block), out), // T2: it changed
+            Ok(_) if bad.asks < ASKS_MAX => {
+                let raw = bad.raw && together;
+                self.ask_for_block((ino, block), raw, out); // T2: it changed
+            }
             Ok(_) => {
                 bad.asks = 0;
                 self.give_up_on((ino, block), out);
             }
             // It is marked there too, and will be asked for from here.
-            Err(Errno::ENODATA) => self.both_are_bad((ino, block), out),
+            Err(Errno::ENODATA) if together && !bad.raw => self.ask_for_block((ino, block), true, out),
+            Err(Errno::ENODATA) if !bad.raw => self.both_are_bad((ino, block), out),
             Err(_) => self.give_up_on((ino, block), out),
         }
     }
 
     /// What the other brick has is put in place, and looked at.
-    fn restore_block(&mut self, (ino, block): At, bytes: Bytes, sure: bool, out: &mut Vec<Output>) {
-        let repair = Effect::Repair {
-            ino,
-            block,
-            bytes,
-            sure,
-        };
-        out.push(Output::Disk(DiskOp::Apply(vec![repair])));
+    fn restore_block(&mut self, (ino, block): At, effect: Effect, out: &mut Vec<Output>) {
+        out.push(Output::Disk(DiskOp::Apply(vec![effect])));
         let (ticket, deep) = (self.rot.ticket(), true);
         self.look(Asker::Repair { ticket }, Look::Block { ino, block, deep }, out);
     }
@@ -322,6 +371,11 @@ impl Brick {
             // The other brick's bytes do not fit what is known here.
             return self.both_are_bad(at, out);
         }
+        self.is_good_again(at, left_in_doubt, out);
+        self.ask_for_blocks(out);
+    }
+
+    pub(crate) fn is_good_again(&mut self, at: At, left_in_doubt: bool, out: &mut Vec<Output>) {
         let was = self.rot.bad.remove(&at);
         if left_in_doubt {
             self.note_bad(at, true); // T4
@@ -332,15 +386,36 @@ impl Brick {
             Self::event(Event::Repaired { path, block }, out);
         }
         self.let_go_of(at, out);
-        self.ask_for_blocks(out);
+    }
+
+    /// A file with a block that both copies do not make, if it is time for one.
+    pub(crate) fn next_to_quarantine(&self) -> Option<Ino> {
+        let now = self.clock.mono;
+        let version = |ino: &Ino| self.state.inode(*ino).map(|inode| inode.version).ok();
+        let spared = |ino: &Ino| self.rot.spared.get(ino).is_some_and(|v| Some(*v) == version(ino));
+        let due = |ino: &Ino| self.rot.put_off.get(ino).is_none_or(|at| *at <= now) && !spared(ino);
+        let twice = self
+            .rot
+            .bad
+            .iter()
+            .filter(|(_, bad)| bad.twice)
+            .map(|((ino, _), _)| *ino);
+        // The one that waits longest.
+        twice.filter(due).min_by_key(|ino| self.rot.put_off.get(ino).copied())
     }
 
     fn both_are_bad(&mut self, at: At, out: &mut Vec<Output>) {
         let (now, path) = (self.clock.mono, self.shown_path(at.0));
+        let wait = if self.stand == Stand::Normal {
+            limits::REPAIR_RETRY_BOTH
+        } else {
+            limits::REPAIR_RETRY // the line that yields will soon have what is here
+        };
         let Some(bad) = self.rot.bad.get_mut(&at) else {
             return;
         };
-        bad.again = now + limits::REPAIR_RETRY_BOTH;
+        bad.again = now + wait;
+        bad.twice = bad.raw;
         if !core::mem::replace(&mut bad.both, true) {
             let block = at.1;
             Self::event(Event::RottenTwice { path, block }, out);
@@ -358,12 +433,18 @@ impl Brick {
         self.rot.waiting = stay;
         let gone: Vec<Waiting> = gone;
         for waiting in gone {
-            self.deny(&waiting.question, Errno::ESTALE, out);
+            let both = |at: &At| self.rot.bad.get(at).is_some_and(|bad| bad.both);
+            let errno = if waiting.blocks.iter().any(both) {
+                unreadable(&waiting.question)
+            } else {
+                Errno::ESTALE // perhaps it can be repaired yet
+            };
+            self.deny(&waiting.question, errno, out);
         }
     }
 
     /// A block is good: who waited for nothing else asks again.
-    fn let_go_of(&mut self, at: At, out: &mut Vec<Output>) {
+    pub(crate) fn let_go_of(&mut self, at: At, out: &mut Vec<Output>) {
         for waiting in &mut self.rot.waiting {
             waiting.blocks.remove(&at);
         }
@@ -386,6 +467,7 @@ impl Brick {
             out.push(Output::Disk(DiskOp::Damage));
         }
         self.ask_for_blocks(out);
+        self.tick_quarantine(out);
     }
 
     /// The bricks are not in step any more: nobody answers.
@@ -393,6 +475,7 @@ impl Brick {
         let now = self.clock.mono;
         for bad in self.rot.bad.values_mut() {
             (bad.ticket, bad.asks, bad.again) = (None, 0, now);
+            (bad.raw, bad.twice) = (false, false);
         }
         self.give_up_waiting(|_| true, out);
     }
@@ -421,10 +504,18 @@ impl Brick {
     }
 }
 
+const fn repair((ino, block): At, bytes: Bytes, sure: bool) -> Effect {
+    Effect::Repair {
+        ino,
+        block,
+        bytes,
+        sure,
+    }
+}
+
 /// For a mount it is as if the file were not there now; the other brick has to know that it is, and cannot be read.
 const fn unreadable(question: &Question) -> Errno {
-    let copied = matches!(question.look, Look::Copy { .. } | Look::Digests { .. });
-    if copied || matches!(question.asker, Asker::Check { .. }) {
+    if matches!(question.asker, Asker::Check { .. } | Asker::Peer { .. } | Asker::Heal) {
         Errno::ENODATA
     } else {
         Errno::ESTALE

@@ -207,6 +207,7 @@ impl Brick {
             checked: self.scrub.checked.min(bytes),
             bad: self.bad_files(),
             repaired: self.rot.repaired,
+            quarantined: self.quarantined(),
         }
     }
 }

@@ -285,6 +285,7 @@ impl Brick {
             Stand::Waiting { .. } | Stand::GoingSolo | Stand::GivingUp => {}
         }
         self.release(out);
+        self.end_quarantine(out);
         (self.heal, self.merge_at) = (None, None);
         self.end_feed();
         self.arbiter.remove(SessionId::HEAL);

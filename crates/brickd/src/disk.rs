@@ -451,7 +451,7 @@ impl FilesThread {
             }
             FilesJob::Look {
                 ticket,
-                look: look @ (Look::Index { .. } | Look::Copy { .. } | Look::Digests { .. }),
+                look: look @ (Look::Index { .. } | Look::RawIndex { .. } | Look::Copy { .. } | Look::Digests { .. }),
             } => match self.files.leisure(&look) {
                 Ok(leisure) => drop(self.indexes.send(IndexJob::Look { ticket, leisure })),
                 Err(errno) => self.answer(ticket, Err(errno)),
@@ -516,6 +516,7 @@ fn record_weight(record: &Record) -> usize {
     let data = match &record.body {
         Body::Op { op, .. } => op_weight(op),
         Body::Merge { ops, .. } => ops.iter().map(op_weight).sum(),
+        Body::Quarantine { op } => op_weight(op),
         _ => 0,
     };
     JOB_BYTES + data
@@ -531,7 +532,7 @@ fn op_weight(op: &Op) -> usize {
 fn effects_weight(effects: &[Effect]) -> usize {
     let data = effects.iter().map(|effect| match effect {
         Effect::Write { extents, .. } => extents.iter().map(|e| e.data.len()).sum(),
-        Effect::Repair { bytes, .. } => bytes.len(),
+        Effect::Repair { bytes, .. } | Effect::Combine { theirs: bytes, .. } => bytes.len(),
         _ => 0,
     });
     JOB_BYTES + data.sum::<usize>()

@@ -66,6 +66,10 @@ pub(crate) fn event(event: &Event) {
             Mended::Sent => info!("healed {path}: the peer has it again"),
             Mended::Merged => info!("merged {path}: changed on both bricks while they were apart"),
             Mended::Taken => info!("healed {path}: taken from the peer, which alone changed it"),
+            Mended::Damaged => error!(
+                "{path} was changed on the peer while they were apart, and one of the copies is damaged: they are not merged; the \
+                 peer's is in /.mboxfs-conflict as it is. When it is dealt with, remove it"
+            ),
             Mended::KeptTwice => info!("kept {path} twice: changed on both bricks, and no mailbox"),
         },
         Event::MergeFailed { path, why } => {
@@ -86,9 +90,16 @@ pub(crate) fn event(event: &Event) {
         ),
         Event::Repaired { path, block } => info!("{path}: {} repaired with the peer's copy", blocks_of(&[*block])),
         Event::RottenTwice { path, block } => error!(
-            "{path}: {} bad on both bricks: it is not given out; everything else of the file is",
+            "{path}: {} bad on both bricks, and both copies together do not make it: it is not given out; everything else of the \
+             file is",
             blocks_of(&[*block])
         ),
+        Event::Quarantined { path, messages, kept } => error!(
+            "{path}: {messages} messages were damaged on both bricks and are taken out; what is left of them is in \
+             /.mboxfs-conflict: {}; all others are served. When it is dealt with, remove these files",
+            kept.join(" and ")
+        ),
+        Event::NotQuarantined { path, why } => error!("{path} is damaged on both bricks and stays as it is: {why}"),
         Event::Differ { path, block } => error!(
             "{path}: {} differ between the bricks, although each holds what was written to it: please report this",
             blocks_of(&[*block])

@@ -27,7 +27,7 @@ pub(crate) struct Counts {
     pub(crate) pending: u64,
     pub(crate) healing: u64,
     pub(crate) merged: u64,
-    /// With blocks that do not fit their checksums.
+    /// With blocks that do not fit their checksums, or that lost messages to such.
     pub(crate) quarantined: u64,
 }
 
@@ -92,7 +92,7 @@ pub(crate) fn counts(report: &BrickReport) -> Counts {
         pending,
         healing,
         merged: report.merged,
-        quarantined: report.scrub.bad.len() as u64,
+        quarantined: (report.scrub.bad.len() + report.scrub.quarantined.len()) as u64,
     }
 }
 
@@ -216,14 +216,21 @@ pub(crate) fn status(state: &HostState, v: &Volume, bar: bool) -> String {
 
 /// gluster's list.
 pub(crate) fn info(state: &HostState, v: &Volume) -> String {
-    per_brick(state, v, |side, _| {
+    per_brick(state, v, |side, report| {
         let files = behind(side);
         let mut text = String::new();
         for file in &files {
             let busy = if file.busy { " - Possibly undergoing heal" } else { "" };
             let _ = writeln!(text, "{}{busy}", clean(file.path));
         }
-        text + &format!("Status: Connected\nNumber of entries: {}\n", files.len())
+        let damaged = report.scrub.bad.iter().map(|file| (&file.path, "damaged"));
+        let quarantined = report.scrub.quarantined.iter().map(|q| (&q.path, "quarantined"));
+        let mut entries = files.len();
+        for (path, what) in damaged.chain(quarantined) {
+            let _ = writeln!(text, "{} - Is {what}", clean(path));
+            entries += 1;
+        }
+        text + &format!("Status: Connected\nNumber of entries: {entries}\n")
     })
 }
 
@@ -266,8 +273,8 @@ mod tests {
     use super::*;
     use crate::samples::{alone, serving};
     use mboxfs_types::{
-        Nanos,
-        admin::{Phase, Status},
+        Nanos, Timestamp,
+        admin::{Phase, Quarantined, Status},
     };
 
     fn merging() -> HostState {
@@ -311,6 +318,33 @@ Merging: 5 of 7 files, 2.5 per second, 1 s left, now /bob
         );
         let bar = shown(&merging(), |s, v| status(s, v, true));
         assert!(bar.contains("\nMerging: [##############------] 5 of 7 files"), "{bar}");
+    }
+
+    #[test]
+    fn what_was_taken_out_is_told_until_it_is_dealt_with() {
+        let mut state = serving(Phase::Started, Some((Status::Normal, Status::Normal)));
+        assert!(shown(&state, |s, v| status(s, v, false)).starts_with("Volume gVol0: healthy"));
+        state.report.as_mut().unwrap().scrub.quarantined = vec![Quarantined {
+            path: "/al\u{1b}ice".into(),
+            messages: 1,
+            since: Timestamp { secs: 0, nanos: 0 },
+            kept: vec!["/.mboxfs-conflict/alice.damaged-1.7.Brick1".into()],
+        }];
+        let text = shown(&state, |s, v| status(s, v, false));
+        assert!(text.starts_with("Volume gVol0: degraded"), "{text}");
+        assert!(text.contains(", 1 quarantined\n"), "{text}");
+        assert!(
+            text.contains(
+                "\nQuarantined: /al\\u{1b}ice: 1 damaged messages are not in it, since 1970-01-01 00:00:00 UTC\n\
+                 What is left of them: /.mboxfs-conflict/alice.damaged-1.7.Brick1\nRemove these files"
+            ),
+            "{text}"
+        );
+        let info = shown(&state, info);
+        assert!(
+            info.contains("\n/al\\u{1b}ice - Is quarantined\nStatus: Connected\nNumber of entries: 1\n"),
+            "{info}"
+        );
     }
 
     #[test]

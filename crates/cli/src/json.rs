@@ -103,10 +103,15 @@ fn scrubbed(scrub: &ScrubReport) -> Value {
     let bad: Vec<Value> = bad
         .map(|f| json!({ "path": f.path, "blocks": f.blocks, "on_both_bricks": f.both }))
         .collect();
+    let quarantined = scrub.quarantined.iter();
+    let quarantined: Vec<Value> = quarantined
+        .map(|q| json!({ "path": q.path, "messages": q.messages, "since": q.since.secs, "kept": q.kept }))
+        .collect();
     json!({
         "state": crate::scrub::word(scrub), "last_completed": scrub.mark.ended.map(|t| t.secs),
         "last_started": scrub.mark.started.map(|t| t.secs), "bytes": scrub.bytes, "bytes_checked": scrub.checked,
         "blocks_repaired": scrub.repaired, "damaged": bad,
+        "quarantined": quarantined,
     })
 }
 

@@ -38,7 +38,7 @@ fn brick(scrub: &ScrubReport, text: &mut String) {
     }
     let _ = write!(text, "\nLast completed scrub time: {}", last(scrub));
     let _ = write!(text, "\nRepaired blocks since start: {}", scrub.repaired);
-    let _ = write!(text, "\nError count: {}", scrub.bad.len());
+    let _ = write!(text, "\nError count: {}", scrub.bad.len() + scrub.quarantined.len());
     damaged(scrub, text);
 }
 
@@ -56,7 +56,7 @@ pub(crate) fn last(scrub: &ScrubReport) -> String {
     scrub.mark.ended.map_or_else(|| "never".to_owned(), utc)
 }
 
-/// A line for each damaged file.
+/// A line for each damaged file, and for each mailbox that lost messages so.
 pub(crate) fn damaged(scrub: &ScrubReport, text: &mut String) {
     for file in &scrub.bad {
         let _ = write!(
@@ -68,5 +68,18 @@ pub(crate) fn damaged(scrub: &ScrubReport, text: &mut String) {
         if file.both > 0 {
             let _ = write!(text, ", {} of them on both bricks", file.both);
         }
+    }
+    for lost in &scrub.quarantined {
+        let _ = write!(
+            text,
+            "\nQuarantined: {}: {} damaged messages are not in it, since {}\nWhat is left of them: {}",
+            clean(&lost.path),
+            lost.messages,
+            utc(lost.since),
+            clean(&lost.kept.join(" and ")),
+        );
+    }
+    if !scrub.quarantined.is_empty() {
+        text.push_str("\nRemove these files when they are dealt with.");
     }
 }

@@ -123,7 +123,16 @@ pub(crate) fn is_healthy(command: &Command, state: &HostState) -> bool {
 }
 
 pub(crate) fn is_good(report: &BrickReport) -> bool {
-    report.status == Status::Normal && report.debt_records == 0 && report.scrub.bad.is_empty()
+    report.status == Status::Normal && report.debt_records == 0 && damage(report).is_none()
+}
+
+/// What an operator has to look at although both bricks are in step.
+fn damage(report: &BrickReport) -> Option<&'static str> {
+    match (report.scrub.quarantined.is_empty(), report.scrub.bad.is_empty()) {
+        (false, _) => Some("damaged messages were taken out of mailboxes: mboxfs heal status"),
+        (true, false) => Some("files are damaged: mboxfs heal status"),
+        (true, true) => None,
+    }
 }
 
 /// One brick of the volume, as far as it is known.
@@ -380,10 +389,10 @@ fn status(state: &HostState, v: &Volume) -> String {
     text
 }
 
-/// Why a brick is not in step, by its own words or by those of the other one.
+/// Why a brick is not in step, by its own words or by those of the other one; or what is wrong with its files.
 pub(crate) fn trouble(side: &Side<'_>, other: &Side<'_>) -> Option<String> {
-    if side.report.is_some_and(|r| r.status == Status::Normal) {
-        return None;
+    if let Some(report) = side.report.filter(|r| r.status == Status::Normal) {
+        return damage(report).map(str::to_owned);
     }
     let own = side.report.map(|r| words(r.status));
     let told = other.report.and_then(|r| r.peer_away.as_ref());

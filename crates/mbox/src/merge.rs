@@ -26,6 +26,7 @@
 //!
 //! Not here: what is no mailbox (`files`), and the installing of the result.
 
+pub mod expunge;
 mod number;
 mod pair;
 mod write;

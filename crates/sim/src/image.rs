@@ -40,6 +40,10 @@ impl Resting for File {
         Ok(())
     }
 
+    fn size(&self) -> io::Result<u64> {
+        Ok(self.data.len() as u64)
+    }
+
     /// (That it is durable: [`Image::apply`].)
     fn restore(&mut self, offset: u64, bytes: &[u8], size: u64) -> io::Result<()> {
         put_bytes(&mut self.data, offset, bytes);
@@ -276,27 +280,38 @@ impl Image {
                     block,
                     bytes,
                     sure,
-                } => {
-                    if let (Some(at_rest), Some(file)) = (&mut self.at_rest, self.now.files.get_mut(ino))
-                        && at_rest.repair((*ino, file), *block, bytes, *sure)?
-                    {
-                        let (ino, block) = (*ino, *block);
-                        let bytes = Bytes::copy_from_slice(rot::block_of(&file.data, block));
-                        let sure = true;
-                        self.since.push(Effect::Repair {
-                            ino,
-                            block,
-                            bytes,
-                            sure,
-                        });
-                        self.synced.insert(ino, self.before + self.since.len());
-                    }
+                } => self.mend(*ino, *block, |at_rest, file| at_rest.repair(file, *block, bytes, *sure))?,
+                Effect::Combine { ino, block, theirs } => {
+                    self.mend(*ino, *block, |at_rest, file| at_rest.combine(file, *block, theirs))?;
                 }
                 _ => {
                     self.apply_checked(&effect)?;
                     self.since.push(effect);
                 }
             }
+        }
+        Ok(())
+    }
+
+    /// A block that `mend` makes good is durable at once.
+    fn mend(
+        &mut self,
+        ino: Ino,
+        block: u64,
+        mend: impl FnOnce(&mut AtRest<LossyMedium>, (Ino, &mut File)) -> io::Result<bool>,
+    ) -> io::Result<()> {
+        if let (Some(at_rest), Some(file)) = (&mut self.at_rest, self.now.files.get_mut(&ino))
+            && mend(at_rest, (ino, file))?
+        {
+            let bytes = Bytes::copy_from_slice(rot::block_of(&file.data, block));
+            let sure = true;
+            self.since.push(Effect::Repair {
+                ino,
+                block,
+                bytes,
+                sure,
+            });
+            self.synced.insert(ino, self.before + self.since.len());
         }
         Ok(())
     }

@@ -11,7 +11,8 @@
 
 use crate::{
     medium::{DirMedium, Medium, sync_content},
-    sums::{Change, FileSums, Fit, Marks, Sums},
+    mend,
+    sums::{Change, FileSums, Fit, Marks, Sum, Sums},
     touched::Touched,
 };
 use bytes::Bytes;
@@ -26,6 +27,8 @@ use std::{
 
 /// In `.mboxfs`: blocks that were found bad.
 const MARKS: &str = "rot";
+/// Bytes that a device reads, or not.
+const SECTOR: usize = 512;
 
 /// A file whose content is at rest.
 pub trait Resting {
@@ -33,6 +36,8 @@ pub trait Resting {
     ///
     /// Errors: `UnexpectedEof` beyond the end; the device's.
     fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<()>;
+    /// Bytes that are there, whatever it should have.
+    fn size(&self) -> io::Result<u64>;
     /// Puts bytes in their place, durably; what lies behind `size` goes.
     fn restore(&mut self, offset: u64, bytes: &[u8], size: u64) -> io::Result<()>;
 }
@@ -40,6 +45,10 @@ pub trait Resting {
 impl Resting for File {
     fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<()> {
         self.read_exact_at(buf, offset)
+    }
+
+    fn size(&self) -> io::Result<u64> {
+        Ok(self.metadata()?.len())
     }
 
     fn restore(&mut self, offset: u64, bytes: &[u8], size: u64) -> io::Result<()> {
@@ -182,6 +191,20 @@ impl<M: Medium> AtRest<M> {
         }))
     }
 
+    /// A block as it is, good or not: to be compared with the other brick's, never to be given out.
+    ///
+    /// Errors: those of the file.
+    pub fn raw(&self, (ino, file): (Ino, &impl Resting), block: u64) -> io::Result<Option<Seen>> {
+        let Some(sums) = self.sums.get(ino) else {
+            return Ok(None);
+        };
+        let bytes = raw_block(file, block, sums.len_of(block))?;
+        Ok(Some(Seen::Raw {
+            damaged: sums.damage(block, &bytes),
+            bytes: bytes.into(),
+        }))
+    }
+
     /// Sums of blocks, for the other brick to compare.
     ///
     /// Errors: ESTALE if none are known.
@@ -206,8 +229,60 @@ impl<M: Medium> AtRest<M> {
         self.mark(ino, &bad, false)
     }
 
+    /// What a file holds, within one block, and whether that is sound; zeros stand for what cannot be read. `n`: position of
+    /// the record; up to the horizon nobody can tell (sums C3).
+    pub(crate) fn read_to_keep(
+        &self,
+        (ino, file): (Ino, &impl Resting),
+        n: Option<u64>,
+        offset: u64,
+        bytes: &mut [u8],
+    ) -> io::Result<bool> {
+        let block = offset / BLOCK;
+        let from = usize::try_from(offset % BLOCK).map_err(io::Error::other)?;
+        let end = from + bytes.len();
+        let sums = self.sums.get(ino).filter(|_| n.is_some_and(|n| n > self.horizon));
+        if let Some(sums) = sums.filter(|sums| end <= sums.len_of(block)) {
+            let good = good_block(sums, file, block)?;
+            let sound = good.is_some();
+            let all = match good {
+                Some((_, good)) => good,
+                None => raw_block(file, block, sums.len_of(block))?,
+            };
+            bytes.copy_from_slice(&all[from..end]);
+            return Ok(sound);
+        }
+        match file.read_at(offset, bytes) {
+            Err(error) if is_damage(&error) => {
+                bytes.copy_from_slice(&raw_block(file, block, end)?[from..]);
+                Ok(false)
+            }
+            read => read.map(|()| true),
+        }
+    }
+
+    /// Do all blocks fit in which the file has a byte of the range? `n`: position of the record; up to the horizon nobody can
+    /// tell (sums C3).
+    pub(crate) fn is_sound(
+        &self,
+        (ino, file): (Ino, &impl Resting),
+        n: Option<u64>,
+        (start, end): (u64, u64),
+    ) -> io::Result<bool> {
+        let sums = self.sums.get(ino).filter(|_| n.is_none_or(|n| n > self.horizon));
+        let Some(sums) = sums.filter(|_| start < end) else {
+            return Ok(true);
+        };
+        for block in start / BLOCK..=(end - 1) / BLOCK {
+            if block < sums.count() && good_block(sums, file, block)?.is_none() {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
     /// C4. Durable when it returns.
-    fn mark(&mut self, ino: Ino, blocks: &[u64], lost: bool) -> io::Result<()> {
+    pub(crate) fn mark(&mut self, ino: Ino, blocks: &[u64], lost: bool) -> io::Result<()> {
         if let Some(sums) = self.sums.edit(ino) {
             for block in blocks {
                 *sums.bad.entry(*block).or_default() |= lost;
@@ -247,20 +322,31 @@ impl<M: Medium> AtRest<M> {
             Vec::new()
         };
         let bytes = &[bytes, rest.get(bytes.len()..).unwrap_or_default()].concat()[..];
-        let sum = crc32fast::hash(bytes);
-        let lost = sums.bad.get(&block) == Some(&true);
-        let fits = !lost && sum == sums.sum(block);
+        let lost = sums.is_lost(block);
+        let fits = !lost && crc32fast::hash(bytes) == sums.sum(block);
         let believed = (lost && rest.is_empty()) || (sure && sums.doubtful.contains(&block));
         if bytes.is_empty() || bytes.len() != len || !(fits || believed) {
             return Ok(false);
         }
         file.restore(block * BLOCK, bytes, sums.size)?;
-        sums.settle(block, sum);
+        sums.settle(block, Sum::of(bytes));
         if lost && !sure {
             sums.doubtful.insert(block);
         }
         self.save_marks()?;
         Ok(true)
+    }
+
+    /// A3. `theirs`: the other brick's copy, which is damaged, too. False: the two do not make the block again.
+    pub fn combine(&mut self, (ino, file): (Ino, &mut impl Resting), block: u64, theirs: &[u8]) -> io::Result<bool> {
+        let Some(sums) = self.sums.get(ino).filter(|sums| !sums.is_lost(block)) else {
+            return Ok(false);
+        };
+        let ours = raw_block(file, block, sums.len_of(block))?;
+        match mend::combine(sums.sum(block), &ours, theirs) {
+            Some(bytes) => self.repair((ino, file), block, &bytes, false),
+            None => Ok(false),
+        }
     }
 
     /// Which of `count` blocks from `first` on do not fit.
@@ -312,15 +398,37 @@ fn read_block(file: &impl Resting, block: u64, len: usize) -> io::Result<Vec<u8>
     Ok(bytes)
 }
 
-/// The block, if it is good. A sector that cannot be read is as bad as one that rotted.
+/// The block as it is, good or not: zeros stand for what cannot be read.
+pub(crate) fn raw_block(file: &impl Resting, block: u64, len: usize) -> io::Result<Vec<u8>> {
+    match read_block(file, block, len) {
+        Err(error) if is_damage(&error) => {}
+        result => return result,
+    }
+    let start = block * BLOCK;
+    let there = usize::try_from(file.size()?.saturating_sub(start)).map_or(len, |there| there.min(len));
+    let mut bytes = vec![0; len];
+    for (at, sector) in (start..).step_by(SECTOR).zip(bytes[..there].chunks_mut(SECTOR)) {
+        match file.read_at(at, sector) {
+            Err(error) if is_damage(&error) => sector.fill(0),
+            read => read?,
+        }
+    }
+    Ok(bytes)
+}
+
+/// A file that is too short, or a sector that cannot be read: as bad as one that rotted.
+pub(crate) fn is_damage(error: &io::Error) -> bool {
+    error.kind() == ErrorKind::UnexpectedEof || error.raw_os_error() == Some(Sys::IO.raw_os_error())
+}
+
+/// The block, if it is good.
 pub(crate) fn good_block(sums: &FileSums, file: &impl Resting, block: u64) -> io::Result<Option<(Fit, Vec<u8>)>> {
     match read_block(file, block, sums.len_of(block)) {
         Ok(bytes) => Ok(match sums.fit(block, &bytes) {
             Fit::Bad if !Bug::RotServed.here() => None,
             fit => Some((fit, bytes)),
         }),
-        Err(error) if error.kind() == ErrorKind::UnexpectedEof => Ok(None),
-        Err(error) if error.raw_os_error() == Some(Sys::IO.raw_os_error()) => Ok(None),
+        Err(error) if is_damage(&error) => Ok(None),
         Err(error) => Err(error),
     }
 }

@@ -82,6 +82,8 @@ pub struct Files {
     note: Option<Note>,
     /// It is.
     is_known: bool,
+    /// Position of the record whose effects are done, if a write tells it.
+    applying: Option<u64>,
     /// The device failed in a look.
     trouble: Option<io::Error>,
     /// This process may give files away.
@@ -147,6 +149,7 @@ impl Files {
             history,
             note: None,
             is_known: false,
+            applying: None,
             trouble: None,
             may_chown: rustix::process::geteuid().is_root(),
             _guard: guard,
@@ -179,6 +182,10 @@ impl Files {
     /// Errors: the filesystem's, with the effect; the rest was not done.
     pub fn apply(&mut self, effects: &[Effect]) -> io::Result<()> {
         (self.note, self.is_known) = (None, false);
+        self.applying = effects.iter().find_map(|effect| match effect {
+            Effect::Write { stamp, .. } => Some(stamp.n),
+            _ => None,
+        });
         for effect in effects {
             let mut result = self.apply_one(effect);
             // Mail goes first: an effect may be done again (F3).
@@ -262,6 +269,7 @@ impl Files {
                 bytes,
                 sure,
             } => self.repair(*ino, *block, bytes, *sure),
+            Effect::Combine { ino, block, theirs } => self.combine(*ino, *block, theirs),
             Effect::Note(note) => {
                 self.begin_note(note);
                 Ok(())
@@ -278,16 +286,17 @@ impl Files {
             Look::Read { ino, offset, len } => self.read(*ino, *offset, *len),
             Look::Sums { ino, first, count } => self.at_rest.sums_of(*ino, *first, *count),
             Look::Block { ino, block, deep } => self.read_block(*ino, *block, *deep),
+            Look::Raw { ino, block } => self.read_raw(*ino, *block),
             Look::GetXattr { ino, name } => self.get_xattr(*ino, name).map(Seen::Data),
             Look::ListXattr { ino } => self.list_xattrs(*ino).map(Seen::Names),
-            Look::Index { .. } | Look::Copy { .. } | Look::Digests { .. } => {
+            Look::Index { .. } | Look::RawIndex { .. } | Look::Copy { .. } | Look::Digests { .. } => {
                 self.leisure(look)?.answer(&AtomicBool::new(false))
             }
             Look::Xattrs { inos } => self.xattrs_of(inos).map(Seen::Data),
         }
     }
 
-    /// Opens what another thread can read at leisure: for `Look::Index`, `Copy` and `Digests`.
+    /// Opens what another thread can read at leisure: for `Look::Index`, `RawIndex`, `Copy` and `Digests`.
     ///
     /// Errors: as [`Self::content`]; EINVAL for other looks.
     pub fn leisure(&self, look: &Look) -> Result<Leisure, Errno> {
@@ -404,6 +413,7 @@ fn describe(effect: &Effect) -> String {
         Effect::Keep { ino, .. } => format!("keep what {ino} held at the fork"),
         Effect::Revert { ino, .. } => format!("put {ino} back to the fork"),
         Effect::Rotten { ino, .. } => format!("mark {ino} as damaged"),
+        Effect::Combine { ino, block, .. } => format!("mend block {block} of {ino}"),
         Effect::Repair { ino, block, .. } => format!("repair block {block} of {ino}"),
         Effect::Forget { .. } => "forget what was kept for a fork".to_string(),
         Effect::Note(note) => format!("note what happens to {}", note.ino),

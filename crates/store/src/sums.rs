@@ -12,14 +12,49 @@
 //!     says so, durably, before anything is done to it. One that was then changed in the middle has no sum any more: it is
 //!     *lost*, and only the other brick knows it.
 //!
-//! Memory: four bytes for each block, up to the last one that was ever written to. Not here: reading and repairing (`files`).
+//! C5  Damage that both bricks have alike is looked for with two more sums (`locate`); no byte is believed for their sake.
+//!
+//! Memory: twelve bytes for each block, up to the last one that was ever written to. Not here: reading and repairing (`files`).
 
+use crate::locate::{self, Places};
 use bytes::Bytes;
 use mboxfs_types::{Ino, codec, limits::SUM_BLOCK_BYTES as BLOCK};
 use std::{
     collections::{BTreeMap, BTreeSet},
+    ops::Range,
     sync::Arc,
 };
+
+/// Of the bytes of a block.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Sum {
+    crc: u32,
+    /// C5
+    places: Places,
+}
+
+impl Sum {
+    pub(crate) fn of(bytes: &[u8]) -> Self {
+        Self {
+            crc: crc32fast::hash(bytes),
+            places: locate::places(0, bytes),
+        }
+    }
+
+    /// Of what `self` is of, `len` bytes, with more behind.
+    fn go_on(self, len: usize, more: &[u8]) -> Self {
+        let mut hasher = crc32fast::Hasher::new_with_initial(self.crc);
+        hasher.update(more);
+        Self {
+            crc: hasher.finalize(),
+            places: xor(self.places, locate::places(len, more)),
+        }
+    }
+}
+
+fn xor(a: Places, b: Places) -> Places {
+    [a[0] ^ b[0], a[1] ^ b[1]]
+}
 
 /// Of one file.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -28,6 +63,8 @@ pub(crate) struct FileSums {
     pub(crate) size: u64,
     /// Of its blocks; those behind hold only zeros.
     blocks: Vec<u32>,
+    /// C5: as many.
+    places: Vec<Places>,
     /// C3
     pub(crate) doubtful: BTreeSet<u64>,
     /// C4: found bad, and whether its sum is lost.
@@ -59,7 +96,25 @@ impl FileSums {
         known.copied().unwrap_or_else(|| zeros(self.len_of(block)))
     }
 
-    fn is_lost(&self, block: u64) -> bool {
+    fn known(&self, block: u64) -> Sum {
+        let places = usize::try_from(block).ok().and_then(|b| self.places.get(b));
+        Sum {
+            crc: self.sum(block),
+            places: places.copied().unwrap_or_default(),
+        }
+    }
+
+    /// C5: in which part of the block the damage is, if that can be told. `bytes`: all of it, as it is.
+    pub(crate) fn damage(&self, block: u64, bytes: &[u8]) -> Option<Range<usize>> {
+        let len = self.len_of(block);
+        if self.is_lost(block) || bytes.len() != len {
+            return None;
+        }
+        let (should, is) = (self.known(block), Sum::of(bytes));
+        locate::locate(len, should.crc ^ is.crc, xor(should.places, is.places))
+    }
+
+    pub(crate) fn is_lost(&self, block: u64) -> bool {
         self.bad.get(&block) == Some(&true)
     }
 
@@ -73,18 +128,20 @@ impl FileSums {
         }
     }
 
-    fn set(&mut self, block: u64, sum: u32) {
+    fn set(&mut self, block: u64, sum: Sum) {
         let at = usize::try_from(block).unwrap_or(usize::MAX);
         if at >= self.blocks.len() {
             self.blocks.resize(at, zeros(BLOCK as usize));
-            self.blocks.push(sum);
+            self.blocks.push(sum.crc);
+            self.places.resize(at, Places::default());
+            self.places.push(sum.places);
         } else {
-            self.blocks[at] = sum;
+            (self.blocks[at], self.places[at]) = (sum.crc, sum.places);
         }
     }
 
     /// The block holds what it has to, whatever was thought of it.
-    pub(crate) fn settle(&mut self, block: u64, sum: u32) {
+    pub(crate) fn settle(&mut self, block: u64, sum: Sum) {
         self.set(block, sum);
         self.doubtful.remove(&block);
         self.bad.remove(&block);
@@ -107,16 +164,16 @@ impl FileSums {
             let (had, keeps) = (self.len_of(block), len_in(kept, block));
             let behind = change.first_in(block).is_none_or(|at| at >= keeps);
             let next = if keeps == 0 || change.covers(block, keeps) {
-                Next::Fresh(crc32fast::hash(&change.compose(block, 0, vec![0; len])))
+                Next::Fresh(Sum::of(&change.compose(block, 0, vec![0; len])))
             } else if keeps == had && behind {
                 let more = change.compose(block, keeps, vec![0; len - keeps]);
-                Next::Grown(go_on(self.sum(block), &more))
+                Next::Grown(self.known(block).go_on(keeps, &more))
             } else {
                 match old(block, had).filter(|bytes| self.fit(block, bytes) != Fit::Bad) {
                     Some(mut bytes) => {
                         bytes.truncate(keeps);
                         bytes.resize(len, 0);
-                        Next::Patched(crc32fast::hash(&change.compose(block, 0, bytes)))
+                        Next::Patched(Sum::of(&change.compose(block, 0, bytes)))
                     }
                     None => Next::Unknown,
                 }
@@ -148,7 +205,7 @@ impl FileSums {
                 Next::Unknown if self.is_lost(block) => {}
                 Next::Unknown => match now(block, self.len_of(block)) {
                     Some(bytes) => {
-                        self.set(block, crc32fast::hash(&bytes));
+                        self.set(block, Sum::of(&bytes));
                         self.doubtful.insert(block);
                     }
                     None => {
@@ -163,7 +220,9 @@ impl FileSums {
     fn cut(&mut self, count: u64) {
         self.doubtful.split_off(&count);
         self.bad.split_off(&count);
-        self.blocks.truncate(usize::try_from(count).unwrap_or(usize::MAX));
+        let count = usize::try_from(count).unwrap_or(usize::MAX);
+        self.blocks.truncate(count);
+        self.places.truncate(count);
     }
 }
 
@@ -245,20 +304,13 @@ pub(crate) struct Plan {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Next {
     /// Nothing of before is in it.
-    Fresh(u32),
+    Fresh(Sum),
     /// All of before, and more behind.
-    Grown(u32),
+    Grown(Sum),
     /// Some of before, which was checked.
-    Patched(u32),
+    Patched(Sum),
     /// Some of before, which did not fit or could not be read.
     Unknown,
-}
-
-/// The sum of what `sum` is of, with `bytes` behind.
-fn go_on(sum: u32, bytes: &[u8]) -> u32 {
-    let mut hasher = crc32fast::Hasher::new_with_initial(sum);
-    hasher.update(bytes);
-    hasher.finalize()
 }
 
 fn zeros(len: usize) -> u32 {
@@ -274,8 +326,10 @@ fn len_in(size: u64, block: u64) -> usize {
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub(crate) struct Sums(BTreeMap<Ino, Arc<FileSums>>);
 
-/// As encoded: number, size, blocks (little-endian), doubtful, bad.
+/// As encoded: number, size, sums of blocks (three of four bytes, little-endian), doubtful, bad.
 type Encoded = (Ino, u64, Bytes, BTreeSet<u64>, BTreeMap<u64, bool>);
+/// Bytes of the sums of a block.
+const SUM_BYTES: usize = 12;
 /// C4, as encoded.
 pub(crate) type Marks = Vec<(Ino, u64, bool)>;
 
@@ -331,7 +385,9 @@ impl Sums {
             .0
             .iter()
             .map(|(ino, file)| {
-                let blocks: Vec<u8> = file.blocks.iter().flat_map(|sum| sum.to_le_bytes()).collect();
+                let sums = file.blocks.iter().zip(&file.places);
+                let sums = sums.flat_map(|(crc, [sectors, pages])| [crc, sectors, pages]);
+                let blocks: Vec<u8> = sums.flat_map(|sum| sum.to_le_bytes()).collect();
                 let FileSums {
                     size, doubtful, bad, ..
                 } = &**file;
@@ -345,13 +401,13 @@ impl Sums {
     pub(crate) fn decode(bytes: &[u8]) -> Option<Self> {
         let all: Vec<Encoded> = codec::decode(bytes).ok()?;
         let files = all.into_iter().map(|(ino, size, blocks, doubtful, bad)| {
-            let blocks = blocks
-                .chunks_exact(4)
-                .map(|b| u32::from_le_bytes([b[0], b[1], b[2], b[3]]))
-                .collect();
+            let number = |b: &[u8], at: usize| u32::from_le_bytes([b[at], b[at + 1], b[at + 2], b[at + 3]]);
+            let sums = blocks.chunks_exact(SUM_BYTES);
+            let (blocks, places) = sums.map(|b| (number(b, 0), [number(b, 4), number(b, 8)])).unzip();
             let file = FileSums {
                 size,
                 blocks,
+                places,
                 doubtful,
                 bad,
             };

@@ -9,12 +9,16 @@ use mboxfs_types::{
     Ino, Kind, Name, OpId, SessionId, Tag, Timestamp,
     call::{Extent, Op},
     disk::{Effect, Look, Seen},
+    history::{Act, Note, Question, Who},
     ids::BrickUuid,
     limits::SUM_BLOCK_BYTES as BLOCK,
     record::{Body, Record},
 };
 use proptest::prelude::*;
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    sync::atomic::AtomicBool,
+};
 
 const BOX: Ino = Ino(0x105);
 const SECTOR: usize = 512;
@@ -393,4 +397,153 @@ fn an_index_of_a_rotten_mailbox_is_none() {
     assert!(matches!(brick.now().files.look(&look), Ok(Seen::Data(_))));
     brick.flip(149_000);
     assert_eq!(brick.now().files.look(&look), Ok(Seen::Rotten(vec![2])));
+}
+
+#[test]
+fn two_damaged_copies_make_a_good_one() {
+    let (mut brick, content) = three_blocks();
+    brick.flip(70_000);
+    brick.flip(90_000);
+    let combine = |theirs: &[u8]| Effect::Combine {
+        ino: BOX,
+        block: 1,
+        theirs: theirs.to_vec().into(),
+    };
+    let mut theirs = content[65_536..131_072].to_vec();
+    theirs[4464] ^= 0x40; // the same byte as here
+    let bad = brick.bytes();
+    brick.now().files.apply(&[combine(&theirs), combine(b"short")]).unwrap();
+    assert_eq!((brick.block(1), brick.bytes()), (Seen::Rotten(vec![1]), bad));
+    theirs[4464] ^= 0x40;
+    theirs[5] ^= 1;
+    let before = std::fs::metadata(brick.path()).unwrap().modified().unwrap();
+    brick.now().files.apply(&[combine(&theirs)]).unwrap();
+    assert_eq!((brick.read(0, 150_000), brick.bytes()), (data(&content), content));
+    let after = std::fs::metadata(brick.path()).unwrap().modified().unwrap();
+    assert_eq!(before, after);
+}
+
+#[test]
+fn what_is_damaged_is_read_as_it_is_only_by_who_asks_for_that() {
+    let (mut brick, content) = three_blocks();
+    let mut damaged = content.clone();
+    damaged[140_000] ^= 0x20;
+    damaged.truncate(149_000);
+    std::fs::write(brick.path(), &damaged).unwrap();
+    assert_eq!(brick.block(2), Seen::Rotten(vec![2]));
+    damaged.resize(150_000, 0);
+    let raw = Look::Raw { ino: BOX, block: 2 };
+    let Ok(Seen::Raw { bytes, damaged: place }) = brick.now().files.look(&raw) else {
+        panic!("it can be read as it is");
+    };
+    assert!((&bytes[..], place) == (&damaged[131_072..], None));
+    // Damage of one kind, in one place: it can be told where.
+    let mut damaged = content.clone();
+    damaged[140_000..140_020].fill(0);
+    std::fs::write(brick.path(), &damaged).unwrap();
+    let place = match brick.now().files.look(&raw) {
+        Ok(Seen::Raw { damaged, .. }) => damaged,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(place, Some(8704..9216));
+    damaged.truncate(149_000);
+    damaged.resize(150_000, 0);
+    let index = Look::RawIndex { ino: BOX };
+    assert!(matches!(brick.now().files.look(&index), Ok(Seen::Data(_))));
+    assert_eq!(brick.block(2), Seen::Rotten(vec![2]));
+}
+
+/// A brick that is alone overwrites a block that rotted: what it keeps for the fork is not believed when it is put back.
+#[test]
+fn rot_that_was_kept_for_a_fork_is_still_known_when_it_is_put_back() {
+    let (mut brick, content) = three_blocks();
+    brick.flip(70_000);
+    let keep = Effect::Keep {
+        fork: 2,
+        ino: BOX,
+        ranges: vec![(0, 150_000)],
+    };
+    brick.now().log.append(&[record(3)]).unwrap();
+    let files = &mut brick.now().files;
+    files
+        .apply(&[keep, write(3, 0, vec![(0, vec![7; 150_000])], 150_000)])
+        .unwrap();
+    assert_eq!(brick.read(0, 150_000), data(&[7; 150_000]));
+    let revert = Effect::Revert { fork: 2, ino: BOX };
+    brick
+        .now()
+        .files
+        .apply(&[revert, write(2, 150_000, vec![], 150_000)])
+        .unwrap();
+    assert_eq!(brick.read(0, 150_000), Seen::Rotten(vec![1]));
+    assert_eq!(brick.read(0, 65_536), data(&content[..65_536]));
+    let repair = Effect::Repair {
+        ino: BOX,
+        block: 1,
+        bytes: content[65_536..131_072].to_vec().into(),
+        sure: true,
+    };
+    brick.now().files.apply(&[repair]).unwrap();
+    assert_eq!(brick.read(0, 150_000), data(&content));
+}
+
+/// What is left of a mailbox without its damaged messages is written from the start of the bad block on. A crash comes after
+/// the record was durable, at any point of its being done.
+#[test]
+fn a_bad_block_that_is_written_anew_is_good_after_any_crash() {
+    let (mut brick, content) = three_blocks();
+    brick.checkpoint(2);
+    brick.flip(70_000);
+    let rotten = Effect::Rotten {
+        ino: BOX,
+        blocks: vec![1],
+    };
+    brick.now().files.apply(&[rotten]).unwrap();
+    let damaged = brick.bytes();
+    let left = [&content[..66_000], &content[75_000..]].concat();
+    let rest = vec![(65_536, left[65_536..].to_vec())];
+    let expunge = write(3, 65_536, rest, left.len() as u64);
+    brick.now().log.append(&[record(3)]).unwrap();
+    for turn in 0..8_u32 {
+        let mut sector = 0;
+        let torn = torn(&damaged, &left, || {
+            sector += 1;
+            turn == 7 || (turn > 0 && sector % turn == 0)
+        });
+        std::fs::write(brick.path(), torn).unwrap();
+        brick.open();
+        brick.now().files.apply(std::slice::from_ref(&expunge)).unwrap();
+        assert_eq!(brick.read(0, 150_000), data(&left), "turn {turn}");
+        assert!(brick.bytes() == left);
+    }
+}
+
+/// Who takes back a removed message gets no wrong bytes.
+#[test]
+fn a_damaged_message_that_is_removed_is_not_kept_in_the_history() {
+    let mut brick = Brick::new();
+    let mail = |n: u32| {
+        let body = "x".repeat(70_000);
+        format!("From s@t  Mon Nov 23 12:34:23 2026\nMessage-ID: <{n}@t>\n\n{body}\n\n").into_bytes()
+    };
+    let content = [mail(1), mail(2), mail(3), mail(4)].concat();
+    let size = content.len() as u64;
+    brick.apply(1, &make());
+    brick.apply(2, &write(2, 0, vec![(0, content.clone())], size));
+    // In the second one, in a block of which the first one has nothing.
+    brick.flip(131_072 + 5);
+    let note = Note {
+        n: 3,
+        time: Timestamp { secs: 3, nanos: 0 },
+        who: Who::Host("h1".into()),
+        ino: BOX,
+        path: "/box".into(),
+        act: Act::Content { was: size },
+    };
+    let files = &mut brick.now().files;
+    files.apply(&[Effect::Note(note), write(3, 0, vec![], 0)]).unwrap();
+    let page = files.past().page(&Question::default(), &[], &AtomicBool::new(false));
+    let entries = page.unwrap().entries;
+    let gone: Vec<&str> = entries[0].did.removed().iter().map(|gone| gone.id.as_str()).collect();
+    assert_eq!(gone, ["<1@t>", "<4@t>"], "the third one begins in that block");
 }

@@ -57,6 +57,19 @@ pub struct BadFile {
     pub both: u64,
 }
 
+/// Messages that were damaged on both bricks and were taken out of a mailbox.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Quarantined {
+    /// The mailbox, as it was called then.
+    pub path: String,
+    /// How many messages, about: where one ends cannot always be told.
+    pub messages: u64,
+    /// When.
+    pub since: Timestamp,
+    /// What is left of them: a file for each brick, or one if both have the same. When they are gone all is forgotten.
+    pub kept: Vec<String>,
+}
+
 /// What an operator wants of the search for rot.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum ScrubVerb {
@@ -81,6 +94,8 @@ pub struct ScrubReport {
     pub bad: Vec<BadFile>,
     /// Blocks that were bad and were repaired, since start.
     pub repaired: u64,
+    /// What could not be repaired, at most `limits::BAD_FILES_MAX`.
+    pub quarantined: Vec<Quarantined>,
 }
 
 /// A heal under way.

@@ -19,6 +19,7 @@ use crate::{
 };
 use alloc::vec::Vec;
 use bytes::Bytes;
+use core::ops::Range;
 use serde::{Deserialize, Serialize};
 
 /// What the brain wants of its disk.
@@ -95,6 +96,13 @@ pub enum Look {
         /// As the device has it, not as the kernel remembers it.
         deep: bool,
     },
+    /// A whole block of a file as it is, good or not; zeros stand for what cannot be read. For bricks, never for mounts.
+    Raw {
+        /// The file.
+        ino: Ino,
+        /// Which, of `limits::SUM_BLOCK_BYTES` each.
+        block: u64,
+    },
     /// Checksums of blocks of a file, four bytes each, little-endian.
     Sums {
         /// The file.
@@ -122,6 +130,11 @@ pub enum Look {
         ino: Ino,
         /// As it was at a fork; else as it is.
         base: Option<AtFork>,
+    },
+    /// As `Index`, of a file with bad blocks: these are read as they are.
+    RawIndex {
+        /// The file.
+        ino: Ino,
     },
     /// As `Read`, without haste: for a copy of the whole file, behind all that mounts read.
     Copy {
@@ -219,6 +232,13 @@ pub enum Seen {
     Names(Vec<Vec<u8>>),
     /// A block that fits its checksum, which a crash has left in doubt.
     Doubtful(Bytes),
+    /// A block as it is.
+    Raw {
+        /// All of it.
+        bytes: Bytes,
+        /// The part of it with all of the damage, if that can be told.
+        damaged: Option<Range<usize>>,
+    },
     /// None of the bytes may be given out: these blocks (`limits::SUM_BLOCK_BYTES` each) do not fit their checksums, or cannot
     /// be read (law L12).
     Rotten(Vec<u64>),
@@ -376,6 +396,15 @@ pub enum Effect {
         /// Beyond doubt there. If not, it counts only if it is what is here, or what should be, or if nobody knows here what
         /// that is.
         sure: bool,
+    },
+    /// A block that is bad on both bricks, made of both copies if they make one (law L12).
+    Combine {
+        /// The file.
+        ino: Ino,
+        /// Which.
+        block: u64,
+        /// The other brick's copy.
+        theirs: Bytes,
     },
     /// What the effects that follow do, for the history. Changes no file.
     Note(Note),

@@ -36,6 +36,13 @@ pub enum Ask {
         /// At most `limits::EXTENT_BYTES_MAX`.
         len: u32,
     },
+    /// A whole block of a file as it is, good or not, of `limits::SUM_BLOCK_BYTES`; zeros stand for what cannot be read.
+    Raw {
+        /// The file.
+        ino: Ino,
+        /// Which.
+        block: u64,
+    },
     /// A snapshot of the brain, as its checkpoints have it, from this byte on; 0 takes a new one. An empty answer: that was all.
     State {
         /// First byte.

@@ -94,6 +94,12 @@ pub const REPAIR_RETRY: Nanos = Nanos::from_millis(1000);
 pub const REPAIR_RETRY_BOTH: Nanos = Nanos::from_millis(60_000);
 /// Bad blocks that are asked for at the same time.
 pub const REPAIRS_MAX: usize = 16;
+/// A file with more blocks that are bad on both bricks stays as it is: its disk is failing as a whole.
+pub const QUARANTINE_BLOCKS_MAX: usize = 256;
+/// What has to be written to take damaged messages out of a mailbox is held in memory; with more the file stays as it is.
+pub const QUARANTINE_BYTES_MAX: u64 = 256 << 20;
+/// A step of taking damaged messages out of a mailbox that makes no progress is given up after this long.
+pub const QUARANTINE_PATIENCE: Nanos = Nanos::from_millis(30_000);
 /// Damaged files that a report names.
 pub const BAD_FILES_MAX: usize = 1000;
 /// A pass over all files looks for rot this often,

@@ -121,6 +121,13 @@ pub enum Check {
         /// Which, of `limits::SUM_BLOCK_BYTES` each.
         block: u64,
     },
+    /// A whole block of a file as it is, good or not: both are bad.
+    Raw {
+        /// The file.
+        ino: Ino,
+        /// Which.
+        block: u64,
+    },
     /// Checksums of blocks, four bytes each, little-endian.
     Sums {
         /// The file.

@@ -70,13 +70,18 @@ pub enum Body {
         /// What that comes to here; what one of them makes gets the record's inode number.
         ops: Vec<Op>,
     },
+    /// Damaged messages are taken out of a mailbox; what is left of them is kept beside it.
+    Quarantine {
+        /// A step of that.
+        op: Op,
+    },
 }
 
 impl Body {
     /// Does this record change what users see? A line without such records has not diverged.
     #[must_use]
     pub const fn is_bookkeeping(&self) -> bool {
-        !matches!(self, Self::Op { .. } | Self::Merge { .. })
+        !matches!(self, Self::Op { .. } | Self::Merge { .. } | Self::Quarantine { .. })
     }
 }
 

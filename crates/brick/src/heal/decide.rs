@@ -10,6 +10,7 @@
 use super::{
     gather::{From, Piece, Take},
     mailbox::Part,
+    quarantine::{kept_name, label},
 };
 use crate::state::{Data, Inode, State};
 use alloc::{
@@ -411,12 +412,12 @@ pub(super) fn made(ino: Option<Ino>, c: &Change) -> Option<u64> {
     Some(if now.kind() == Kind::File { 0 } else { now.attr.version })
 }
 
-fn name_of(bytes: &[u8]) -> Name {
+pub(super) fn name_of(bytes: &[u8]) -> Name {
     // Our own suffixes are short: what is cut off a long name leaves room for them.
-    Name::new(bytes).unwrap_or_else(|_| Name::new(b"unnamed").expect("a plain name"))
+    Name::new(&bytes[..bytes.len().min(255)]).unwrap_or_else(|_| Name::new(b"unnamed").expect("a plain name"))
 }
 
-fn with_suffix(name: &Name, suffix: &str) -> Name {
+pub(super) fn with_suffix(name: &Name, suffix: &str) -> Name {
     let keep = name.as_bytes().len().min(255 - suffix.len());
     let mut bytes = name.as_bytes()[..keep].to_vec();
     bytes.extend_from_slice(suffix.as_bytes());
@@ -435,7 +436,7 @@ fn free_name(state: &State, dir: Ino, name: &Name) -> Name {
 }
 
 /// The conflict directory, or how to make it.
-fn conflict_dir(state: &State) -> Result<Ino, Next> {
+pub(super) fn conflict_dir(state: &State) -> Result<Ino, Next> {
     let name = name_of(files::CONFLICT_DIR.as_bytes());
     if let Ok(Some(dir)) = state.lookup(Ino::ROOT, &name) {
         return Ok(dir);
@@ -516,6 +517,44 @@ pub(super) fn conflict(state: &State, c: &Change, both: Both, peer: BrickId) -> 
     })
 }
 
+/// The next step for a file of which one copy is damaged, so that its messages cannot be told: ours stays, theirs is kept
+/// as it is. `path`: as users know it.
+pub(super) fn damaged(state: &State, c: &Change, path: &str, peer: BrickId) -> Next {
+    let Some(now) = &c.now else {
+        return Next::Mark(GONE); // changed here: that wins
+    };
+    let dir = match conflict_dir(state) {
+        Ok(dir) => dir,
+        Err(next) => return next,
+    };
+    let messages = u64::from(c.appended.max(1));
+    let name = kept_name(path, messages, now.attr.version, &label(peer));
+    let Ok(Some(kept)) = state.lookup(dir, &name) else {
+        let op = Op::Create {
+            dir,
+            name,
+            mode: 0o600,
+            uid: now.attr.uid,
+            gid: now.attr.gid,
+            excl: true,
+        };
+        return Next::Conflict(op, None);
+    };
+    let there = state.inode(kept).map_or((0, 0), |i| (i.size, i.version));
+    if there.0 == now.attr.size {
+        return Next::Mark(now.attr.version);
+    }
+    Next::Take(Take {
+        into: kept,
+        expect: there.1,
+        cut: 0,
+        size: now.attr.size,
+        mtime: now.attr.mtime,
+        pieces: whole(0, now.attr.size, From::TheirsRaw),
+        version: None,
+    })
+}
+
 fn whole(offset: u64, len: u64, from: From) -> Vec<Piece> {
     if len == 0 {
         return vec![];
@@ -561,7 +600,7 @@ pub(super) fn take_plan(state: &State, c: &Change, both: Both, plan: Vec<Part>, 
 }
 
 /// A whole second later than any of both sides, so that every reader notices (MAIL.md 6.11).
-const fn after(time: Timestamp) -> Timestamp {
+pub(super) const fn after(time: Timestamp) -> Timestamp {
     Timestamp {
         secs: time.secs + 1 + (time.nanos > 0) as i64,
         nanos: 0,

@@ -53,6 +53,8 @@ pub(super) enum From {
     Ours(Ino),
     /// The file there.
     Theirs,
+    /// The file there as it is, damaged or not.
+    TheirsRaw,
     /// These.
     Bytes(Bytes),
 }
@@ -60,8 +62,19 @@ pub(super) enum From {
 /// What is needed next.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) enum Wants {
-    Ours { ino: Ino, offset: u64, len: u32 },
-    Theirs { offset: u64, len: u32 },
+    Ours {
+        ino: Ino,
+        offset: u64,
+        len: u32,
+    },
+    Theirs {
+        offset: u64,
+        len: u32,
+    },
+    /// A whole block; a piece of these begins where one does.
+    TheirsRaw {
+        block: u64,
+    },
     Stage(Op),
     Commit(Op),
 }
@@ -111,7 +124,13 @@ impl Gather {
                 return Wants::Stage(self.stage());
             }
             let room = (room - limits::EXTENT_HEAD_BYTES) as u64;
-            let len = piece.len.min(CHUNK_BYTES).min(room);
+            let len = match piece.from {
+                From::TheirsRaw => piece.len.min(limits::SUM_BLOCK_BYTES),
+                _ => piece.len.min(CHUNK_BYTES).min(room),
+            };
+            if len > room {
+                return Wants::Stage(self.stage());
+            }
             self.wanted = len;
             let offset = piece.offset;
             let short = len as u32; // at most CHUNK_BYTES
@@ -124,6 +143,10 @@ impl Gather {
                     };
                 }
                 From::Theirs => return Wants::Theirs { offset, len: short },
+                From::TheirsRaw => {
+                    let block = offset / limits::SUM_BLOCK_BYTES;
+                    return Wants::TheirsRaw { block };
+                }
                 From::Bytes(bytes) => {
                     let start = offset as usize; // within bytes in memory
                     let data = bytes.slice(start..start + len as usize);

@@ -187,6 +187,21 @@ fn a_block_that_is_bad_on_both_is_a_temporary_error_and_named() {
     let mut bench = Bench::new();
     let question = bench.read_bad_block();
     let said = bench.checked(question, 3, Err(Errno::ENODATA));
+    let [
+        Output::Peer(ToPeer::Check {
+            ticket: question,
+            check,
+        }),
+    ] = said[..]
+    else {
+        panic!("T7: {said:?}");
+    };
+    let (ino, block, theirs) = (BOX, 1, Bytes::from_static(b"rotten"));
+    assert_eq!(check, Check::Raw { ino, block });
+    let said = bench.checked(question, 3, Ok(theirs.clone()));
+    let combine = Effect::Combine { ino, block, theirs };
+    assert_eq!(said[0], Output::Disk(DiskOp::Apply(vec![combine])));
+    let said = bench.answer(ticket(&said), Seen::Rotten(vec![1]));
     assert!(matches!(&said[0], Output::Event(Event::RottenTwice { block: 1, .. })));
     assert_eq!(said[1..], [found(Err(Errno::ESTALE))]);
     assert_eq!(
@@ -250,6 +265,31 @@ fn a_brick_that_yields_asks_the_other_one_for_what_it_cannot_read() {
         matches!(bench.said()[..], [Output::Disk(DiskOp::Look { .. })]),
         "it answers as well"
     );
+}
+
+/// T6: copies of two lines are not combined; the brick that merges has to know that neither has it.
+#[test]
+fn what_neither_line_has_is_told_to_the_brick_that_merges() {
+    let mut bench = Bench::new();
+    bench.brick.stand = Stand::Yielding { asked: None };
+    let ino = BOX;
+    let asker = Asker::Peer { ticket: 4 };
+    bench
+        .brick
+        .look(asker, Look::Read { ino, offset: 0, len: 9 }, &mut bench.out);
+    let look = ticket(&bench.said());
+    let said = bench.answer(look, Seen::Rotten(vec![0]));
+    let [_, _, Output::Peer(ToPeer::Check { ticket, .. })] = said[..] else {
+        panic!("{said:?}");
+    };
+    let said = bench.checked(ticket, 99, Err(Errno::ENODATA));
+    assert!(matches!(&said[0], Output::Event(Event::RottenTwice { block: 0, .. })));
+    let part = ToPeer::Part {
+        ticket: 4,
+        data: Err(Errno::ENODATA),
+        last: true,
+    };
+    assert_eq!(said[1..], [Output::Peer(part)]);
 }
 
 #[test]

@@ -87,7 +87,15 @@ impl State {
             }
             Body::SessionExpire { session } => self.expire(*session, &mut out),
             Body::Op { id, acked, op } => self.execute_op(record, *id, *acked, op, &mut out),
-            Body::Merge { theirs, version, ops } => self.merge(record, *theirs, *version, ops, &mut out),
+            Body::Merge { theirs, version, ops } => {
+                let done = self.run_own(record, ops, &mut out);
+                if let (Some(version), true) = (*version, done) {
+                    self.note_merged(record, *theirs, version, ops);
+                }
+            }
+            Body::Quarantine { op } => {
+                self.run_own(record, core::slice::from_ref(op), &mut out);
+            }
         }
         out
     }
@@ -114,8 +122,8 @@ impl State {
         out.reply = Some((id, result));
     }
 
-    /// All operations of a merge, up to one that cannot be done: then it counts as not merged.
-    fn merge(&mut self, record: &Record, theirs: Ino, version: Option<u64>, ops: &[Op], out: &mut Outcome) {
+    /// All operations of the bricks' own, up to one that cannot be done: then they count as not done.
+    fn run_own(&mut self, record: &Record, ops: &[Op], out: &mut Outcome) -> bool {
         let context = Context {
             session: SessionId::HEAL,
             tag: record.tag,
@@ -123,22 +131,25 @@ impl State {
             ino: record.ino,
         };
         let result = ops.iter().try_fold(vec![], |_, op| self.run(context, op, out));
-        if let (Some(version), Ok(_)) = (version, &result) {
-            let by = record.tag.n;
-            // What is made has its other names and attributes still to come.
-            let whole = !matches!(
-                ops.first(),
-                Some(Op::Create { .. } | Op::Mkdir { .. } | Op::Symlink { .. })
-            );
-            let of = if whole { Self::MERGE } else { theirs };
-            let at = self.merged.get(&of).map_or(0, |m| if whole { m.version } else { m.at });
-            self.merged.insert(theirs, Merged { version, at, by });
-        }
+        let done = result.is_ok();
         let id = OpId {
             session: SessionId::HEAL,
             seq: record.tag.n,
         };
         out.reply = Some((id, result));
+        done
+    }
+
+    fn note_merged(&mut self, record: &Record, theirs: Ino, version: u64, ops: &[Op]) {
+        let by = record.tag.n;
+        // What is made has its other names and attributes still to come.
+        let whole = !matches!(
+            ops.first(),
+            Some(Op::Create { .. } | Op::Mkdir { .. } | Op::Symlink { .. })
+        );
+        let of = if whole { Self::MERGE } else { theirs };
+        let at = self.merged.get(&of).map_or(0, |m| if whole { m.version } else { m.at });
+        self.merged.insert(theirs, Merged { version, at, by });
     }
 
     fn run(&mut self, cx: Context, op: &Op, out: &mut Outcome) -> Result<Vec<Attr>, Errno> {

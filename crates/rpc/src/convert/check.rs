@@ -360,6 +360,7 @@ impl Check for Record {
                 require(*acked <= id.seq, "request acknowledges itself")?;
                 op.check()
             }
+            Body::Quarantine { op } => op.check(),
             Body::Merge { ops, .. } => {
                 require(ops.len() <= MERGE_OPS_MAX, "too many changes in a merge")?;
                 let bytes: usize = ops.iter().map(op::weight).sum();
@@ -378,7 +379,7 @@ impl Check for Ask {
                 require(*len <= limits::DIGEST_SPAN, "too many blocks")?;
                 require(offset.checked_add(*len).is_some(), "end of a read")
             }
-            Self::Changes | Self::Index { .. } | Self::State { .. } | Self::Xattrs { .. } => Ok(()),
+            Self::Changes | Self::Index { .. } | Self::Raw { .. } | Self::State { .. } | Self::Xattrs { .. } => Ok(()),
         }
     }
 }

@@ -172,6 +172,7 @@ fn record_weight(record: &Record) -> usize {
     match &record.body {
         Body::Op { op, .. } => op::weight(op),
         Body::Merge { ops, .. } => ops.iter().map(op::weight).sum(),
+        Body::Quarantine { op } => op::weight(op),
         _ => 0,
     }
 }
@@ -341,6 +342,7 @@ impl From<Ask> for WireAsk {
             Ask::Xattrs { after } => Self::Xattrs(w::AskXattrs {
                 after: after.map(|ino| ino.0),
             }),
+            Ask::Raw { ino, block } => Self::Raw(w::AskRaw { ino: ino.0, block }),
         }
     }
 }
@@ -370,6 +372,10 @@ impl From<WireAsk> for Ask {
             },
             WireAsk::Xattrs(xattrs) => Self::Xattrs {
                 after: xattrs.after.map(Ino),
+            },
+            WireAsk::Raw(raw) => Self::Raw {
+                ino: Ino(raw.ino),
+                block: raw.block,
             },
         }
     }

@@ -501,6 +501,7 @@ fn body() -> impl Strategy<Value = Body> {
             acked,
             op
         }),
+        op().prop_map(|op| Body::Quarantine { op }),
         (ino(), option::of(any::<u64>()), vec(op(), 0..4)).prop_map(|(theirs, version, ops)| Body::Merge {
             theirs,
             version,
@@ -571,6 +572,7 @@ fn ask() -> impl Strategy<Value = Ask> {
         Just(Ask::Changes),
         (ino(), of).prop_map(|(ino, of)| Ask::Index { ino, of }),
         read.prop_map(|(ino, offset, len)| Ask::Read { ino, offset, len }),
+        (ino(), any::<u64>()).prop_map(|(ino, block)| Ask::Raw { ino, block }),
         any::<u64>().prop_map(|offset| Ask::State { offset }),
         (ino(), 0..u64::MAX / 2, 0..=limits::DIGEST_SPAN).prop_map(|(ino, offset, len)| Ask::Digests {
             ino,
@@ -639,7 +641,11 @@ pub(crate) fn to_peer() -> impl Strategy<Value = ToPeer> {
         part(),
         (any::<(u64, u64)>(), ino()).prop_map(|((ticket, block), ino)| ToPeer::Check {
             ticket,
-            check: Check::Block { ino, block },
+            check: if ticket % 2 == 0 {
+                Check::Block { ino, block }
+            } else {
+                Check::Raw { ino, block }
+            },
         }),
         (any::<(u64, u64)>(), ino(), 1..=limits::SCRUB_BLOCKS).prop_map(|((ticket, first), ino, count)| {
             let check = Check::Sums { ino, first, count };

@@ -6,7 +6,7 @@ use super::{Invalid, base, need};
 use crate::wire as w;
 use mboxfs_types::{
     Ino,
-    admin::{BadFile, ScrubReport, ScrubVerb},
+    admin::{BadFile, Quarantined, ScrubReport, ScrubVerb},
     disk::ScrubMark,
     limits,
     peer::{Check, ToPeer},
@@ -17,8 +17,9 @@ use w::checked::Data as WireData;
 const PATH_BYTES_MAX: usize = 8192;
 
 pub(super) fn check(ticket: u64, check: Check) -> w::Check {
+    let raw = matches!(check, Check::Raw { .. });
     let (ino, block, sums) = match check {
-        Check::Block { ino, block } => (ino, block, 0),
+        Check::Block { ino, block } | Check::Raw { ino, block } => (ino, block, 0),
         Check::Sums { ino, first, count } => (ino, first, count),
     };
     let ino = ino.0;
@@ -27,6 +28,7 @@ pub(super) fn check(ticket: u64, check: Check) -> w::Check {
         ino,
         block,
         sums,
+        raw,
     }
 }
 
@@ -34,6 +36,7 @@ impl From<w::Check> for ToPeer {
     fn from(from: w::Check) -> Self {
         let (ino, block, count) = (Ino(from.ino), from.block, from.sums);
         let check = match count {
+            0 if from.raw => Check::Raw { ino, block },
             0 => Check::Block { ino, block },
             count => Check::Sums {
                 ino,
@@ -127,6 +130,12 @@ impl From<ScrubReport> for w::AdminScrubReport {
             checked: from.checked,
             bad: from.bad.into_iter().take(limits::BAD_FILES_MAX).map(file).collect(),
             repaired: from.repaired,
+            quarantined: from
+                .quarantined
+                .into_iter()
+                .take(limits::BAD_FILES_MAX)
+                .map(Into::into)
+                .collect(),
         }
     }
 }
@@ -134,7 +143,8 @@ impl From<ScrubReport> for w::AdminScrubReport {
 impl TryFrom<w::AdminScrubReport> for ScrubReport {
     type Error = Invalid;
     fn try_from(from: w::AdminScrubReport) -> Result<Self, Invalid> {
-        if from.bad.len() > limits::BAD_FILES_MAX || from.bad.iter().any(|file| file.path.len() > PATH_BYTES_MAX) {
+        let many = from.bad.len().max(from.quarantined.len()) > limits::BAD_FILES_MAX;
+        if many || from.bad.iter().any(|file| file.path.len() > PATH_BYTES_MAX) {
             return Err(Invalid {
                 what: "too many damaged files in a report",
             });
@@ -156,6 +166,44 @@ impl TryFrom<w::AdminScrubReport> for ScrubReport {
             checked: from.checked,
             bad: from.bad.into_iter().map(file).collect(),
             repaired: from.repaired,
+            quarantined: from
+                .quarantined
+                .into_iter()
+                .map(TryInto::try_into)
+                .collect::<Result<_, _>>()?,
+        })
+    }
+}
+
+/// Copies of damaged messages, one for each brick.
+const COPIES_MAX: usize = 2;
+
+impl From<Quarantined> for w::AdminQuarantined {
+    fn from(from: Quarantined) -> Self {
+        let short = |text: String| text.chars().take(PATH_BYTES_MAX / 4).collect();
+        Self {
+            path: short(from.path),
+            messages: from.messages,
+            since: Some(from.since.into()),
+            kept: from.kept.into_iter().take(COPIES_MAX).map(short).collect(),
+        }
+    }
+}
+
+impl TryFrom<w::AdminQuarantined> for Quarantined {
+    type Error = Invalid;
+    fn try_from(from: w::AdminQuarantined) -> Result<Self, Invalid> {
+        let texts = core::iter::once(&from.path).chain(&from.kept);
+        if from.kept.len() > COPIES_MAX || texts.into_iter().any(|text| text.len() > PATH_BYTES_MAX) {
+            return Err(Invalid {
+                what: "names of damaged messages",
+            });
+        }
+        Ok(Self {
+            path: from.path,
+            messages: from.messages,
+            since: base::time(from.since)?,
+            kept: from.kept,
         })
     }
 }

@@ -54,6 +54,11 @@ impl Image {
                 }
             }
             Look::Block { ino, block, .. } => seen(at_rest.block((*ino, file(ino)?), *block)),
+            Look::Raw { ino, block } => seen(at_rest.raw((*ino, file(ino)?), *block)),
+            Look::RawIndex { ino } => {
+                let index = Index::read(file(ino)?.data.as_slice()).map_err(|_| Errno::ESTALE)?;
+                Ok(Seen::Data(index.encode().into()))
+            }
             Look::Sums { ino, first, count } => at_rest.sums_of(*ino, *first, *count),
             Look::Xattrs { inos } => {
                 let of = |ino: &Ino| self.now.files.get(ino).map(|f| f.xattrs.clone().into_iter().collect());

@@ -4,7 +4,10 @@
 //! Not here: what is good (`crate::at_rest`).
 
 use super::{Files, inode::errno};
-use crate::{at_rest::suspects, sums::FileSums};
+use crate::{
+    at_rest::{AtRest, suspects},
+    sums::FileSums,
+};
 use mboxfs_types::{Errno, Ino, disk::Seen, limits::SUM_BLOCK_BYTES as BLOCK};
 use rustix::{
     fs::{Advice, OFlags},
@@ -33,6 +36,14 @@ impl Files {
         }
     }
 
+    pub(super) fn read_raw(&mut self, ino: Ino, block: u64) -> Result<Seen, Errno> {
+        let file = self.file_to_read(ino)?;
+        match self.at_rest.raw((ino, &file), block) {
+            Ok(seen) => seen.ok_or(Errno::ESTALE),
+            Err(error) => Err(self.fails(error)),
+        }
+    }
+
     /// Marks those blocks that are bad indeed.
     pub(super) fn rotten(&mut self, ino: Ino, blocks: &[u64]) -> io::Result<()> {
         let Ok(file) = self.open_to_read(ino) else {
@@ -41,8 +52,22 @@ impl Files {
         self.at_rest.rotten((ino, &File::from(file)), blocks)
     }
 
-    /// Puts good bytes in the place of a block. A file that is not there is skipped (F3).
+    /// Puts good bytes in the place of a block.
     pub(super) fn repair(&mut self, ino: Ino, block: u64, bytes: &[u8], sure: bool) -> io::Result<()> {
+        self.mend(ino, |at_rest, file| at_rest.repair(file, block, bytes, sure))
+    }
+
+    /// Makes a block of two damaged copies, if they make one.
+    pub(super) fn combine(&mut self, ino: Ino, block: u64, theirs: &[u8]) -> io::Result<()> {
+        self.mend(ino, |at_rest, file| at_rest.combine(file, block, theirs))
+    }
+
+    /// Nothing that users see changes. A file that is not there is skipped (F3).
+    fn mend(
+        &mut self,
+        ino: Ino,
+        mend: impl FnOnce(&mut AtRest, (Ino, &mut File)) -> io::Result<bool>,
+    ) -> io::Result<()> {
         let mut file: File = match self.open_ino(ino, OFlags::RDWR) {
             Ok(file) => file.into(),
             Err(Sys::NOENT | Sys::LOOP) => return Ok(()),
@@ -50,7 +75,7 @@ impl Files {
         };
         self.touched.insert(ino);
         let times = file.metadata()?;
-        if self.at_rest.repair((ino, &mut file), block, bytes, sure)? {
+        if mend(&mut self.at_rest, (ino, &mut file))? {
             keep_times(&file, &times)?;
         }
         Ok(())

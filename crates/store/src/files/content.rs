@@ -4,8 +4,8 @@
 //!     whether there were any. Whatever is read then, it ends: nothing beyond the size at the opening is looked at.
 //! R2  At a fork it is the present content below the size of then, with what was kept in its place; all of that is checked
 //!     first (law L12). It counts only if no effect changes the file meanwhile.
-//! R3  Bytes that do not fit their sums are not read (law L12). An effect that changed the file meanwhile looks the same: who
-//!     asked asks again.
+//! R3  Bytes that do not fit their sums are not read (law L12), unless for finding out which messages are damaged. An effect
+//!     that changed the file meanwhile looks the same: who asked asks again.
 //!
 //! Not here: what the messages are (`mbox`).
 
@@ -14,7 +14,11 @@ use super::{
     inode::errno,
     kept::{Entry, Key, entries},
 };
-use crate::{at_rest::good_block, medium::DirMedium, sums::FileSums};
+use crate::{
+    at_rest::{good_block, raw_block},
+    medium::DirMedium,
+    sums::FileSums,
+};
 use bytes::Bytes;
 use mboxfs_mbox::{
     index::{Index, Unindexed},
@@ -52,6 +56,8 @@ pub struct Content {
     journal: Option<(Key, DirMedium, File)>,
     /// As it is.
     sums: Option<Arc<FileSums>>,
+    /// Also what does not fit them.
+    raw: bool,
 }
 
 impl fmt::Debug for Content {
@@ -84,6 +90,7 @@ impl Files {
                 whole: false,
                 journal: None,
                 sums,
+                raw: false,
             });
         };
         let key = Key { fork, ino };
@@ -96,6 +103,7 @@ impl Files {
             whole: true,
             journal,
             sums,
+            raw: false,
         })
     }
 }
@@ -118,12 +126,16 @@ impl Leisure {
     pub(super) fn open(files: &Files, look: &Look) -> Result<Self, Errno> {
         let (ino, base, wanted) = match *look {
             Look::Index { ino, base } => (ino, base, Wanted::Index),
+            Look::RawIndex { ino } => (ino, None, Wanted::Index),
             Look::Copy { ino, base, offset, len } => (ino, base, Wanted::Bytes { offset, len }),
             Look::Digests { ino, offset, len } => (ino, None, Wanted::Digests { offset, len }),
             _ => return Err(Errno::EINVAL),
         };
         match files.content(ino, base) {
-            Ok(content) => Ok(Self { content, wanted }),
+            Ok(mut content) => {
+                content.raw = matches!(look, Look::RawIndex { .. });
+                Ok(Self { content, wanted })
+            }
             // A copy has to know: gone is not the same as unreadable.
             Err(Errno::ESTALE) if base.is_none() && files.is_there(ino) => Err(Errno::ENODATA),
             Err(errno) => Err(errno),
@@ -162,6 +174,7 @@ pub(super) fn at(dir: &OwnedFd, name: &str) -> Result<Option<Content>, Errno> {
         whole: false,
         journal: None,
         sums: None,
+        raw: false,
     }))
 }
 
@@ -247,6 +260,9 @@ impl Content {
         let mut kept = Vec::new();
         if let Some((key, medium, journal)) = &self.journal {
             kept = entries(medium, journal, *key, || go_on(stop))?;
+            if kept.iter().any(|entry| !entry.sound) {
+                return Err(ErrorKind::InvalidData.into());
+            }
             kept.sort_unstable_by_key(|entry| entry.offset);
         }
         Ok(Reader {
@@ -304,11 +320,16 @@ impl Reader<'_> {
         };
         let number = offset / BLOCK;
         if self.block.as_ref().is_none_or(|(block, _)| *block != number) {
-            let Some((_, good)) = good_block(sums, &self.content.file, number)? else {
-                self.rotten.set(Some(number));
-                return Err(ErrorKind::InvalidData.into());
+            let file = &self.content.file;
+            let bytes = match good_block(sums, file, number)? {
+                Some((_, good)) => good,
+                None if self.content.raw => raw_block(file, number, sums.len_of(number))?,
+                None => {
+                    self.rotten.set(Some(number));
+                    return Err(ErrorKind::InvalidData.into());
+                }
             };
-            self.block = Some((number, good));
+            self.block = Some((number, bytes));
         }
         let from = (offset % BLOCK) as usize; // less than BLOCK
         let rest = self

@@ -14,6 +14,8 @@
 //! J4  What is left of an older fork has its position in its name and its checksums, and its removal is durable: it is never
 //!     taken for a newer one's, not even if the line that it was of was given up and its positions came again.
 //! J5  Bytes go through in pieces: memory does not grow with the size of mailboxes.
+//! J6  What does not fit its checksum, or cannot be read, is kept as it is and known to be damaged: it is put back as a block
+//!     that is bad and whose sum is lost, which only the other brick can repair (law L12). A replay cannot tell (`sums` C3).
 //!
 //! Not here: which bytes belong to the fork (`brick`).
 
@@ -22,7 +24,7 @@ use crate::{
     medium::{DirMedium, Medium, join, make_dir, sync_all},
     sums::Change,
 };
-use mboxfs_types::Ino;
+use mboxfs_types::{Ino, limits::SUM_BLOCK_BYTES as BLOCK};
 use rustix::{fs::OFlags, io::Errno as Sys};
 use std::{
     collections::BTreeMap,
@@ -33,7 +35,7 @@ use std::{
 
 /// Directory of all journals, in `.mboxfs`.
 pub(crate) const FORK_DIR: &str = "fork";
-/// Bytes of the file in one entry.
+/// Bytes of the file in one entry, at most. Entries end where blocks with a checksum end.
 const PIECE_BYTES_MAX: usize = 256 << 10;
 const HEAD_BYTES: usize = 24;
 /// Journals whose ranges are remembered; those of more files are read again.
@@ -72,6 +74,8 @@ pub(super) struct Entry {
     pub(super) len: u32,
     /// In the journal.
     pub(super) at: u64,
+    /// J6: not damaged.
+    pub(super) sound: bool,
 }
 
 struct Head {
@@ -79,8 +83,13 @@ struct Head {
     len: u32,
     /// The first entry of one `keep`: everything before it is durable.
     first: bool,
+    sound: bool,
     crc: u32,
 }
+
+/// Bits of a head.
+const FIRST: u32 = 1;
+const DAMAGED: u32 = 2;
 
 impl Head {
     /// The bytes, and what the next head is chained to: nothing that an older, torn `keep` left there can follow.
@@ -88,7 +97,9 @@ impl Head {
         let mut bytes = [0; HEAD_BYTES];
         bytes[..8].copy_from_slice(&self.offset.to_le_bytes());
         bytes[8..12].copy_from_slice(&self.len.to_le_bytes());
-        bytes[12..16].copy_from_slice(&u32::from(self.first).to_le_bytes());
+        let first = if self.first { FIRST } else { 0 };
+        let bits = first | if self.sound { 0 } else { DAMAGED };
+        bytes[12..16].copy_from_slice(&bits.to_le_bytes());
         bytes[16..20].copy_from_slice(&self.crc.to_le_bytes());
         let crc = chained(chain, &bytes[..20]);
         bytes[20..].copy_from_slice(&crc.to_le_bytes());
@@ -100,7 +111,8 @@ impl Head {
         let head = Self {
             offset: u64::from(number(0)) | u64::from(number(4)) << 32,
             len: number(8),
-            first: number(12) != 0,
+            first: number(12) & FIRST != 0,
+            sound: number(12) & DAMAGED == 0,
             crc: number(16),
         };
         let crc = number(20);
@@ -158,8 +170,8 @@ fn scan<M: Medium>(
             chain,
         };
         if !damaged {
-            let (offset, len) = (head.offset, head.len);
-            each(Entry { offset, len, at }, &bytes)?;
+            let Head { offset, len, sound, .. } = head;
+            each(Entry { offset, len, at, sound }, &bytes)?;
             end = next;
         }
     }
@@ -204,14 +216,15 @@ impl<M: Medium> Kept<M> {
         }
     }
 
-    /// J1. `read` fills its buffer from an offset of the file on; `ranges` lie within the file.
+    /// J1. `read` fills its buffer, which lies within a block, from an offset of the file on, and says whether that is sound;
+    /// `ranges` lie within the file.
     ///
     /// Errors: rot; those of `read` and of the medium. Then the file must not be changed.
     pub(super) fn keep(
         &mut self,
         key: Key,
         ranges: &[(u64, u64)],
-        mut read: impl FnMut(u64, &mut [u8]) -> io::Result<()>,
+        mut read: impl FnMut(u64, &mut [u8]) -> io::Result<bool>,
     ) -> io::Result<()> {
         // Taken out: what failed half-way is not believed afterwards (M3).
         let journal = match self.open.remove(&key) {
@@ -226,7 +239,7 @@ impl<M: Medium> Kept<M> {
         for (start, end) in ranges {
             for (mut offset, end) in journal.ranges.gaps(*start, *end) {
                 while offset < end {
-                    let len = (end - offset).min(PIECE_BYTES_MAX as u64);
+                    let len = (end - offset).min(BLOCK - offset % BLOCK);
                     self.append(&mut journal, (offset, len), first, &mut read)?;
                     (offset, first) = (offset + len, false);
                 }
@@ -247,17 +260,18 @@ impl<M: Medium> Kept<M> {
         journal: &mut Journal<M::File>,
         (offset, len): (u64, u64),
         first: bool,
-        read: &mut impl FnMut(u64, &mut [u8]) -> io::Result<()>,
+        read: &mut impl FnMut(u64, &mut [u8]) -> io::Result<bool>,
     ) -> io::Result<()> {
         let mut entry = vec![0; HEAD_BYTES + usize::try_from(len).map_err(io::Error::other)?];
         let (head, bytes) = entry.split_at_mut(HEAD_BYTES);
-        read(offset, bytes)?;
+        let sound = read(offset, bytes)?;
         let crc = crc32fast::hash(bytes);
         let len = u32::try_from(len).map_err(io::Error::other)?;
         let (encoded, chain) = Head {
             offset,
             len,
             first,
+            sound,
             crc,
         }
         .encode(journal.end.chain);
@@ -306,12 +320,18 @@ impl<M: Medium> Kept<M> {
         Ok(Some(Journal { file, ranges, end }))
     }
 
-    /// Calls `write` with all that was kept: offset in the file and bytes.
+    /// Calls `write` with all that was kept: offset in the file, bytes, and whether they are sound.
     ///
     /// Errors: rot; those of `write` and of the medium.
-    pub(super) fn put_back(&self, key: Key, mut write: impl FnMut(u64, &[u8]) -> io::Result<()>) -> io::Result<()> {
+    pub(super) fn put_back(
+        &self,
+        key: Key,
+        mut write: impl FnMut(u64, &[u8], bool) -> io::Result<()>,
+    ) -> io::Result<()> {
         if let Some(file) = self.file(key)? {
-            scan(&self.medium, &file, key, |entry, bytes| write(entry.offset, bytes))?;
+            scan(&self.medium, &file, key, |entry, bytes| {
+                write(entry.offset, bytes, entry.sound)
+            })?;
         }
         Ok(())
     }
@@ -392,8 +412,11 @@ impl Files {
             sync_all(&*self.home)?;
             self.has_fork_dir = true;
         }
-        self.kept
-            .keep(key, &within, |offset, bytes| file.read_exact_at(bytes, offset))
+        let at_rest = &self.at_rest;
+        let n = self.applying;
+        self.kept.keep(key, &within, |offset, bytes| {
+            at_rest.read_to_keep((key.ino, &file), n, offset, bytes)
+        })
     }
 
     /// Writes back what was kept. A file that is not there is skipped (F3).
@@ -405,7 +428,7 @@ impl Files {
         };
         self.touched.insert(key.ino);
         let at_rest = &mut self.at_rest;
-        self.kept.put_back(key, |offset, bytes| {
+        self.kept.put_back(key, |offset, bytes, sound| {
             let end = offset + bytes.len() as u64;
             let size = at_rest.sums().get(key.ino).map_or(end, |sums| sums.size.max(end));
             let change = Change {
@@ -416,7 +439,12 @@ impl Files {
             // Whether there was a crash in between is not known here: as in a replay.
             at_rest.change((key.ino, &mut file), &change, None, |file| {
                 file.write_all_at(bytes, offset)
-            })
+            })?;
+            if sound {
+                Ok(())
+            } else {
+                at_rest.mark(key.ino, &[offset / BLOCK], true) // J6
+            }
         })
     }
 }

@@ -1,12 +1,15 @@
 //! What the history is told of the effects that are applied: before each is done.
 //!
-//! Promises: Y1 of `history`. One record's messages are written before its other entries, so that a record which is in the
+//! Promises: Y1 of `history`, Y2 but for messages that are damaged. One record's messages are written before its other entries, so that a record which is in the
 //! history is there with all that it removed.
 //!
 //! Not here: what a write comes to (`history::diff`).
 
 use super::Files;
-use crate::history::diff::{self, Change, Found};
+use crate::{
+    at_rest::is_damage,
+    history::diff::{self, Change, Found},
+};
 use mboxfs_types::{
     Errno, Ino,
     call::Extent,
@@ -69,6 +72,8 @@ impl Files {
             extents,
             size,
         };
+        let mut found = known(change.examine())?;
+        self.leave_out_damaged((ino, &file), Some(note.n), &mut found)?;
         let Found {
             added,
             added_count,
@@ -76,7 +81,7 @@ impl Files {
             ranges,
             changed,
             moves,
-        } = change.examine()?;
+        } = found;
         let mut entry = Entry {
             n: note.n,
             time: note.time,
@@ -113,7 +118,9 @@ impl Files {
         if !stat.is_file() {
             return Ok(());
         }
-        let Found { removed, ranges, .. } = diff::whole(&file, stat.len())?;
+        let mut found = known(diff::whole(&file, stat.len()))?;
+        self.leave_out_damaged((ino, &file), self.note.as_ref().map(|note| note.n), &mut found)?;
+        let Found { removed, ranges, .. } = found;
         if removed.is_empty() {
             return Ok(());
         }
@@ -134,6 +141,19 @@ impl Files {
             .write(&mut entry, true, &mut |at, buf| read(&file, &ranges, at, buf))
     }
 
+    /// Damaged messages are not kept as if they were good (law L12): who wants them back would get wrong bytes.
+    fn leave_out_damaged(&self, file: (Ino, &File), n: Option<u64>, found: &mut Found) -> io::Result<()> {
+        let mut sound = Vec::with_capacity(found.ranges.len());
+        for range in &found.ranges {
+            sound.push(self.at_rest.is_sound(file, n, *range)?);
+        }
+        let mut one = sound.iter();
+        found.ranges.retain(|_| one.next() != Some(&false));
+        let mut one = sound.iter();
+        found.removed.retain(|_| one.next() != Some(&false));
+        Ok(())
+    }
+
     /// Which messages the file at a path from the root holds now (`mbox::identity`); none if there is no such file.
     ///
     /// Errors: as [`super::Content::index`].
@@ -152,6 +172,14 @@ impl Files {
             };
         }
         Ok(None)
+    }
+}
+
+/// A sector that cannot be read must not keep the record from being done: then nothing is known of the messages.
+fn known(found: io::Result<Found>) -> io::Result<Found> {
+    match found {
+        Err(error) if is_damage(&error) => Ok(Found::default()),
+        found => found,
     }
 }
 

@@ -53,6 +53,9 @@ proptest! {
             make(&mut sums, &mut file, &change(cut, extents, size));
             let all: Vec<u32> = (0..sums.count()).map(|block| sums.sum(block)).collect();
             prop_assert_eq!(all, expected(&file));
+            for (block, bytes) in (0..).zip(file.chunks(BLOCK as usize)) {
+                prop_assert_eq!(sums.known(block), Sum::of(bytes));
+            }
             let again = Sums([(Ino(7), Arc::new(sums.clone()))].into());
             prop_assert_eq!(Sums::decode(&again.encode()), Some(again));
         }
@@ -104,4 +107,25 @@ fn a_change_in_the_middle_of_a_bad_block_loses_its_sum_and_a_whole_one_heals_it(
     assert!(sums.is_lost(0));
     make(&mut sums, &mut file, &change(u64::MAX, vec![(0, &whole)], BLOCK));
     assert_eq!((sums.fit(0, &whole), sums.bad.len()), (Fit::Good, 0));
+}
+
+/// C5
+#[test]
+fn damage_is_found_where_it_is() {
+    let (mut sums, mut file) = (FileSums::default(), Vec::new());
+    for _ in 0..30 {
+        let end = file.len() as u64;
+        make(
+            &mut sums,
+            &mut file,
+            &change(end, vec![(end, &[b'm'; 5000])], end + 5000),
+        );
+    }
+    let (at, len) = (131_072 + 700, 150_000 - 131_072);
+    file[at..at + 100].fill(b'x');
+    let block = block_of(&file, 2, len).unwrap();
+    assert_eq!(sums.damage(2, &block), Some(512..1024));
+    assert_eq!(sums.damage(2, &block[1..]), None);
+    file[at + 9000] = 0;
+    assert_eq!(sums.damage(2, &block_of(&file, 2, len).unwrap()), None);
 }

@@ -3,7 +3,7 @@
 //! Not here: the calls themselves (`crate::admin`, tested with two brickd in `brickd::cluster`).
 
 use super::*;
-use mboxfs_types::admin::{BadFile, ScrubReport, ScrubVerb};
+use mboxfs_types::admin::{BadFile, Quarantined, ScrubReport, ScrubVerb};
 use mboxfs_types::call::{Space, View};
 use mboxfs_types::disk::ScrubMark;
 use mboxfs_types::{BrickId, Fingerprint, GenId, Ino, SessionId, Timestamp};
@@ -108,6 +108,12 @@ fn report(status: Status) -> BrickReport {
                 both: 1,
             }],
             repaired: 3,
+            quarantined: vec![Quarantined {
+                path: "/bob".into(),
+                messages: 2,
+                since: Timestamp { secs: 11, nanos: 12 },
+                kept: vec!["/.mboxfs-conflict/bob.damaged-2.7.Bricks".into()],
+            }],
         },
     }
 }

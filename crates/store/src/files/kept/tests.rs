@@ -16,7 +16,8 @@ fn all_of(medium: &LossyMedium, path: &str) -> Vec<u8> {
 }
 
 fn put_back(kept: &Kept<LossyMedium>, mail: &mut [u8]) -> io::Result<()> {
-    kept.put_back(KEY, |offset, bytes| {
+    kept.put_back(KEY, |offset, bytes, sound| {
+        assert!(sound);
         let offset = usize::try_from(offset).unwrap();
         mail[offset..offset + bytes.len()].copy_from_slice(bytes);
         Ok(())
@@ -67,7 +68,7 @@ impl World {
         self.before.iter().for_each(|change| self.write(&mail, change));
         for change in &self.after[..upto.min(self.after.len())] {
             let range = (change.0 as u64, (change.0 + change.1.len()) as u64);
-            let read = |offset, bytes: &mut [u8]| self.medium.read_at(&mail, offset, bytes);
+            let read = |offset, bytes: &mut [u8]| self.medium.read_at(&mail, offset, bytes).map(|()| true);
             if kept.keep(KEY, &[range], read).is_err() {
                 return false;
             }
@@ -141,7 +142,7 @@ fn keep(medium: &LossyMedium, key: Key, range: (u64, u64), byte: u8) -> io::Resu
     let mut kept = Kept::new(medium.clone());
     kept.keep(key, &[range], |_, bytes| {
         bytes.fill(byte);
-        Ok(())
+        Ok(true)
     })
 }
 
@@ -152,7 +153,7 @@ fn what_was_kept_first_stays() {
     for (range, byte) in [((10, 20), 1), ((0, 30), 2), ((5, 25), 3)] {
         kept.keep(KEY, &[range], |_, bytes| {
             bytes.fill(byte);
-            Ok(())
+            Ok(true)
         })
         .unwrap();
     }
@@ -170,17 +171,17 @@ fn what_was_kept_first_stays() {
 fn a_long_range_goes_through_in_pieces() {
     let medium = LossyMedium::new();
     let mut kept = Kept::new(medium);
-    let len = 3 * PIECE_BYTES_MAX as u64 + 5;
+    let len = 3 * BLOCK + 5;
     let mut longest = 0;
     kept.keep(KEY, &[(3, len)], |offset, bytes| {
         longest = longest.max(bytes.len());
         bytes.fill((offset / 1000) as u8);
-        Ok(())
+        Ok(true)
     })
     .unwrap();
-    assert_eq!(longest, PIECE_BYTES_MAX);
+    assert_eq!(longest as u64, BLOCK);
     let mut next = 3;
-    kept.put_back(KEY, |offset, bytes| {
+    kept.put_back(KEY, |offset, bytes, _| {
         assert_eq!((offset, bytes[0]), (next, (offset / 1000) as u8));
         next += bytes.len() as u64;
         Ok(())
@@ -242,20 +243,20 @@ fn forks_do_not_know_each_other() {
     // Given again by a replay of the time of the older fork.
     kept.forget(101).unwrap();
     assert_eq!(medium.names(FORK_DIR).unwrap().len(), 1);
-    kept.put_back(later, |_, bytes| {
+    kept.put_back(later, |_, bytes, _| {
         assert_eq!(bytes, [2; 10]);
         Ok(())
     })
     .unwrap();
-    kept.put_back(KEY, |_, _| panic!("forgotten")).unwrap();
+    kept.put_back(KEY, |_, _, _| panic!("forgotten")).unwrap();
     // A journal under another's name is not believed.
     let bytes = all_of(&medium, &later.path());
     let file = medium.create(&KEY.path()).unwrap();
     medium.append(&file, 0, &bytes).unwrap();
-    kept.put_back(KEY, |_, _| panic!("of another fork")).unwrap();
+    kept.put_back(KEY, |_, _, _| panic!("of another fork")).unwrap();
     kept.forget(102).unwrap();
     assert!(medium.names(FORK_DIR).unwrap().iter().all(|name| !name.contains('-')));
-    kept.put_back(later, |_, _| panic!("forgotten")).unwrap();
+    kept.put_back(later, |_, _, _| panic!("forgotten")).unwrap();
 }
 
 #[test]
@@ -264,7 +265,7 @@ fn a_failed_sync_is_told_and_what_it_covered_not_believed() {
     let mut kept = Kept::new(medium.clone());
     let read = |_, bytes: &mut [u8]| {
         bytes.fill(1);
-        Ok(())
+        Ok(true)
     };
     kept.keep(KEY, &[(0, 10)], read).unwrap();
     medium.fail_sync_after(0);
@@ -289,4 +290,27 @@ fn what_a_killed_process_left_is_made_durable_before_it_is_believed() {
     world.medium.sync(&mail).unwrap();
     world.medium.crash(|| false);
     assert!(world.put_back() == world.at_fork());
+}
+
+/// J6.
+#[test]
+fn what_is_damaged_is_kept_as_such() {
+    let medium = LossyMedium::new();
+    let mut kept = Kept::new(medium.clone());
+    let read = |offset: u64, bytes: &mut [u8]| {
+        bytes.fill(1);
+        Ok(offset / BLOCK != 1)
+    };
+    kept.keep(KEY, &[(10, 3 * BLOCK)], read).unwrap();
+    for kept in [kept, Kept::new(medium)] {
+        let mut damaged = Vec::new();
+        kept.put_back(KEY, |offset, bytes, sound| {
+            if !sound {
+                damaged.push((offset, bytes.len() as u64));
+            }
+            Ok(())
+        })
+        .unwrap();
+        assert_eq!(damaged, [(BLOCK, BLOCK)]);
+    }
 }
