@@ -459,6 +459,26 @@ impl Image {
         self.now.files.values().map(|f| f.data.len() as u64).sum()
     }
 
+    /// How many messages of a mailbox were taken out because they rotted on both bricks: their files say so by their names,
+    /// `NAME.damaged-COUNT.VERSION.BRICK` (`brick::heal::quarantine` Q6).
+    #[must_use]
+    pub fn taken_out(&self, mailbox: &str) -> u32 {
+        let prefix = format!("{mailbox}.damaged-");
+        let of = |name: &Name| {
+            let name = name.to_string();
+            let mut parts = name.strip_prefix(&prefix)?.split('.');
+            Some((parts.next()?.parse().ok()?, parts.next()?.to_owned()))
+        };
+        let all: BTreeMap<String, u32> = self
+            .now
+            .names
+            .keys()
+            .filter_map(|(_, name)| of(name))
+            .map(|(count, version): (u32, String)| (version, count))
+            .collect();
+        all.values().sum()
+    }
+
     /// The content of a file in the top directory.
     #[must_use]
     pub fn mailbox(&self, name: &str) -> Option<&[u8]> {
