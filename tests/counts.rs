@@ -104,10 +104,9 @@ fn pair(lab: &Lab) -> Pair {
 
 /// MAIL.md 2.4 counts 15 with attributes and names kept for ever; the three looks at the mailbox's name are ours (names are
 /// never kept, `client::told`). The attributes are the spool's: a change of names in it makes the kernel forget them.
-const REQUESTS: [(&str, u64); 10] = [
+const REQUESTS: [(&str, u64); 9] = [
     ("create", 1),
     ("flush", 1),
-    ("forget", 1),
     ("fsync", 1),
     ("getattr", 2),
     ("open", 1),
@@ -159,6 +158,12 @@ fn a_delivery_where_the_mailbox_was_used_last() {
         assert!(
             (N * LOOKUPS.start()..=N * LOOKUPS.end()).contains(&lookups),
             "{lookups} lookups for {N} deliveries on {host}"
+        );
+        // One a delivery, of the dotlock; nobody waits for it, so the last one may be on its way.
+        let forgotten = asked.remove("forget").unwrap_or(0);
+        assert!(
+            (N - 1..=N).contains(&forgotten),
+            "{forgotten} forgets for {N} deliveries on {host}"
         );
         let wanted = REQUESTS.map(|(kind, n)| (kind.to_owned(), n * N));
         assert_eq!(asked, BTreeMap::from(wanted), "requests for {N} deliveries on {host}");
