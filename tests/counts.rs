@@ -159,10 +159,10 @@ fn a_delivery_where_the_mailbox_was_used_last() {
             (N * LOOKUPS.start()..=N * LOOKUPS.end()).contains(&lookups),
             "{lookups} lookups for {N} deliveries on {host}"
         );
-        // One a delivery, of the dotlock; nobody waits for it, so the last one may be on its way.
+        // One a delivery, of the dotlock; nobody waits for it: the last one may be on its way, and one of before come late.
         let forgotten = asked.remove("forget").unwrap_or(0);
         assert!(
-            (N - 1..=N).contains(&forgotten),
+            (N - 1..=N + 1).contains(&forgotten),
             "{forgotten} forgets for {N} deliveries on {host}"
         );
         let wanted = REQUESTS.map(|(kind, n)| (kind.to_owned(), n * N));
