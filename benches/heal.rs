@@ -104,7 +104,8 @@ fn heal(boxes: usize, missed: Missed, load: bool) -> Healed {
     pair.one.kill();
     pair.one.start();
     pair.wait_whole();
-    let content = "From a@b Mon Nov  2 10:00:00 2026\n\n".repeat(MAILBOX_BYTES / 36 + 1);
+    let message = "From a@b Mon Nov  2 10:00:00 2026\n\n";
+    let content = message.repeat(MAILBOX_BYTES / message.len() + 1);
     for i in 0..boxes {
         append(&pair, i, &content.as_bytes()[..MAILBOX_BYTES]);
     }
