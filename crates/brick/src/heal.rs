@@ -39,7 +39,7 @@ use bytes::Bytes;
 use decide::{Both, Next};
 use gather::Gather;
 use mboxfs_types::{
-    Attr, Errno, Group, Ino, Key, Name, Nanos, OpId, SessionId,
+    Attr, Errno, Group, Ino, Key, Name, Nanos, SessionId,
     admin::{Healing, ScrubVerb},
     call::{Op, Request},
     codec,
@@ -528,22 +528,14 @@ impl Brick {
         self.number_wish(theirs, wish, keys, out);
     }
 
-    fn number_wish(&mut self, theirs: Ino, wish: Wish, mut keys: BTreeSet<Key>, out: &mut Vec<Output>) {
+    fn number_wish(&mut self, theirs: Ino, wish: Wish, keys: BTreeSet<Key>, out: &mut Vec<Output>) {
         let body = Body::Merge {
             theirs,
             version: wish.version,
             ops: [Some(wish.op), wish.also].into_iter().flatten().collect(),
         };
         let (ino, then) = (wish.ino, wish.then);
-        let (n, made) = self.number_as(body, ino, out);
-        let made = Key::Inode(made);
-        self.arbiter.coming(made.clone());
-        keys.insert(made);
-        let id = OpId {
-            session: SessionId::HEAL,
-            seq: n,
-        };
-        self.busy.insert(id, keys);
+        let n = self.number_held(body, ino, keys, out);
         if let Some(heal) = &mut self.heal {
             heal.step = Step::Record { n, then };
         }

@@ -201,12 +201,32 @@ impl Brick {
         self.number_as(body, None, out).1
     }
 
-    /// With a number of one's own for what it makes. Returns the record's position too.
+    /// Numbers a change of the bricks' own, whose keys are held. Returns the record's position.
+    pub(crate) fn number_held(
+        &mut self,
+        body: Body,
+        ino: Option<Ino>,
+        mut keys: BTreeSet<Key>,
+        out: &mut Vec<Output>,
+    ) -> u64 {
+        let (n, made) = self.number_as(body, ino, out);
+        let made = Key::Inode(made);
+        self.arbiter.coming(made.clone());
+        keys.insert(made);
+        let id = OpId {
+            session: SessionId::HEAL,
+            seq: n,
+        };
+        self.busy.insert(id, keys);
+        n
+    }
+
     /// Number of what the next record makes.
     pub(crate) fn ino_to_come(&self) -> Ino {
         Ino::new(self.me, self.sb.inc, self.next_ino + 1)
     }
 
+    /// With a number of one's own for what it makes. Returns the record's position too.
     pub(crate) fn number_as(&mut self, body: Body, ino: Option<Ino>, out: &mut Vec<Output>) -> (u64, Ino) {
         assert!(self.is_primary(), "R2: only the primary numbers");
         let n = self.log.last + 1;

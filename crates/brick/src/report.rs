@@ -64,7 +64,8 @@ impl Brick {
         }
     }
 
-    /// Last record executed here, and last one of the log: nothing above that one was acknowledged to anybody yet.
+    /// Last record executed here, and last one of the log. While this brick is in step, or alone, nothing above that one was
+    /// acknowledged to anybody yet.
     #[must_use]
     pub const fn positions(&self) -> (u64, u64) {
         (self.state.applied, self.log.last)

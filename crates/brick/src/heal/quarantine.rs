@@ -46,7 +46,7 @@ use mboxfs_mbox::{
     merge::expunge::expunge,
 };
 use mboxfs_types::{
-    Errno, Group, Ino, Key, Nanos, OpId, SessionId,
+    Errno, Group, Ino, Key, Nanos, SessionId,
     admin::Quarantined,
     call::{Op, Request},
     disk::{DiskOp, Effect, Look, Seen},
@@ -393,18 +393,10 @@ impl Brick {
         &mut self,
         op: Op,
         then: Option<Gather>,
-        (mut keys, last): (BTreeSet<Key>, bool),
+        (keys, last): (BTreeSet<Key>, bool),
         out: &mut Vec<Output>,
     ) {
-        let (n, made) = self.number_as(Body::Quarantine { op }, None, out);
-        let made = Key::Inode(made);
-        self.arbiter.coming(made.clone());
-        keys.insert(made);
-        let id = OpId {
-            session: SessionId::HEAL,
-            seq: n,
-        };
-        self.busy.insert(id, keys);
+        let n = self.number_held(Body::Quarantine { op }, None, keys, out);
         if let Some(q) = &mut self.quarantine {
             q.step = Step::Record { n, then, last };
         }
