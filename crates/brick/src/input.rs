@@ -92,3 +92,25 @@ pub struct Recovered {
     /// Random, for generations that this start may have to begin.
     pub nonce: u32,
 }
+
+#[cfg(test)]
+impl Recovered {
+    /// Of an empty brick of a volume, for tests.
+    pub(crate) fn empty() -> Self {
+        use mboxfs_types::{VolumeId, ids::BrickUuid, limits};
+        Self {
+            superblock: Superblock {
+                volume: Some(VolumeId([7; 16])),
+                inc: 1,
+                ..Superblock::new(BrickUuid([0; 16]))
+            },
+            snapshot: Bytes::new(),
+            records: Vec::new(),
+            log_start: 1,
+            bricks: Vec::new(),
+            checkpoint_bytes: limits::CHECKPOINT_BYTES,
+            log_debt_bytes: limits::LOG_DEBT_BYTES_MAX,
+            nonce: 5,
+        }
+    }
+}

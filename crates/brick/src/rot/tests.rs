@@ -4,11 +4,9 @@ use super::*;
 use crate::input::{Clock, MountConn, Recovered};
 use alloc::string::ToString;
 use mboxfs_types::{
-    BrickId, Name, OpId, SessionId, Tag, Timestamp, VolumeId,
+    BrickId, Name, OpId, SessionId, Tag, Timestamp,
     admin::ScrubVerb,
     call::{Extent, Found, Op, ToMount},
-    disk::Superblock,
-    ids::BrickUuid,
     record::{Body, Record},
 };
 
@@ -27,21 +25,7 @@ struct Bench {
 
 impl Bench {
     fn new() -> Self {
-        let recovered = Recovered {
-            superblock: Superblock {
-                volume: Some(VolumeId([7; 16])),
-                inc: 1,
-                ..Superblock::new(BrickUuid([0; 16]))
-            },
-            snapshot: Bytes::new(),
-            records: Vec::new(),
-            log_start: 1,
-            bricks: Vec::new(),
-            checkpoint_bytes: 1 << 20,
-            log_debt_bytes: 1 << 20,
-            nonce: 5,
-        };
-        let mut brick = Brick::new(recovered, Clock::default(), &mut Vec::new()).unwrap();
+        let mut brick = Brick::new(Recovered::empty(), Clock::default(), &mut Vec::new()).unwrap();
         let host = "h".to_string();
         let session = SESSION;
         let open = Body::SessionOpen {

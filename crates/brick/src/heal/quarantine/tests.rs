@@ -3,10 +3,8 @@
 use super::*;
 use crate::input::{Clock, Recovered};
 use mboxfs_types::{
-    Name, Tag, Timestamp, VolumeId,
+    Name, Tag, Timestamp,
     call::{Extent, SetAttr},
-    disk::Superblock,
-    ids::BrickUuid,
     record::Record,
 };
 
@@ -219,21 +217,7 @@ fn part(bytes: &[u8], offset: u64, len: u64) -> Bytes {
 
 /// In step with its peer, and primary.
 fn brick(mailbox: &[u8]) -> Brick {
-    let recovered = Recovered {
-        superblock: Superblock {
-            volume: Some(VolumeId([7; 16])),
-            inc: 1,
-            ..Superblock::new(BrickUuid([0; 16]))
-        },
-        snapshot: Bytes::new(),
-        records: Vec::new(),
-        log_start: 1,
-        bricks: Vec::new(),
-        checkpoint_bytes: 1 << 30,
-        log_debt_bytes: 1 << 30,
-        nonce: 5,
-    };
-    let mut brick = Brick::new(recovered, Clock::default(), &mut Vec::new()).unwrap();
+    let mut brick = Brick::new(Recovered::empty(), Clock::default(), &mut Vec::new()).unwrap();
     let create = Op::Create {
         dir: Ino::ROOT,
         name: Name::new(b"alice").unwrap(),

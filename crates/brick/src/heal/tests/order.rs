@@ -10,10 +10,9 @@ use crate::{
     view::Stand,
 };
 use mboxfs_types::{
-    Group, Key, Nanos, SessionId, VolumeId,
+    Group, Key, Nanos, SessionId,
     call::{Answer, Attach, Intent, LeaseRequest, Mode, Reclaim, Request, ToBrick, ToMount, Verdict},
-    disk::{DiskOp, Done, Superblock},
-    ids::BrickUuid,
+    disk::{DiskOp, Done},
     limits,
 };
 
@@ -26,26 +25,11 @@ struct Alone {
 
 impl Alone {
     fn new() -> Self {
-        let superblock = Superblock {
-            volume: Some(VolumeId([7; 16])),
-            inc: 1,
-            ..Superblock::new(BrickUuid([0; 16]))
-        };
-        let recovered = Recovered {
-            superblock,
-            snapshot: bytes::Bytes::new(),
-            records: vec![],
-            log_start: 1,
-            bricks: vec![],
-            checkpoint_bytes: limits::CHECKPOINT_BYTES,
-            log_debt_bytes: limits::LOG_DEBT_BYTES_MAX,
-            nonce: 5,
-        };
         let mono = Nanos::from_millis(1000);
         let real = Timestamp { secs: 1000, nanos: 0 };
         let clock = Clock { mono, real };
         let mut out = vec![];
-        let brick = Brick::new(recovered, clock, &mut out).expect("recovers");
+        let brick = Brick::new(Recovered::empty(), clock, &mut out).expect("recovers");
         let said = vec![];
         let mut alone = Self { brick, clock, said };
         alone.carry_out(out);
