@@ -10,8 +10,8 @@ use bytes::Bytes;
 use mboxfs_types::{
     Attr, BrickId, Errno, Group, HeldLock, Ino, Key, Kind, LockKind, Name, Nanos, Owner, Range, SessionId, Timestamp,
     call::{
-        Attached, Found, Grant, Granted, Intent, Lease, LeaseRequest, Mode, NameState, Query, Recall, Reclaimed, Reply,
-        Request, SetAttr, ToBrick, ToMount, Verdict, View,
+        Attached, Found, Grant, Granted, Intent, Lease, LeaseRequest, Mode, NameState, Query, Recall, Reclaim,
+        Reclaimed, Reply, Request, SetAttr, ToBrick, ToMount, Verdict, View,
     },
     kept::Kept,
     limits,
@@ -168,6 +168,24 @@ impl Mount {
         self.says(ToMount::Granted(Granted { req, result: Ok(grant) }))
     }
 
+    /// A new view begins; all that the mount says that it holds stands.
+    fn new_view(&mut self) -> Vec<Output> {
+        let out = self.says(ToMount::View {
+            view: View::default(),
+            together: true,
+        });
+        let claim = claimed(&out).expect("claims");
+        let stands = |(key, mode): (Key, Mode)| Lease { key, mode, seq: 1 };
+        let mut out = self.says(ToMount::Reclaimed(Reclaimed {
+            view: View::default(),
+            leases: claim.leases.into_iter().map(stands).collect(),
+            locks: claim.locks,
+            dots: claim.dots,
+        }));
+        out.extend(self.wait(Nanos::from_millis(1)));
+        out
+    }
+
     fn open(&mut self) -> Fh {
         let flags = OpenFlags {
             read: true,
@@ -267,6 +285,17 @@ fn lock_recall(wait: bool) -> ToMount {
 }
 
 const ALMOST: Nanos = Nanos(limits::LOCK_WAIT.0 - 1);
+
+/// What the mount says that it holds.
+fn claimed(out: &[Output]) -> Option<Reclaim> {
+    sent(out).find_map(|f| {
+        if let ToBrick::Reclaim(r) = f {
+            Some(r.clone())
+        } else {
+            None
+        }
+    })
+}
 
 fn found(id: u64, data: Vec<u8>) -> ToMount {
     ToMount::Found {
@@ -644,15 +673,7 @@ fn a_refused_append_can_be_taken_back_while_the_other_node_waits() {
 /// A mount that had looked at tens of thousands of mailboxes claimed them all in one message, too long for the stream.
 #[test]
 fn a_view_is_told_of_what_is_needed_only() {
-    let claimed = |out: &[Output]| {
-        sent(out).find_map(|f| {
-            if let ToBrick::Reclaim(r) = f {
-                Some(r.leases.clone())
-            } else {
-                None
-            }
-        })
-    };
+    let claimed = |out: &[Output]| claimed(out).map(|claim| claim.leases);
     let mut mount = Mount::ready(8);
     mount.open();
     let out = mount.says(ToMount::View {

@@ -18,25 +18,7 @@ fn linked() -> (Mount, Call) {
     let out = mount.grant_name(&out);
     let out = mount.grant(&out, 2);
     assert_eq!(nlink(&out, id), Some(2), "R6");
-    let out = mount.says(ToMount::View {
-        view: View::default(),
-        together: true,
-    });
-    let claim = sent(&out).find_map(|f| {
-        if let ToBrick::Reclaim(r) = f {
-            Some(r.clone())
-        } else {
-            None
-        }
-    });
-    let claim = claim.expect("a claim");
-    let stands = |(key, mode): (Key, Mode)| Lease { key, mode, seq: 1 };
-    mount.says(ToMount::Reclaimed(Reclaimed {
-        leases: claim.leases.into_iter().map(stands).collect(),
-        dots: claim.dots,
-        ..Reclaimed::default()
-    }));
-    mount.wait(Nanos(1));
+    mount.new_view();
     (mount, Call::Lookup { dir, name })
 }
 

@@ -31,29 +31,7 @@ impl Mount {
             brick: BrickId::A,
             bricks: vec![],
         }));
-        let out = self.says(ToMount::View {
-            view: View::default(),
-            together: true,
-        });
-        let claim = sent(&out).find_map(|f| {
-            if let ToBrick::Reclaim(r) = f {
-                Some(r.clone())
-            } else {
-                None
-            }
-        });
-        let claim = claim.expect("claims");
-        let mut out = self.says(ToMount::Reclaimed(Reclaimed {
-            view: View::default(),
-            leases: claim
-                .leases
-                .into_iter()
-                .map(|(key, mode)| Lease { key, mode, seq: 1 })
-                .collect(),
-            locks: claim.locks,
-            dots: claim.dots,
-        }));
-        out.extend(self.wait(Nanos::from_millis(1)));
+        let out = self.new_view();
         (self, out)
     }
 
