@@ -133,6 +133,8 @@ pub struct World {
     pub resyncs: u32,
     /// How often both bricks had lines of their own at the same time.
     pub forks: u32,
+    /// Bytes of mailboxes that rotted.
+    pub rots: u32,
     /// The operator made a brick go on alone.
     pub forced: bool,
     /// Mailboxes that were made while a brick had a line of its own.
@@ -167,6 +169,7 @@ impl World {
             reloads: 0,
             resyncs: 0,
             forks: 0,
+            rots: 0,
             forced: false,
             made_apart: BTreeSet::new(),
             sessions: BTreeMap::new(),

@@ -70,6 +70,7 @@ impl World {
         let [a, b] = &mut self.hosts;
         let (here, other) = if i == 0 { (a, b) } else { (b, a) };
         if let Some((ino, at)) = here.disk.image.rot(&other.disk.image, &mut self.rng) {
+            self.rots += 1;
             self.journal
                 .event(self.now, format_args!("brick{i}: byte {at} of {ino} rots"));
         }
