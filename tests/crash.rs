@@ -290,6 +290,22 @@ fn a_record_that_rotted_is_refused() {
     both_hold(&pair, &format!("{all}on"));
 }
 
+/// Writers on both hosts that take a refusal for "later", as Postfix does.
+fn load_that_waits(pair: &Pair) -> Letters {
+    let boxes = [("fcntl", "fcntl"), ("flock", "flock"), ("link", "link")];
+    let mut letters = Letters::new(pair.one.host.dir(), &boxes, SEED);
+    (letters.later, letters.undo) = (true, true);
+    for node in [&pair.one, &pair.two] {
+        letters.writer(node, None);
+    }
+    letters.wait_more(20, FLOWS_MAX);
+    letters
+}
+
+fn refused(letters: &Letters) -> usize {
+    letters.promised().values().map(|p| p.later.len()).sum()
+}
+
 /// Takes all but so many bytes of the brick's disk.
 fn fill(node: &Node, but: u64) -> PathBuf {
     let at = node.in_brick("lost+found/filler");
@@ -306,14 +322,7 @@ fn a_full_disk_refuses_on_both_or_neither() {
         return;
     }
     let pair = Pair::start_on_disks_of(&Lab::new(), 256);
-    let boxes = [("fcntl", "fcntl"), ("flock", "flock"), ("link", "link")];
-    let mut letters = Letters::new(pair.one.host.dir(), &boxes, SEED);
-    (letters.later, letters.undo) = (true, true);
-    for node in [&pair.one, &pair.two] {
-        letters.writer(node, None);
-    }
-    letters.wait_more(20, FLOWS_MAX);
-    let refused = |letters: &Letters| letters.promised().values().map(|p| p.later.len()).sum::<usize>();
+    let mut letters = load_that_waits(&pair);
     for full in [&pair.one, &pair.two] {
         let mut actor = Actor::new(&pair.two.host, &pair.two.spool);
         let fd = actor.done("open large WRONLY|CREAT|APPEND");
@@ -356,14 +365,7 @@ fn a_disk_filled_to_its_last_block_ends_no_brick() {
         return;
     }
     let mut pair = Pair::start_on_disks_of(&Lab::new(), 256);
-    let boxes = [("fcntl", "fcntl"), ("flock", "flock"), ("link", "link")];
-    let mut letters = Letters::new(pair.one.host.dir(), &boxes, SEED);
-    (letters.later, letters.undo) = (true, true);
-    for node in [&pair.one, &pair.two] {
-        letters.writer(node, None);
-    }
-    letters.wait_more(20, FLOWS_MAX);
-    let refused = |letters: &Letters| letters.promised().values().map(|p| p.later.len()).sum::<usize>();
+    let mut letters = load_that_waits(&pair);
     for on_second in [false, true] {
         let full = if on_second { &pair.two } else { &pair.one };
         let before = refused(&letters);

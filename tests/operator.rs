@@ -303,7 +303,7 @@ fn what_dovecot_expunged_comes_back() {
     let again = pair.two.done("--yes undelete u01 --since 1h");
     assert!(
         again.starts_with("Nothing that was removed from /u01 is missing"),
-        "{again}"
+        "brickd running L-4: {again}"
     );
     let after = [&pair.one, &pair.two].map(|node| inbox(node, USER));
     assert_eq!(after[0], after[1], "both Dovecots see the same");
@@ -397,7 +397,7 @@ fn a_removed_mailbox_comes_back_with_its_owner() {
     assert_eq!(carol, message("4") + &message("3"));
 }
 
-/// What is kept of the past goes before mail is refused.
+/// What is kept of the past counts as room, and goes when mail needs it.
 #[test]
 fn the_past_makes_room_for_mail() {
     if !have("the_past_makes_room_for_mail", NEEDS) {
