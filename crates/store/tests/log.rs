@@ -410,7 +410,7 @@ fn a_log_without_room_for_a_segment_goes_on_when_there_is_some() {
     let rest = || &records[usize::try_from(last).unwrap()..];
     assert!(log.append(rest()).is_err(), "there is none yet");
     medium.fill(false);
-    assert_eq!(log.append(rest()).unwrap(), 40);
+    assert_eq!(log.append(rest()).unwrap(), 40, "R4: it is no failure");
     drop(log);
     medium.crash(|| false);
     assert_eq!(open(&medium).records, records);

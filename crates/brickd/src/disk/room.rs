@@ -1,7 +1,8 @@
 //! A full disk is waited for, by the thread that met it (K6).
 //!
-//! Promises: what found no room is tried again until there is some or the disk is halted. The brain sees a disk that does not
-//! answer, and lets the other brick go on alone; what was acknowledged is in the log.
+//! Promises: what found no room is tried again until there is some or the disk is halted; what was acknowledged is in the log.
+//! Meanwhile the brain is told that there is no room, and refuses what grows (L11); if the log, or who wants to read, has to
+//! wait for too long, the brick leaves as with a disk that stands still (`brick::stall` T1).
 //!
 //! Not here: what can be tried again (`store`).
 
@@ -65,14 +66,14 @@ mod tests {
             *tries += 1;
             if *tries < 3 { full() } else { Ok(*tries) }
         };
-        assert_eq!(wait(&halted, &mut tries, third, |_| Ok(())).unwrap(), Some(3));
+        assert_eq!(wait(&halted, &mut tries, third, |_| Ok(())).unwrap(), Some(3), "K6");
         let failed = wait(
             &halted,
             &mut (),
             |()| Err::<(), _>(io::Error::other("broken")),
             |()| Ok(()),
         );
-        assert_eq!(failed.unwrap_err().to_string(), "broken");
+        assert_eq!(failed.unwrap_err().to_string(), "broken", "K2");
         halted.store(true, Ordering::Relaxed);
         assert_eq!(wait(&halted, &mut (), |()| full(), |()| Ok(())).unwrap(), None);
     }
