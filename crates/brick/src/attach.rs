@@ -395,11 +395,13 @@ impl Brick {
             .partition(|l| self.is_other(session, &l.key, &claim));
         self.arbiter.ungrant(session, &void);
         let (locks, dots) = self.arbiter.tables(session);
+        let inode = |l: Lease| if let Key::Inode(ino) = l.key { Some(ino) } else { None };
         let frame = ToMount::Reclaimed(Reclaimed {
             view: self.mounts.view,
             leases,
             locks,
             dots,
+            others: void.into_iter().filter_map(inode).collect(),
         });
         self.tell(session, frame, out);
     }

@@ -345,7 +345,7 @@ impl Client {
         }
         let stands = |key: &Key| reclaimed.leases.iter().find(|l| l.key == *key);
         let cache = &mut self.cache;
-        let (mut void, mut over) = (Vec::new(), Vec::new());
+        let mut void = Vec::new();
         self.names.retain(|group, lease| {
             let Some(l) = stands(&Key::Name(group.clone())) else {
                 return false;
@@ -378,15 +378,12 @@ impl Client {
                 if node.staging.is_some() && node.committing.is_none() {
                     void.push(*ino);
                 }
-                if self.own_locks.contains_key(ino) {
-                    over.push(*ino);
-                }
             }
         }
         for ino in void {
             self.drop_staging(ino);
         }
-        self.end_lock_sessions(&over);
+        self.end_lock_sessions(&reclaimed.others);
         self.link.confirmed = true;
         self.link.lost_since = None;
         self.link.next_ping = self.clock.mono + limits::BEAT;
@@ -411,9 +408,10 @@ impl Client {
     }
 
     /// These are other files by now: who has one locked has read a part of the former, and would go on with this one (L6).
-    fn end_lock_sessions(&mut self, over: &[Ino]) {
+    fn end_lock_sessions(&mut self, others: &[Ino]) {
+        let over = |ino: &Ino| others.contains(ino) && self.own_locks.contains_key(ino);
         let mut dead: Vec<Fh> = Vec::new();
-        for (fh, handle) in self.handles.iter_mut().filter(|(_, h)| over.contains(&h.ino)) {
+        for (fh, handle) in self.handles.iter_mut().filter(|(_, h)| over(&h.ino)) {
             handle.dead = true;
             dead.push(*fh);
         }

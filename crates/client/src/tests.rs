@@ -181,6 +181,7 @@ impl Mount {
             leases: claim.leases.into_iter().map(stands).collect(),
             locks: claim.locks,
             dots: claim.dots,
+            others: Vec::new(),
         }));
         out.extend(self.wait(Nanos::from_millis(1)));
         out
@@ -550,6 +551,7 @@ fn a_close_of_a_file_that_goes_on_as_another_one_is_fine() {
         mount.says(ToMount::View { view, together: true });
         mount.says(ToMount::Reclaimed(Reclaimed {
             view,
+            others: vec![FILE],
             ..Reclaimed::default()
         }));
         let (read, out) = mount.call(Call::Read {

@@ -255,7 +255,14 @@ fn comes_back_to_a_mailbox(unanswered: u64) -> usize {
     };
     alone.reclaim_all(11, held);
     match alone.said.last() {
-        Some((_, ToMount::Reclaimed(Reclaimed { leases, .. }))) => leases.len(),
+        Some((_, ToMount::Reclaimed(Reclaimed { leases, others, .. }))) => {
+            assert_eq!(
+                leases.len() + others.len(),
+                1,
+                "it is the mount's mailbox, or another one"
+            );
+            leases.len()
+        }
         other => panic!("not confirmed: {other:?}"),
     }
 }

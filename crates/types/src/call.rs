@@ -525,6 +525,8 @@ pub struct Reclaimed {
     pub locks: Vec<(Ino, HeldLock)>,
     /// Dotlocks of the groups held.
     pub dots: Vec<(Group, Dotlock)>,
+    /// What was claimed and is another file by now: it went on on the other side of a partition.
+    pub others: Vec<Ino>,
 }
 
 /// A question that changes nothing.

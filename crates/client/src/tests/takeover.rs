@@ -55,6 +55,19 @@ fn name(text: &str) -> Name {
     Name::new(text.as_bytes()).expect("a name")
 }
 
+/// L9: it had written nothing yet, so no lease was kept for it; its first write said ESTALE.
+#[test]
+fn who_has_locked_a_file_writes_to_it_under_the_next_daemon() {
+    let mut mount = Mount::ready(4);
+    let fh = mount.open();
+    let (id, out) = mount.call(mount.lock(7, Some(LockKind::Exclusive), false));
+    assert_eq!(done(&out, id), Some(Ok(Answer::Empty)));
+    let (mut mount, _) = mount.succeeded();
+    let (id, out) = mount.call(write(fh, 4, "mail"));
+    let out = mount.grant(&out, 2);
+    assert_eq!(done(&out, id), Some(Ok(Answer::Written(4))));
+}
+
 #[test]
 fn what_is_staged_and_locked_is_still_there() {
     let mut mount = Mount::ready(4);
