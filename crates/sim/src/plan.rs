@@ -193,6 +193,26 @@ pub enum Action {
     },
 }
 
+impl Action {
+    /// Programs learn nothing of it, but a pause.
+    #[must_use]
+    pub const fn is_gentle(&self) -> bool {
+        matches!(
+            self,
+            Self::Run { .. }
+                | Self::KillDaemon { .. }
+                | Self::Break { .. }
+                | Self::Crash { .. }
+                | Self::Stop { .. }
+                | Self::Clock { .. }
+                | Self::SlowDisk { .. }
+                | Self::WitnessDown { .. }
+                | Self::WitnessCut { .. }
+                | Self::WitnessSlow { .. }
+        )
+    }
+}
+
 /// A world and what happens to it.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Plan {

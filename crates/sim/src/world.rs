@@ -137,6 +137,8 @@ pub struct World {
     pub rots: u32,
     /// The operator made a brick go on alone.
     pub forced: bool,
+    /// Nothing was done yet but what programs learn of as a pause at most.
+    pub gentle: bool,
     /// Mailboxes that were made while a brick had a line of its own.
     pub made_apart: BTreeSet<Name>,
     /// Who attached on which stream.
@@ -171,6 +173,7 @@ impl World {
             forks: 0,
             rots: 0,
             forced: false,
+            gentle: true,
             made_apart: BTreeSet::new(),
             sessions: BTreeMap::new(),
             probe: (CallId(0), None),

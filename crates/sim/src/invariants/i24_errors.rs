@@ -1,4 +1,5 @@
-//! I24, law L9: programs get what POSIX says of a local filesystem, ESTALE, or ENOSPC; nothing else.
+//! I24, law L9: programs get what POSIX says of a local filesystem, ESTALE, or ENOSPC; nothing else. ESTALE not where a
+//! daemon or a stream ended and another one takes its place.
 
 use super::{Fact, Watch};
 use crate::world::World;
@@ -12,7 +13,7 @@ impl Watch for Errors {
         ("I24", "L9")
     }
 
-    fn see(&mut self, _: &World, fact: &Fact<'_>) -> Result<(), String> {
+    fn see(&mut self, world: &World, fact: &Fact<'_>) -> Result<(), String> {
         let Fact::Answers {
             mount,
             call,
@@ -23,7 +24,7 @@ impl Watch for Errors {
             return Ok(());
         };
         let fine = match errno {
-            Errno::ESTALE => true,
+            Errno::ESTALE => !world.gentle,
             // Of an unlock, too: it would else acknowledge what is not there.
             Errno::ENOSPC => matches!(
                 call,

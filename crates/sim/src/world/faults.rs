@@ -15,6 +15,7 @@ impl World {
     /// Carries out an action of the plan.
     pub(crate) fn act(&mut self, action: &Action) {
         self.journal.event(self.now, format_args!("# {action}"));
+        self.gentle &= action.is_gentle();
         match action {
             Action::Run { at, mailbox, job } => self.run_job(*at, mailbox, job),
             Action::KillOne { at, nth } => {
