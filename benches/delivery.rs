@@ -16,7 +16,7 @@ mod common {
 }
 #[path = "delivery/counts.rs"]
 mod counts;
-#[path = "delivery/gluster.rs"]
+#[path = "common/gluster.rs"]
 mod gluster;
 #[path = "delivery/loads.rs"]
 mod loads;

@@ -17,9 +17,9 @@ mod common {
 }
 #[path = "failures/faults.rs"]
 mod faults;
-#[path = "delivery/gluster.rs"]
+#[path = "common/gluster.rs"]
 mod gluster;
-#[path = "failures/mailer.rs"]
+#[path = "common/mailer.rs"]
 mod mailer;
 
 use std::collections::BTreeMap;

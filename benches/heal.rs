@@ -1,10 +1,10 @@
-//! How long a brick takes to get what it missed, what travels, and what mail notices: `cargo bench --bench heal`, as root;
-//! with `-- --quick` a tenth of the mailboxes.
+//! How long a brick takes to get what it missed, what travels, and what mail notices, on mboxfs and on GlusterFS: `cargo
+//! bench --bench heal`, as root; with `-- --quick` a tenth of the mailboxes, with `-- --alone` without GlusterFS.
 //!
 //! Promises: a fresh pair for each row, with 1 000 mailboxes of 1 MB; twice, at rest for the bytes on the wire (what the
-//! returning host receives, frames of Ethernet, TCP and gRPC included, against the bytes that it lacks, counted exactly) and
-//! under a load of deliveries for their median with and without healing. Bricks are compared afterwards. Prints, asserts
-//! nothing else; `tests/resync.rs` asserts.
+//! returning host receives, frames of Ethernet, TCP and RPC included, against the bytes that it lacks, counted exactly) and
+//! under a load of deliveries for their median with and without healing. Healed: the system says so, and the bricks are
+//! equal. Prints, asserts nothing else; `tests/resync.rs` asserts.
 //! Not here: merges (`mbox/examples/heal.rs`), stalls (`failures.rs`).
 
 #[allow(dead_code, reason = "the bench uses its own part of the rig")]
@@ -16,20 +16,24 @@ mod common {
     pub(crate) mod pair;
     pub(crate) mod wait;
 }
+#[path = "common/gluster.rs"]
+mod gluster;
 #[allow(dead_code, reason = "the bench uses its own part of the mailers")]
-#[path = "failures/mailer.rs"]
+#[path = "common/mailer.rs"]
 mod mailer;
+#[path = "heal/system.rs"]
+mod system;
 
-use std::fs::{self, OpenOptions};
+use std::fs::OpenOptions;
 use std::io::Write;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use common::host::{Host, Lab};
+use common::host::Host;
 use common::need::{Need, have};
-use common::pair::Pair;
 use common::wait::wait_for;
 use mailer::Mailer;
+use system::{Name, System};
 
 const NEEDS: &[Need] = &[Need::Root, Need::Netns, Need::Loop, Need::Fuse];
 const MAILBOX_BYTES: usize = 1_000_000;
@@ -42,14 +46,12 @@ const HEAL_MAX: Duration = Duration::from_secs(600);
 /// So much has come: it is no heartbeat and no handshake.
 const FIRST_BYTES: u64 = 16_000;
 const STOP_MAX: Duration = Duration::from_secs(70);
+/// What a peer keeps of its log where what is missed is to be found by files.
+const SHORT_LOG: u32 = 100_000;
 
 #[derive(Clone, Copy)]
 enum Missed {
-    /// Deliveries for so long; `log`: all of it is still in the peer's log.
-    Deliveries {
-        secs: u64,
-        log: bool,
-    },
+    Deliveries { secs: u64 },
     Everything,
 }
 
@@ -73,19 +75,35 @@ fn main() {
         return;
     }
     let boxes = if args.iter().any(|a| a == "--quick") { 100 } else { 1000 };
+    let gluster = match gluster::missing() {
+        _ if args.iter().any(|a| a == "--alone") => false,
+        None => true,
+        Some(program) => {
+            println!("no GlusterFS here: {program} is not there");
+            false
+        }
+    };
     println!("{boxes} mailboxes of {MAILBOX_BYTES} bytes; seconds after the brick is ready\n");
-    println!("| missed | first byte | healed | lacked | received | ratio | median delivery: alone, healing |");
-    println!("| --- | ---: | ---: | ---: | ---: | ---: | ---: |");
-    for (name, missed) in [
-        ("10 s, by the log", Missed::Deliveries { secs: 10, log: true }),
-        ("10 s, by files", Missed::Deliveries { secs: 10, log: false }),
-        ("60 s, by files", Missed::Deliveries { secs: 60, log: false }),
-        ("everything", Missed::Everything),
+    println!("| missed | system | first byte | healed | lacked | received | ratio | median delivery: alone, healing |");
+    println!("| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: |");
+    let (short, long) = (Missed::Deliveries { secs: 10 }, Missed::Deliveries { secs: 60 });
+    for (text, missed, name, kept_log) in [
+        ("10 s", short, Name::Mboxfs, None),
+        ("10 s, the log is gone", short, Name::Mboxfs, Some(SHORT_LOG)),
+        ("10 s", short, Name::Gluster, None),
+        ("60 s, the log is gone", long, Name::Mboxfs, Some(SHORT_LOG)),
+        ("60 s", long, Name::Gluster, None),
+        ("everything", Missed::Everything, Name::Mboxfs, None),
+        ("everything", Missed::Everything, Name::Gluster, None),
     ] {
-        let rest = heal(boxes, missed, false);
-        let load = heal(boxes, missed, true).load.expect("it was measured");
+        if name == Name::Gluster && !gluster {
+            continue;
+        }
+        let start = || System::start(name, 512 + 2 * boxes as u64, kept_log);
+        let rest = heal(start(), boxes, missed, false);
+        let load = heal(start(), boxes, missed, true).load.expect("it was measured");
         println!(
-            "| {name} | {:.2} | {:.2} | {} | {} | {:.3} | {:.2} ms, {:.2} ms |",
+            "| {text} | {name:?} | {:.2} | {:.2} | {} | {} | {:.3} | {:.2} ms, {:.2} ms |",
             rest.first.as_secs_f64(),
             rest.all.as_secs_f64(),
             rest.lacked,
@@ -97,74 +115,43 @@ fn main() {
     }
 }
 
-fn heal(boxes: usize, missed: Missed, load: bool) -> Healed {
-    let lab = Lab::new();
-    let mut pair = Pair::start_on_disks_of(&lab, 512 + 2 * boxes as u64);
-    pair.one.kept_log = matches!(missed, Missed::Deliveries { log: false, .. }).then_some(100_000);
-    pair.one.kill();
-    pair.one.start();
-    pair.wait_whole();
+fn heal(mut system: System, boxes: usize, missed: Missed, load: bool) -> Healed {
     let message = "From a@b Mon Nov  2 10:00:00 2026\n\n";
     let content = message.repeat(MAILBOX_BYTES / message.len() + 1);
     for i in 0..boxes {
-        append(&pair, i, &content.as_bytes()[..MAILBOX_BYTES]);
+        append(&system, i, &content.as_bytes()[..MAILBOX_BYTES]);
     }
-    pair.two.kill();
+    system.kill_second();
+    let emptied = matches!(missed, Missed::Everything);
     let lacked = match missed {
-        Missed::Deliveries { secs, .. } => {
-            let end = Instant::now() + Duration::from_secs(secs);
-            let mut bytes = 0;
-            for i in (0..boxes).map(|i| i * 7919 % boxes).cycle() {
-                if Instant::now() >= end {
-                    break;
-                }
-                append(&pair, i, &content.as_bytes()[..MESSAGE_BYTES]);
-                bytes += MESSAGE_BYTES;
-                std::thread::sleep(PAUSE);
-            }
-            bytes
-        }
+        Missed::Deliveries { secs } => miss(&system, boxes, Duration::from_secs(secs), content.as_bytes()),
         Missed::Everything => {
-            pair.two.empty_disk();
+            system.empty_second();
             MAILBOX_BYTES * boxes
         }
     };
-    let mut mailer = load.then(|| Mailer::start(&pair.one.host, &pair.one.spool));
+    let mut mailer = load.then(|| Mailer::start(system.hosts()[0], system.spool()));
     if load {
         std::thread::sleep(CALM);
     }
-    let before = received(&pair.two.host);
-    pair.two.start();
-    if matches!(missed, Missed::Everything) {
-        let path = pair.two.brick.to_str().expect("ASCII paths").to_owned();
-        pair.one
-            .done(&format!("volume reset-brick gVol0 h2:{path} h2:{path} commit force"));
-    }
+    let received = |system: &System| received(system.hosts()[1]);
+    let before = received(&system);
+    system.start_second(emptied);
     let (ready, began) = (Instant::now(), mailer::now());
-    wait_for("something comes", HEAL_MAX, || {
-        received(&pair.two.host) > before + FIRST_BYTES
-    });
+    wait_for("something comes", HEAL_MAX, || received(&system) > before + FIRST_BYTES);
     let first = ready.elapsed();
-    wait_for("it is healed", HEAL_MAX, || {
-        pair.one.cli("heal status").status.success()
-    });
-    let (all, ended, wire) = (ready.elapsed(), mailer::now(), received(&pair.two.host) - before);
+    wait_for("it says that it is healed", HEAL_MAX, || system.is_healed());
+    let (mut all, mut ended, mut wire) = (ready.elapsed(), mailer::now(), received(&system) - before);
+    let is_equal = || system.is_equal((0..boxes).map(mailbox));
+    if !load && !is_equal() {
+        wait_for("it is healed", HEAL_MAX, is_equal);
+        (all, ended, wire) = (ready.elapsed(), mailer::now(), received(&system) - before);
+    }
     let load = mailer.as_mut().map(|mailer| {
         assert!(mailer.stop(STOP_MAX), "the mailer hangs");
-        let seen = mailer::reported(&pair.one.host);
-        let median = |from: u64, to: u64| {
-            let mut times: Vec<u64> = seen
-                .iter()
-                .filter(|d| d.begun >= from && d.begun < to)
-                .map(|d| d.nanos / 1000)
-                .collect();
-            times.sort_unstable();
-            times.get(times.len() / 2).copied().unwrap_or(0)
-        };
-        (median(0, began), median(began, ended))
+        medians(&system, began, ended)
     });
-    pair.wait_whole();
-    same(&pair, boxes);
+    wait_for("both bricks hold the same", HEAL_MAX, is_equal);
     Healed {
         first,
         all,
@@ -174,8 +161,39 @@ fn heal(boxes: usize, missed: Missed, load: bool) -> Healed {
     }
 }
 
-fn append(pair: &Pair, i: usize, bytes: &[u8]) {
-    let mailbox = pair.one.seen(&format!("user{i:04}"));
+/// Deliveries for so long. How many bytes they were.
+fn miss(system: &System, boxes: usize, time: Duration, content: &[u8]) -> usize {
+    let end = Instant::now() + time;
+    let mut bytes = 0;
+    for i in (0..boxes).map(|i| i * 7919 % boxes).cycle() {
+        if Instant::now() >= end {
+            break;
+        }
+        append(system, i, &content[..MESSAGE_BYTES]);
+        bytes += MESSAGE_BYTES;
+        std::thread::sleep(PAUSE);
+    }
+    bytes
+}
+
+/// Of the deliveries before healing began and until it ended.
+fn medians(system: &System, began: u64, ended: u64) -> (u64, u64) {
+    let seen = mailer::reported(system.hosts()[0]);
+    let median = |from: u64, to: u64| {
+        let within = seen.iter().filter(|d| d.begun >= from && d.begun < to);
+        let mut times: Vec<u64> = within.map(|d| d.nanos / 1000).collect();
+        times.sort_unstable();
+        times.get(times.len() / 2).copied().unwrap_or(0)
+    };
+    (median(0, began), median(began, ended))
+}
+
+fn mailbox(i: usize) -> String {
+    format!("user{i:04}")
+}
+
+fn append(system: &System, i: usize, bytes: &[u8]) {
+    let mailbox = system.hosts()[0].outside(&system.spool().join(mailbox(i)));
     let file = OpenOptions::new().append(true).create(true).open(mailbox);
     let mut file = file.expect("the mailbox opens");
     file.write_all(bytes)
@@ -189,15 +207,4 @@ fn received(host: &Host) -> u64 {
     let line = text.lines().find_map(|l| l.trim().strip_prefix("eth0:"));
     let field = line.and_then(|l| l.split_whitespace().next()?.parse().ok());
     field.expect("the host has the wire")
-}
-
-/// What was acknowledged is in both bricks, soon.
-fn same(pair: &Pair, boxes: usize) {
-    wait_for("both bricks hold the same", HEAL_MAX, || {
-        (0..boxes).all(|i| {
-            let name = format!("user{i:04}");
-            let [a, b] = [&pair.one, &pair.two].map(|n| fs::read(n.in_brick(&name)).expect("a mailbox in a brick"));
-            a == b
-        })
-    });
 }

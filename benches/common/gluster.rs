@@ -9,6 +9,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
 use std::time::Duration;
 
+use rustix::process::{Pid, Signal, kill_process};
+
 use crate::common::host::{Host, Lab};
 use crate::common::image::Image;
 use crate::common::wait::{holds_within, wait_for};
@@ -16,6 +18,11 @@ use crate::common::wait::{holds_within, wait_for};
 const NEEDED: [&str; 3] = ["/usr/sbin/glusterd", "/usr/sbin/glusterfsd", "/usr/sbin/gluster"];
 /// Places that the daemons share if nobody keeps them apart.
 const PRIVATE: [&str; 3] = ["/run", "/var/lib/glusterd", "/var/log/glusterfs"];
+/// The disk of a brick in most benches.
+#[allow(dead_code, reason = "the bench of heal has larger ones")]
+pub(crate) const BRICK_MIB: u64 = 512;
+/// The name of a brick process; the kernel keeps 15 letters.
+const BRICK_PROCESS: &str = "glusterfsd\n";
 /// A brick is told its port, connects and is seen by the other host's client within this.
 const SERVE_MAX: Duration = Duration::from_secs(60);
 
@@ -40,7 +47,7 @@ pub(crate) fn missing() -> Option<&'static str> {
 }
 
 impl Server {
-    fn start(host: &Host) -> Self {
+    fn start(host: &Host, mib: u64) -> Self {
         for (i, place) in PRIVATE.iter().enumerate() {
             let own = host.dir().join(format!("private{i}"));
             fs::create_dir(&own).expect("mkdir in an own directory");
@@ -49,7 +56,7 @@ impl Server {
         let image = Image::create(
             Some(host),
             &host.dir().join("brick.img"),
-            512,
+            mib,
             &host.dir().join("brick"),
         );
         let log = fs::File::create(host.dir().join("glusterd.log")).expect("a log file in an own directory");
@@ -92,9 +99,9 @@ impl Server {
 }
 
 impl Gluster {
-    pub(crate) fn start() -> Self {
+    pub(crate) fn start(mib: u64) -> Self {
         let lab = Lab::new();
-        let servers = lab.hosts().map(Server::start);
+        let servers = lab.hosts().map(|host| Server::start(host, mib));
         let one = &servers[0];
         for server in &servers {
             wait_for("glusterd answers", SERVE_MAX, || server.says("peer status").is_some());
@@ -137,8 +144,41 @@ impl Gluster {
         }
     }
 
+    /// To the brick process of a host, by its pid.
+    #[allow(dead_code, reason = "for the benches that break something")]
+    pub(crate) fn signal_brick(&self, host: usize, signal: Signal) {
+        let is_it = |pid: &i32| fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|c| c == BRICK_PROCESS);
+        for pid in self.servers[host].host.pids().into_iter().filter(is_it) {
+            let _ = kill_process(Pid::from_raw(pid).expect("a pid"), signal);
+        }
+    }
+
+    /// The directory of a brick, as its host sees it.
+    #[allow(dead_code, reason = "for the benches that break something")]
+    pub(crate) fn brick(&self, host: usize) -> PathBuf {
+        self.servers[host].host.dir().join("brick")
+    }
+
+    /// The second brick is empty, as on a new disk; nothing serves it.
+    #[allow(dead_code, reason = "for the bench of heal")]
+    pub(crate) fn empty_second(&self) {
+        let brick = self.brick(1);
+        let words = format!("volume reset-brick gVol0 h2:{} start", path(&brick));
+        self.servers[0].says(&words).expect("the brick is taken out");
+        let clear = format!("find {} -mindepth 1 -delete", path(&brick));
+        self.servers[1].host.run("sh", &["-c", &clear]);
+    }
+
+    /// It takes its place again.
+    #[allow(dead_code, reason = "for the bench of heal")]
+    pub(crate) fn reset_second(&self) {
+        let brick = format!("h2:{}", path(&self.brick(1)));
+        let words = format!("volume reset-brick gVol0 {brick} {brick} commit force");
+        self.servers[0].says(&words).expect("the brick is taken in");
+    }
+
     /// Starts brick processes that are not there.
-    #[allow(dead_code, reason = "for the bench of failures")]
+    #[allow(dead_code, reason = "for the benches that break something")]
     pub(crate) fn start_bricks(&self) {
         let online = || {
             let _ = self.servers[0].says("volume start gVol0 force");
@@ -149,12 +189,10 @@ impl Gluster {
     }
 
     /// As far as it says so.
-    #[allow(dead_code, reason = "for the bench of failures")]
-    pub(crate) fn wait_healed(&self) {
-        wait_for("nothing is left to heal", SERVE_MAX, || {
-            let info = self.servers[0].says("volume heal gVol0 info").unwrap_or_default();
-            info.matches("Number of entries: 0").count() == 2
-        });
+    #[allow(dead_code, reason = "for the benches that break something")]
+    pub(crate) fn is_healed(&self) -> bool {
+        let info = self.servers[0].says("volume heal gVol0 info").unwrap_or_default();
+        info.matches("Number of entries: 0").count() == 2
     }
 
     pub(crate) fn hosts(&self) -> [&Host; 2] {

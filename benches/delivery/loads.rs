@@ -11,7 +11,7 @@ use crate::common::host::{Host, Lab};
 use crate::common::image::Image;
 use crate::common::pair::Pair;
 use crate::counts::{self, Counters, Counts};
-use crate::gluster::Gluster;
+use crate::gluster::{BRICK_MIB, Gluster};
 use crate::worker::{Sample, Worker};
 
 /// What is asked.
@@ -85,7 +85,7 @@ impl System {
     }
 
     pub(crate) fn gluster() -> Self {
-        let gluster = Gluster::start();
+        let gluster = Gluster::start(BRICK_MIB);
         let both = gluster.hosts().into_iter().zip(gluster.spools());
         Self {
             name: "gluster",

@@ -7,11 +7,15 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::Signal;
 
 use crate::common::host::{Host, Lab};
 use crate::common::pair::Pair;
-use crate::gluster::Gluster;
+use crate::common::wait::wait_for;
+use crate::gluster::{BRICK_MIB, Gluster};
+
+/// GlusterFS looks for what to heal each minute or when a brick connects.
+const HEAL_MAX: Duration = Duration::from_secs(60);
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Fault {
@@ -75,17 +79,6 @@ impl Fault {
     }
 }
 
-/// The name of a brick process; the kernel keeps 15 letters.
-const GLUSTER_BRICK: &str = "glusterfsd\n";
-
-/// To the processes of that name on that host, each by its pid.
-fn signal_to(host: &Host, name: &str, signal: Signal) {
-    let is_it = |pid: &i32| fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|c| c == name);
-    for pid in host.pids().into_iter().filter(is_it) {
-        let _ = kill_process(Pid::from_raw(pid).expect("a pid"), signal);
-    }
-}
-
 pub(crate) enum System {
     Mboxfs(Pair, Lab),
     Gluster(Gluster),
@@ -98,7 +91,7 @@ impl System {
     }
 
     pub(crate) fn gluster() -> Self {
-        Self::Gluster(Gluster::start())
+        Self::Gluster(Gluster::start(BRICK_MIB))
     }
 
     pub(crate) fn hosts(&self) -> [&Host; 2] {
@@ -118,16 +111,15 @@ impl System {
     fn brick_dir(&self) -> std::path::PathBuf {
         match self {
             Self::Mboxfs(pair, _) => pair.one.brick.clone(),
-            Self::Gluster(gluster) => gluster.hosts()[0].dir().join("brick"),
+            Self::Gluster(gluster) => gluster.brick(0),
         }
     }
 
     fn signal(&self, signal: Signal) {
-        let name = match self {
-            Self::Mboxfs(..) => "brickd\n",
-            Self::Gluster(_) => GLUSTER_BRICK,
-        };
-        signal_to(self.hosts()[0], name, signal);
+        match self {
+            Self::Mboxfs(pair, _) => pair.one.signal(signal),
+            Self::Gluster(gluster) => gluster.signal_brick(0, signal),
+        }
     }
 
     fn link(&self, state: &str) {
@@ -168,8 +160,8 @@ impl System {
                     pair.two.spawn();
                 }
                 Self::Gluster(gluster) => {
-                    for host in gluster.hosts() {
-                        signal_to(host, GLUSTER_BRICK, Signal::KILL);
+                    for host in 0..2 {
+                        gluster.signal_brick(host, Signal::KILL);
                     }
                     gluster.start_bricks();
                 }
@@ -184,10 +176,10 @@ impl System {
                     }
                 }
                 Self::Gluster(gluster) => {
-                    for host in gluster.hosts() {
-                        signal_to(host, GLUSTER_BRICK, Signal::TERM);
+                    for host in 0..2 {
+                        gluster.signal_brick(host, Signal::TERM);
                         gluster.start_bricks();
-                        gluster.wait_healed();
+                        wait_for("nothing is left to heal", HEAL_MAX, || gluster.is_healed());
                     }
                 }
             },
