@@ -51,7 +51,7 @@ const NOBODY: [&str; 2] = ["", ""];
 #[rustfmt::skip] // a table
 const ROWS: &[Row] = &[
     row("3", ALL, OPEN, ["lda a1; lda a2; look", "lda b1; look"], "m1:1 m2:2 m3:3 a1 a2:5 b1"),
-    row("4", ALL, ["open idle", ""], ["lda a1; look", "smtp b1"], "m1:1 m2:2 m3:3 a1 b1"),
+    row("4", ALL, ["open idle", ""], ["lda a1; look", "smtp b1"], "m1:1 m2:2 m3:3 a1:4 b1:5"),
     row("5", ALL, OPEN, ["expunge m2", "lda b1; look"], "m1:1 m3:3 b1:4"),
     row("6", ALL, OPEN, ["expunge m1", "flag m1 \\Seen; flag m3 \\Flagged"], "m2:2 m3:3/F"),
     row("7", ALL, OPEN, ["flag m2 \\Seen", "flag m2 \\Answered; flag m2 Work"], "m1:1 m2:2/AS{Work} m3:3"),

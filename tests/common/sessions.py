@@ -248,20 +248,21 @@ class Memory:
             raise ValueError(f"dovecot-lda: exit {done.returncode}: {done.stderr.decode()}")
 
     def smtp(self, name):
+        before = self.size()
         with smtplib.SMTP(PLAN["host"], 25, local_hostname="client.rig.test", timeout=ANSWER_MAX_S) as server:
             server.sendmail("s@t", [f"{self.user}@mail.test"], text(name))
         end = time.monotonic() + ANSWER_MAX_S
-        while f"Message-ID: <{name}@t>" not in self.content():
+        # By its size: whoever reads a mailbox has seen what is in it (row 4).
+        while self.size() <= before:
             if time.monotonic() > end:
                 raise ValueError(f"{name} is not delivered within {ANSWER_MAX_S} s")
             never.wait(0.05)
 
-    def content(self):
+    def size(self):
         try:
-            with open(self.path) as file:
-                return file.read()
+            return os.stat(self.path).st_size
         except FileNotFoundError:
-            return ""
+            return 0
 
     def put(self, name):
         with open(self.path, "ab") as file:

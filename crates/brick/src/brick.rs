@@ -19,6 +19,7 @@ use crate::{
     owed::Owed,
     query::Looks,
     quorum::Asking,
+    readers::Readers,
     resync::Resync,
     rot::Rot,
     scrub::Scrub,
@@ -111,6 +112,7 @@ pub struct Brick {
     pub(crate) stopping: bool,
     /// Alone: the moment at which it was left alone.
     pub(crate) fork: Option<Fork>,
+    pub(crate) readers: Readers,
     /// Files that are freed when the superblock knows of no fork that needs them.
     pub(crate) unfreed: Vec<Effect>,
     /// What is ready is being said.
@@ -231,6 +233,7 @@ impl Brick {
             stall: Stall::default(),
             stopping: false,
             fork: None,
+            readers: Readers::default(),
             unfreed: Vec::new(),
             pumping: false,
             heal: None,

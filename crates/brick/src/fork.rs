@@ -6,8 +6,8 @@
 //! K3  A restart finds the same fork again: no checkpoint is taken while alone, so the log leads from a snapshot at or
 //!     before the fork to the present.
 //!
-//! Not here: what was merged of this line already (`marks`), who gives up which line (`give_up`), how two are merged
-//! (`heal`).
+//! Not here: what was merged of this line already (`marks`), who has read what (`readers`), who gives up which line
+//! (`give_up`), how two are merged (`heal`).
 
 mod marks;
 
@@ -188,6 +188,7 @@ impl Fork {
                 marks: self.marks.of(*ino),
                 now: None,
                 appended: 0,
+                observed: true,
                 intact: 0,
                 xattrs: vec![],
             });
@@ -217,6 +218,7 @@ impl Fork {
                 ino,
                 intact: written.map_or(base.as_ref().map_or(0, |b| b.attr.size), |w| w.intact),
                 appended: written.map_or(0, |w| w.appended),
+                observed: true,
                 xattrs: xattrs.map_or_else(Vec::new, |all| all.clone().into_iter().collect()),
                 base,
                 marks: vec![],
@@ -239,6 +241,7 @@ impl Fork {
                     marks: vec![],
                     now: Some(node(now, ino, &names)?),
                     appended: 0, // counts with an ancestor only
+                    observed: true,
                     intact: 0,
                     xattrs: vec![], // nobody knows which
                 })

@@ -95,10 +95,13 @@ impl Brick {
         };
         let look = match ask {
             Ask::Changes => {
-                let list = match &self.fork {
+                let mut list = match &self.fork {
                     Some(fork) => fork.changes(&self.state),
                     None => Fork::changes_without(&self.state, &self.debt),
                 };
+                for change in &mut list {
+                    change.observed = self.readers.may_have_read(change.ino);
+                }
                 let at = self.state.applied;
                 let changes = Changes { at, list };
                 let data = Ok(codec::encode(&changes).into());

@@ -699,6 +699,7 @@ impl Brick {
             ours,
             theirs: (!both.gone).then_some(theirs),
             appended: self.fork.as_ref().map_or(0, |f| f.appended(both.into)),
+            observed: self.readers.may_have_read(both.into),
         };
         match mailbox::merge(&copies, change, self.me, self.clock.real) {
             mailbox::Merged::Plan(plan) => {

@@ -26,6 +26,7 @@ mod owed;
 mod pace;
 mod query;
 pub mod quorum;
+mod readers;
 mod replicate;
 mod report;
 mod resync;

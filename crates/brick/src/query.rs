@@ -81,7 +81,10 @@ impl Looks {
 impl Brick {
     pub(crate) fn on_query(&mut self, conn: MountConn, id: u64, query: Query, out: &mut Vec<Output>) {
         let look = match query {
-            Query::Read { ino, offset, len } => Look::Read { ino, offset, len },
+            Query::Read { ino, offset, len } => {
+                self.readers.read(ino);
+                Look::Read { ino, offset, len }
+            }
             Query::GetXattr { ino, name } => Look::GetXattr { ino, name },
             Query::ListXattr { ino } => Look::ListXattr { ino },
             Query::StatFs => {

@@ -506,6 +506,7 @@ impl Brick {
         self.forget_debt();
         self.end_feed();
         self.end_fork(out);
+        self.readers.end();
         self.set_stand(Stand::Normal, why, out);
         self.begin_view(out);
         self.ping(out);
@@ -531,6 +532,7 @@ impl Brick {
             let replayed = self.rot.replay_end.min(self.log.last);
             self.sb.fork = Some(self.state.applied.max(replayed));
             self.sb.overrun = false;
+            self.readers.begin();
             // What a fork that ended in between kept from being freed.
             let unfreed = self.fork.take().map(|fork| fork.freed(&self.state));
             self.unfreed.extend(unfreed.into_iter().flatten());

@@ -292,8 +292,11 @@ impl Client {
                 dropped.push(*ino);
             }
         }
+        // Bytes also of what is needed: who reads them in this view reads them at its brick (`brick::readers`).
+        for ino in self.nodes.keys() {
+            self.cache.clear(*ino);
+        }
         for ino in dropped {
-            self.cache.clear(ino);
             self.changed(ino);
         }
     }

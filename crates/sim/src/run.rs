@@ -90,6 +90,7 @@ pub fn run(plan: &Plan, show: Show) -> Outcome {
 fn live(world: &mut World, plan: &Plan) -> Result<u64, Broken> {
     world.begin(plan.settings.policy)?;
     let start = world.now;
+    world.gentle = true;
     for (ms, action) in &plan.actions {
         world.at(start + ms * MS, Event::Act(action.clone()));
     }

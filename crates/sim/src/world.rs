@@ -137,7 +137,7 @@ pub struct World {
     pub rots: u32,
     /// The operator made a brick go on alone.
     pub forced: bool,
-    /// Nothing was done yet but what programs learn of as a pause at most.
+    /// A plan is carried out, and nothing was done yet but what programs learn of as a pause at most.
     pub gentle: bool,
     /// Mailboxes that were made while a brick had a line of its own.
     pub made_apart: BTreeSet<Name>,
@@ -173,7 +173,7 @@ impl World {
             forks: 0,
             rots: 0,
             forced: false,
-            gentle: true,
+            gentle: false,
             made_apart: BTreeSet::new(),
             sessions: BTreeMap::new(),
             probe: (CallId(0), None),

@@ -99,6 +99,8 @@ pub struct Change {
     pub now: Option<Node>,
     /// Messages appended to it since the fork, gone or not.
     pub appended: u32,
+    /// Some program may have read it since the fork.
+    pub observed: bool,
     /// Bytes below this are as they were at the fork.
     pub intact: u64,
     /// Extended attributes that were set or removed since the fork, and when last.

@@ -42,6 +42,8 @@ pub(super) struct Copies<'a> {
     pub(super) theirs: Option<&'a Bytes>,
     /// Messages appended to ours since the fork.
     pub(super) appended: u32,
+    /// Some program may have read ours since the fork.
+    pub(super) observed: bool,
 }
 
 /// `now`: for a UIDVALIDITY, should UIDs run out.
@@ -61,10 +63,12 @@ pub(super) fn merge(copies: &Copies<'_>, change: &Change, me: BrickId, now: Time
     let base = base.as_ref().map(Manifest::of);
     let mine = Input {
         appended: u64::from(copies.appended),
+        observed: copies.observed,
         ..Input::new(Some(&ours))
     };
     let other = Input {
         appended: u64::from(change.appended),
+        observed: change.observed,
         ..Input::new(theirs.as_ref())
     };
     let (own, left, right) = match me {

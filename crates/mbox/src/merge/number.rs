@@ -82,10 +82,10 @@ impl Told {
         trusted(entry, self.trusted_to)
     }
 
-    /// Would Dovecot give this UID to the message at this place, which has none?
-    fn gives(&self, uid: u32, at: usize) -> bool {
-        let nth = at.checked_sub(self.unsettled_from).filter(|_| self.foreseeable);
-        nth.is_some_and(|nth| self.last + 1 + nth as u64 == u64::from(uid))
+    /// What Dovecot gives to the message at this place, or gave without writing it down, if that can be foreseen.
+    fn gives(&self, at: usize) -> Option<u32> {
+        let nth = at.checked_sub(self.unsettled_from).filter(|_| self.foreseeable)?;
+        u32::try_from(self.last + 1 + nth as u64).ok()
     }
 }
 
@@ -141,7 +141,7 @@ pub(super) fn number(
         let base_last = base_numbering.filter(|base| base.uid_validity == validity)?.uid_last;
         trusted(lists.base.as_ref()?[item.base?], Some(base_last))
     };
-    let kept = |item: &Item| kept(item, &told, lists, base_uid(item));
+    let kept = |item: &Item| kept(item, parties, &told, lists, base_uid(item));
     let (mut items, unnumbered) = keep_ascending(survivors, kept, time);
     let high = told[0].high.max(told[1].high);
     let fresh = unnumbered.len() as u64;
@@ -175,17 +175,29 @@ fn next_validity(above: u32, now_seconds: u32) -> u32 {
 }
 
 /// The UID that a message may keep, if any.
-fn kept(item: &Item, told: &[Told; 2], lists: &Lists<'_>, base_uid: Option<u32>) -> Option<u32> {
+fn kept(
+    item: &Item,
+    parties: &[Party<'_>; 2],
+    told: &[Told; 2],
+    lists: &Lists<'_>,
+    base_uid: Option<u32>,
+) -> Option<u32> {
     let uid = |side: usize| told[side].uid(lists.sides[side][item.sides[side]?]);
     let (side, uid) = match (uid(0), uid(1)) {
         (Some(left), Some(right)) => return (left == right).then_some(left),
         (Some(uid), None) => (0, uid),
         (None, Some(uid)) => (1, uid),
+        // Its own side's clients may know it, without a word of that in the file, and nobody has read the other side.
+        (None, None) if item.base.is_none() => match (item.sides, [parties[0].observed, parties[1].observed]) {
+            ([Some(at), None], [true, false]) => (0, told[0].gives(at)?),
+            ([None, Some(at)], [false, true]) => (1, told[1].gives(at)?),
+            _ => return None,
+        },
         (None, None) => return None,
     };
     // The other side knows the message by this UID, or knows nothing by it.
     let other = &told[1 - side];
-    let foreseen = item.sides[1 - side].is_some_and(|at| other.gives(uid, at));
+    let foreseen = item.sides[1 - side].is_some_and(|at| other.gives(at) == Some(uid));
     // Unless it gave it to another one: an edit by hand leaves the X-UID, and the edited message has it now.
     let known = item.base.is_some() && base_uid == Some(uid) && other.used.binary_search(&uid).is_err();
     (known || foreseen || u64::from(uid) > other.high).then_some(uid)

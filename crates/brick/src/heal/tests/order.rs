@@ -166,6 +166,7 @@ fn a_recall_never_overtakes_the_grant_that_it_is_about() {
         now,
         marks: vec![],
         appended: 0,
+        observed: true,
         intact: 0,
         xattrs: vec![],
     };
