@@ -1,5 +1,6 @@
 //! How long a brick takes to get what it missed, what travels, and what mail notices, on mboxfs and on GlusterFS: `cargo
-//! bench --bench heal`, as root; with `-- --quick` a tenth of the mailboxes, with `-- --alone` without GlusterFS.
+//! bench --bench heal`, as root; with `-- --quick` a tenth of the mailboxes, with `-- --alone` without GlusterFS, with
+//! `-- everything` these rows only.
 //!
 //! Promises: a fresh pair for each row, with 1 000 mailboxes of 1 MB; twice, at rest for the bytes on the wire (what the
 //! returning host receives, frames of Ethernet, TCP and RPC included, against the bytes that it lacks, counted exactly) and
@@ -96,7 +97,8 @@ fn main() {
         ("everything", Missed::Everything, Name::Mboxfs, None),
         ("everything", Missed::Everything, Name::Gluster, None),
     ] {
-        if name == Name::Gluster && !gluster {
+        let named = |arg: &String| arg.starts_with("--") || text.starts_with(arg.as_str());
+        if name == Name::Gluster && !gluster || !args.iter().all(named) {
             continue;
         }
         let start = || System::start(name, 512 + 2 * boxes as u64, kept_log);

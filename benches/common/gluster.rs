@@ -165,7 +165,10 @@ impl Gluster {
         let brick = self.brick(1);
         let words = format!("volume reset-brick gVol0 h2:{} start", path(&brick));
         self.servers[0].says(&words).expect("the brick is taken out");
-        let clear = format!("find {} -mindepth 1 -delete", path(&brick));
+        let clear = format!(
+            "find {} -mindepth 1 -maxdepth 1 ! -name lost+found -exec rm -rf {{}} +",
+            path(&brick)
+        );
         self.servers[1].host.run("sh", &["-c", &clear]);
     }
 
@@ -175,6 +178,10 @@ impl Gluster {
         let brick = format!("h2:{}", path(&self.brick(1)));
         let words = format!("volume reset-brick gVol0 {brick} {brick} commit force");
         self.servers[0].says(&words).expect("the brick is taken in");
+        self.start_bricks();
+        wait_for("healing of everything begins", SERVE_MAX, || {
+            self.servers[0].says("volume heal gVol0 full").is_some()
+        });
     }
 
     /// Starts brick processes that are not there.
