@@ -24,6 +24,9 @@
 //!   As a rule it does keep it, as both Dovecots give the next UIDs to the same messages in the same order;
 //! - if no side has an X-IMAPbase any more, the ancestor's counts: the Dovecots still have it in their indexes.
 //!
+//! And wider in one point: if nobody has read one side, messages of the other one keep the UIDs that its Dovecot has given
+//! and not written down, as far as they can be foreseen.
+//!
 //! Not here: what is no mailbox (`files`), and the installing of the result.
 
 pub mod expunge;
