@@ -15,6 +15,7 @@ mod common {
     pub(crate) mod wait;
 }
 
+use std::fs;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -32,6 +33,9 @@ const SEED: u64 = 20_261_123;
 
 /// A lock whose owner was killed has to be free "at once"; the machine has two shared cores.
 const AT_ONCE: Duration = Duration::from_secs(2);
+
+/// A program that hangs does so for longer.
+const WHOLE_MAX: Duration = Duration::from_secs(20);
 
 /// How long a call is watched that has to stay blocked.
 const BLOCKED: Duration = Duration::from_millis(400);
@@ -297,6 +301,28 @@ fn a_killed_process_frees_its_dotlock() {
         two.done(&format!("close {fd}"));
         two.done("unlink box.lock");
     }
+}
+
+/// execve closes what is open, and waits for that; the mount looked at the process meanwhile and waited for execve.
+#[test]
+fn who_becomes_another_program_hangs_nobody() {
+    let Some(pair) = rig("who_becomes_another_program_hangs_nobody") else {
+        return;
+    };
+    let script = "import os, sys\nfd = os.open(sys.argv[1], os.O_RDWR | os.O_CREAT)\nos.write(fd, b'whole')\n\
+                  os.execv('/bin/true', ['true'])";
+    let spool = pair.one.spool.join("box");
+    let path = spool.to_str().expect("ASCII paths");
+    let mut child = pair.one.host.command("python3");
+    let mut child = child.args(["-c", script, path]).spawn().expect("python3 starts");
+    let mut ended = None;
+    wait_for("it is the other program", WHOLE_MAX, || {
+        ended = child.try_wait().expect("a child of ours");
+        ended.is_some()
+    });
+    assert!(ended.is_some_and(|status| status.success()), "{ended:?}");
+    let read = fs::read(pair.two.seen("box")).expect("the other host sees it");
+    assert_eq!(read, b"whole", "it ended its session in good order (L1)");
 }
 
 #[test]
