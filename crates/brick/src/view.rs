@@ -650,6 +650,7 @@ impl Brick {
             return;
         }
         self.tick_view(out);
+        self.mend_log(out);
         self.tick_heal(out);
         self.tick_resync(out);
         self.tick_rot(out);

@@ -45,7 +45,7 @@ pub enum DiskOp {
         /// Encoded state.
         snapshot: Bytes,
     },
-    /// Records from `from` on, up to about 1 MiB: `Done::Log`.
+    /// Records from `from` on, up to about 1 MiB: `Done::Log`, or `Done::LogRot`.
     ReadLog {
         /// First position.
         from: u64,
@@ -204,6 +204,11 @@ pub enum Done {
         from: u64,
         /// The records.
         records: Vec<Record>,
+    },
+    /// The log could not be read from where it was asked for: it is damaged up to this record.
+    LogRot {
+        /// Its position.
+        n: u64,
     },
     /// What is known to be bad or in doubt.
     Damage {

@@ -114,8 +114,6 @@ impl World {
     }
 
     pub(crate) fn disk_failed(&mut self, i: usize, why: String) {
-        // Of records that only the peer wanted: as in `refused`.
-        self.hosts[i].disk.restore_log();
         self.journal.event(self.now, format_args!("brick{i} disk fails: {why}"));
         self.feed(i, Input::Failed { why });
         self.kill(i);
