@@ -293,7 +293,8 @@ impl Brick {
                 self.stall.log_moved(self.clock.mono);
             }
             Done::Answer { .. } => self.stall.look_moved(),
-            Done::Checkpoint { .. } | Done::Damage { .. } | Done::Scrubbed { .. } | Done::Space(_) => {}
+            Done::Space(_) => self.stall.files_moved(),
+            Done::Checkpoint { .. } | Done::Damage { .. } | Done::Scrubbed { .. } => {}
         }
         match done {
             Done::Appended { n } => self.on_appended(n, out),

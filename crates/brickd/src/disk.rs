@@ -25,6 +25,7 @@ use mboxfs_types::{
     Errno, Ino,
     call::Op,
     disk::{DiskOp, Done, Effect, Look, Seen, Superblock},
+    limits,
     record::{Body, Record},
 };
 use scrub::ScrubJob;
@@ -47,7 +48,7 @@ const BATCH_BYTES_MAX: usize = 8 << 20;
 /// Bytes of records in one answer to `ReadLog`.
 const READ_LOG_BYTES_MAX: usize = 1 << 20;
 /// How often the room on the brick is told.
-const SPACE_EVERY: Duration = Duration::from_secs(1);
+const SPACE_EVERY: Duration = Duration::from_nanos(limits::SPACE_EVERY.0);
 /// Bytes that may wait for the disk before mounts are held back.
 const WAITING_BYTES_MAX: usize = 64 << 20;
 /// What a job without data weighs.

@@ -224,7 +224,7 @@ pub enum Done {
         /// Blocks that do not fit, or were changed meanwhile.
         suspects: Vec<u64>,
     },
-    /// Room on the brick, said from time to time.
+    /// Room on the brick, said every `limits::SPACE_EVERY` at the latest, unless a change of files does not come to an end.
     Space(Space),
 }
 
