@@ -234,6 +234,63 @@ fn without_the_good_copy_the_reader_is_told_to_come_back() {
     is_as_written(&pair, "bad", &all);
 }
 
+/// Damages the record of the log that wrote these words.
+fn damage_log(node: &Node, words: &str) {
+    let dir = fs::read_dir(node.in_brick(".mboxfs/log")).expect("the brick has a log");
+    for file in dir.map(|entry| entry.expect("an entry").path()) {
+        let bytes = fs::read(&file).expect("root may");
+        if let Some(at) = bytes.windows(words.len()).position(|w| w == words.as_bytes()) {
+            return flip(&file, at as u64);
+        }
+    }
+    panic!("the words are in the log");
+}
+
+/// A record of the log rots on the brick that is alone, among those that its peer lacks: the peer gets files when it is back, mail
+/// goes on, and the operator is told.
+#[test]
+fn rot_in_the_log_of_a_survivor_costs_its_peer_no_mail() {
+    if !have("rot_in_the_log_of_a_survivor_costs_its_peer_no_mail", NEEDS) {
+        return;
+    }
+    let mut pair = Pair::start(&Lab::new());
+    let mut letters = Letters::new(pair.one.host.dir(), &[("fcntl", "fcntl"), ("link", "link")], 47);
+    letters.later = true;
+    for node in [&pair.one, &pair.two] {
+        letters.writer(node, None);
+    }
+    letters.wait_more(20, SOON);
+    pair.two.kill();
+    letters.wait_more(20, SOON);
+    let content = b"From a@b.c Mon Jan  5 10:00:00 2026\n\nThis is in a record that rots.\n\n";
+    deliver(&pair.one, "alone", content);
+    letters.wait_more(20, SOON);
+    damage_log(&pair.one, "in a record that rots");
+    pair.two.start();
+    pair.wait_whole();
+    letters.wait_more(20, SOON);
+    letters.stop();
+    letters.audit(&pair);
+    pair.bricks_are_equal();
+    is_as_written(&pair, "alone", content);
+    assert!(pair.one.is_running(), "it has never ended");
+    let said = pair.one.said();
+    assert_eq!(
+        said.matches("of the log is damaged: the disk is failing").count(),
+        1,
+        "{said}"
+    );
+    assert!(
+        pair.two.said().contains("has the files of its peer"),
+        "{}",
+        pair.two.said()
+    );
+    // A start needs nothing of what rotted.
+    pair.one.kill();
+    pair.one.start();
+    pair.wait_whole();
+}
+
 /// Nobody reads: the scrub finds it, on both bricks, while mail flows; and what is bad on both is named, its other parts served.
 #[test]
 fn a_scrub_finds_what_nobody_reads() {

@@ -52,8 +52,10 @@ pub(crate) struct LogTail {
     pub(crate) durable: u64,
     /// Not executed yet, in order.
     pub(crate) pending: VecDeque<Record>,
-    /// First position still on disk.
+    /// First position still on disk, and all that follow.
     pub(crate) start: u64,
+    /// Position of the last durable checkpoint.
+    saved: u64,
     /// Bytes executed since the last checkpoint.
     pub(crate) since_checkpoint: usize,
     /// A checkpoint is being written.
@@ -62,6 +64,13 @@ pub(crate) struct LogTail {
     pub(crate) held: Option<(u64, Bytes)>,
     /// Latest volume time given to a record: it never goes back.
     pub(crate) time: Timestamp,
+}
+
+impl LogTail {
+    /// Would a start find that the log does not go on from its checkpoint?
+    pub(crate) const fn is_broken(&self) -> bool {
+        self.start > self.saved + 1
+    }
 }
 
 /// Counters for operators and tests.
@@ -178,6 +187,7 @@ impl Brick {
         };
         let mut log = LogTail {
             last: state.applied,
+            saved: state.applied,
             start: recovered.log_start,
             ..LogTail::default()
         };
@@ -282,9 +292,12 @@ impl Brick {
 
     fn on_disk(&mut self, done: Done, out: &mut Vec<Output>) {
         match done {
-            Done::Appended { .. } | Done::Superblock | Done::Log { .. } => self.stall.log_moved(self.clock.mono),
+            Done::Appended { .. } | Done::Superblock | Done::Log { .. } | Done::LogRot { .. } => {
+                self.stall.log_moved(self.clock.mono);
+            }
             Done::Answer { .. } => self.stall.look_moved(),
-            Done::Checkpoint { .. } | Done::Damage { .. } | Done::Scrubbed { .. } | Done::Space(_) => {}
+            Done::Space(_) => self.stall.files_moved(),
+            Done::Checkpoint { .. } | Done::Damage { .. } | Done::Scrubbed { .. } => {}
         }
         match done {
             Done::Appended { n } => self.on_appended(n, out),
@@ -292,6 +305,7 @@ impl Brick {
             Done::Answer { ticket, result } => self.on_look(ticket, result, out),
             Done::Checkpoint { n } => self.on_checkpoint(n, out),
             Done::Log { from, records } => self.on_log_read(from, records, out),
+            Done::LogRot { n } => self.on_log_rot(n, out),
             Done::Damage { bad, doubtful } => self.on_damage(bad, doubtful, out),
             Done::Scrubbed { ino, suspects } => self.on_scrubbed(ino, &suspects, out),
             Done::Space(space) => {
@@ -321,6 +335,7 @@ impl Brick {
 
     pub(crate) fn on_checkpoint(&mut self, n: u64, out: &mut Vec<Output>) {
         self.log.checkpointing = false;
+        self.log.saved = n;
         if self.stand == Stand::GivingUp && !self.stopping {
             // U3
             return out.push(Output::Reload { keep: n });

@@ -5,6 +5,8 @@
 //! E2  While a peer copies files the log is kept from the state that it was told (types H3), up to a limit of its own; the
 //!     log that a peer is being sent is kept, too.
 //! E3  Mail goes first: an answer waits until nothing is owed to the log, for a bounded time.
+//! E4  A damaged record counts as trimmed, with all before it: a peer that lacks one of them gets files. Since no start could
+//!     execute it again, everything is made durable at once; for one who is alone that is the end of E1's log.
 //!
 //! Not here: what the peer makes of it (`resync`), sending the log (`view::catch_up`).
 
@@ -40,11 +42,14 @@ impl Brick {
             return;
         }
         let alone = usize::try_from(self.debt.bytes + 64 * self.debt.records).unwrap_or(usize::MAX);
-        let alone = if self.sb.members == Members::Both { 0 } else { alone }; // the peer is being made a member
-        if !self.sb.overrun && alone > self.log_debt_bytes {
+        let joins = self.sb.members == Members::Both; // the peer is being made a member
+        let too_much = alone > self.log_debt_bytes;
+        if !self.sb.overrun && !joins && (too_much || self.log.is_broken()) {
             self.sb.overrun = true;
             self.write_superblock(out);
-            Self::event(Event::Overrun, out);
+            if too_much {
+                Self::event(Event::Overrun, out);
+            }
         }
         if self.feeding_needs().is_some() && self.feed.kept > limits::LOG_DEBT_BYTES_MAX {
             self.refuse_peer("it takes too long to get in step", out);
@@ -65,6 +70,32 @@ impl Brick {
     pub(crate) fn forget_fork(&self, out: &mut Vec<Output>) {
         if self.sb.overrun {
             out.push(forget_forks());
+        }
+    }
+
+    // ---- E4
+
+    /// What the peer lacks cannot be read.
+    pub(crate) fn on_log_rot(&mut self, n: u64, out: &mut Vec<Output>) {
+        if n >= self.log.start {
+            self.log.start = n + 1;
+            Self::event(Event::LogRotten { n }, out);
+        }
+        if self.sending().is_some() || matches!(self.stand, Stand::Rejoining(_)) {
+            // It comes again, and hears where the log begins now.
+            out.push(Output::DropPeer);
+            self.on_peer_lost(out);
+        }
+        self.mend_log(out);
+    }
+
+    /// As long as the log does not go on from a checkpoint.
+    pub(crate) fn mend_log(&mut self, out: &mut Vec<Output>) {
+        if self.log.is_broken() {
+            self.limit_log(out);
+            if self.may_checkpoint() && !self.log.checkpointing {
+                self.checkpoint(out);
+            }
         }
     }
 

@@ -16,6 +16,7 @@ use crate::{
     output::{Event, Output},
     query::Asker,
     state::Outcome,
+    tree::batches,
     view::Stand,
 };
 use alloc::{vec, vec::Vec};
@@ -217,8 +218,8 @@ impl Brick {
     /// Both are together again: nothing of the fork is needed any more.
     pub(crate) fn end_fork(&mut self, out: &mut Vec<Output>) {
         if let Some(fork) = self.fork.take() {
-            let effects = fork.freed(&self.state);
-            out.push(Output::Disk(DiskOp::Apply(effects)));
+            let freed = batches(fork.freed(&self.state)).into_iter();
+            out.extend(freed.map(|effects| Output::Disk(DiskOp::Apply(effects))));
             out.push(forget_forks());
         }
     }

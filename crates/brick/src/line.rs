@@ -82,8 +82,7 @@ pub(crate) fn decide(x: &Hello, y: &Hello) -> Decision {
         Decision::Rejoin { source, common, .. } if by(source).log_start > common + 1 => {
             let who = source.other().index() + 1;
             Decision::Refuse(format!(
-                "Brick{who} has lost records that it had, and the log of the other one does not go back to them; \
-                 use `volume reset-brick` for Brick{who}"
+                "Brick{who} lacks records that are not in the log of the other one any more; use `volume reset-brick` for Brick{who}"
             ))
         }
         decision => decision,

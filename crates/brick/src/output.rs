@@ -131,6 +131,11 @@ pub enum Event {
     },
     /// The log since the peer left has outgrown its limit: it is not kept any more, nor is what files held then.
     Overrun,
+    /// A record of the log cannot be read any more. Files hold what it did, and a peer that lacks it gets files.
+    LogRotten {
+        /// Its position.
+        n: u64,
+    },
     /// This brick's files are those of its peer; it gets what came meanwhile from the log.
     Resynced {
         /// Files of which something was copied.

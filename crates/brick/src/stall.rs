@@ -1,7 +1,8 @@
 //! A brick that is sick and not dead: its disk does not answer, its process was stopped, or it is about to end.
 //!
 //! T1  What the disk owes and does not give for `STALL` means: serve nobody, send the mounts to the other brick, tell that
-//!     one to go on (PROTOCOL.md 9.2, section 13 attack 2). Only time in which this process ran counts.
+//!     one to go on (PROTOCOL.md 9.2, section 13 attack 2). Only time in which this process ran counts. Changes of files are not
+//!     answered: of them a sign is owed that comes between any two, each `SPACE_EVERY`. Much work is no stall.
 //! T2  While it is so, and for a rest afterwards that grows with each stall, this brick keeps away from its peer: a member
 //!     whose disk stands still would hold up every commit.
 //! T3  A brick that was stopped notices it before it does anything else: what came meanwhile is not served (L3).
@@ -30,6 +31,10 @@ pub(crate) struct Stall {
     log: Option<Nanos>,
     /// A mount waits for bytes of a file, and none has got any since.
     look: Option<Nanos>,
+    /// Whoever changes files gives signs of life, ...
+    signs: bool,
+    /// ... and has given none since, in which somebody relied on the files.
+    files: Option<Nanos>,
     stalled: bool,
     /// T2.
     rest_until: Nanos,
@@ -56,6 +61,11 @@ impl Stall {
         self.look = None;
     }
 
+    /// Whoever changes files is not stuck.
+    pub(crate) const fn files_moved(&mut self) {
+        (self.signs, self.files) = (true, None);
+    }
+
     pub(crate) const fn is_stalled(&self) -> bool {
         self.stalled
     }
@@ -76,12 +86,18 @@ impl Stall {
         self.missed_until = Nanos(0);
     }
 
-    /// Takes in what is owed now. True: it has just become too much.
-    fn watch(&mut self, now: Nanos, log_owes: bool, looks_owe: bool) -> bool {
-        for (since, owes) in [(&mut self.log, log_owes), (&mut self.look, looks_owe)] {
+    /// Takes in what is owed now. `serves`: somebody relies on the files. True: it has just become too much.
+    fn watch(&mut self, now: Nanos, log_owes: bool, looks_owe: bool, serves: bool) -> bool {
+        let files_owe = self.signs && (serves || self.stalled);
+        for (since, owes) in [
+            (&mut self.log, log_owes),
+            (&mut self.look, looks_owe),
+            (&mut self.files, files_owe),
+        ] {
             *since = since.or(Some(now)).filter(|_| owes);
         }
-        let late = [self.log, self.look]
+        let files = self.files.map(|since| since + limits::SPACE_EVERY);
+        let late = [self.log, self.look, files]
             .into_iter()
             .flatten()
             .any(|since| now >= since + limits::STALL);
@@ -117,7 +133,7 @@ impl Stall {
     fn pass(&mut self, now: Nanos) {
         let gone = now - self.ran;
         if self.ran.0 > 0 && gone >= PAUSE {
-            for since in [&mut self.log, &mut self.look].into_iter().flatten() {
+            for since in [&mut self.log, &mut self.look, &mut self.files].into_iter().flatten() {
                 *since = *since + gone;
             }
         }
@@ -142,7 +158,8 @@ impl Brick {
     pub(crate) fn watch_disk(&mut self, out: &mut Vec<Output>) {
         let log_owes = self.log.durable < self.log.last || self.sb_writes > 0;
         let looks_owe = self.looks.are_open();
-        if !self.stopping && self.stall.watch(self.clock.mono, log_owes, looks_owe) {
+        let serves = matches!(self.stand, Stand::Normal | Stand::Solo { .. });
+        if !self.stopping && self.stall.watch(self.clock.mono, log_owes, looks_owe, serves) {
             self.stall.begin(self.clock.mono);
             Self::event(Event::Stalled, out);
             self.leave("its disk does not answer", out);
@@ -205,7 +222,7 @@ mod tests {
     fn run(stall: &mut Stall, from: u64, to: u64, owes: bool) -> Option<u64> {
         (from..to).step_by(100).find(|t| {
             stall.pass(ms(*t));
-            stall.watch(ms(*t), owes, false)
+            stall.watch(ms(*t), owes, false, true)
         })
     }
 
@@ -219,6 +236,22 @@ mod tests {
         assert_eq!(run(&mut stall, 20_000, 30_000, false), None, "nothing is owed");
         assert_eq!(run(&mut stall, 30_000, 40_000, true), Some(32_000));
         assert!(stall.is_stalled());
+    }
+
+    #[test]
+    fn t1_files_that_are_stuck_are_noticed_though_nobody_waits_for_them() {
+        let mut stall = Stall::default();
+        for sign in (1000..10_000).step_by(2900) {
+            stall.files_moved();
+            assert_eq!(run(&mut stall, sign, sign + 2900, false), None, "at {sign}: much work");
+        }
+        assert_eq!(run(&mut stall, 12_600, 20_000, false), Some(12_700));
+        stall.watch(ms(12_800), false, false, false);
+        assert!(stall.is_stalled(), "also when it serves nobody any more");
+        stall.files_moved();
+        stall.watch(ms(20_000), false, false, false);
+        assert!(!stall.is_stalled());
+        assert!(!stall.watch(ms(30_000), false, false, false), "nobody relies on it");
     }
 
     #[test]
@@ -239,7 +272,7 @@ mod tests {
             stall.begin(ms(at));
             stall.log_moved(ms(at));
             now = at + 100;
-            stall.watch(ms(now), false, false);
+            stall.watch(ms(now), false, false, true);
             let end = (now..)
                 .step_by(100)
                 .find(|t| !stall.keeps_away(ms(*t)))

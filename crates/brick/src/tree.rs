@@ -123,6 +123,11 @@ pub(crate) fn all(state: &State) -> Vec<Vec<Effect>> {
         }));
     }
     effects.extend(state.inodes().map(|(ino, inode)| set_attr(*ino, inode)));
+    batches(effects)
+}
+
+/// So that no change of files takes long (`stall` T1).
+pub(crate) fn batches(effects: Vec<Effect>) -> Vec<Vec<Effect>> {
     let mut batches = Vec::new();
     let mut rest = effects.into_iter().peekable();
     while rest.peek().is_some() {

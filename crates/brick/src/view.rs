@@ -18,6 +18,7 @@ use crate::{
     brick::Brick,
     line::{self, Decision},
     output::{Event, Output},
+    tree::batches,
 };
 use alloc::vec::Vec;
 use mboxfs_types::{
@@ -566,9 +567,8 @@ impl Brick {
         match &mut self.stand {
             Stand::GoingSolo => {
                 let unfreed = core::mem::take(&mut self.unfreed);
-                if !unfreed.is_empty() {
-                    out.push(Output::Disk(DiskOp::Apply(unfreed)));
-                }
+                let unfreed = batches(unfreed).into_iter();
+                out.extend(unfreed.map(|effects| Output::Disk(DiskOp::Apply(effects))));
                 self.set_stand(Stand::Solo { catch_up: None }, "goes on alone", out);
                 // G3: from here on everything in the own log is committed. What waits for leases of the view before must
                 // not be numbered in this one.
@@ -652,6 +652,7 @@ impl Brick {
             return;
         }
         self.tick_view(out);
+        self.mend_log(out);
         self.tick_heal(out);
         self.tick_resync(out);
         self.tick_rot(out);

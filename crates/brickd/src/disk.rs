@@ -2,7 +2,7 @@
 //! whole mailboxes, and the history (`index`), one that looks for rot (`scrub`).
 //!
 //! K1  Appends that wait share one write and one fdatasync; `Done::Appended` leaves after it returned (D3).
-//! K2  What failed is never tried again: the daemon ends ([`Fatal`]).
+//! K2  What failed is never tried again: the daemon ends ([`Fatal`]). A record of the log that has rotted is no failure.
 //! K3  A look sees every effect given before it, and a checkpoint covers exactly the effects given before it (D1).
 //! K4  What waits is counted in bytes, so that mounts can be held back ([`Load`], L13).
 //! K5  Work leaves for the threads, in order, when it is released: waking a thread takes as long as sending a frame, and the
@@ -20,11 +20,12 @@ use crate::{
     local::HistoryJob,
 };
 use index::IndexJob;
-use mboxfs_store::{Checkpointer, Durable, Files, Log, SuperblockWriter, Touched};
+use mboxfs_store::{Checkpointer, Durable, Files, Log, LogError, SuperblockWriter, Touched};
 use mboxfs_types::{
     Errno, Ino,
     call::Op,
     disk::{DiskOp, Done, Effect, Look, Seen, Superblock},
+    limits,
     record::{Body, Record},
 };
 use scrub::ScrubJob;
@@ -47,7 +48,7 @@ const BATCH_BYTES_MAX: usize = 8 << 20;
 /// Bytes of records in one answer to `ReadLog`.
 const READ_LOG_BYTES_MAX: usize = 1 << 20;
 /// How often the room on the brick is told.
-const SPACE_EVERY: Duration = Duration::from_secs(1);
+const SPACE_EVERY: Duration = Duration::from_nanos(limits::SPACE_EVERY.0);
 /// Bytes that may wait for the disk before mounts are held back.
 const WAITING_BYTES_MAX: usize = 64 << 20;
 /// What a job without data weighs.
@@ -384,11 +385,12 @@ impl LogThread {
     }
 
     fn read(&mut self, from: u64) -> Result<(), (&'static str, String)> {
-        let records = self
-            .log
-            .read(from, READ_LOG_BYTES_MAX)
-            .map_err(|e| ("read the log", e.to_string()))?;
-        self.common.say(Done::Log { from, records });
+        let done = match self.log.read(from, READ_LOG_BYTES_MAX) {
+            Ok(records) => Done::Log { from, records },
+            Err(LogError::Rot { n }) => Done::LogRot { n },
+            Err(why) => return Err(("read the log", why.to_string())),
+        };
+        self.common.say(done);
         Ok(())
     }
 

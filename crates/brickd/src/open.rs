@@ -26,7 +26,7 @@ use rustix::{
     io::Errno,
 };
 use std::path::Path;
-use tracing::info;
+use tracing::{error, info};
 use uuid::Uuid;
 
 /// What a life begins with.
@@ -103,6 +103,10 @@ pub(crate) fn volume(data: &Path, volume: &VolumeConfig, kept_log: usize, keep: 
         checkpointer,
         superblock_writer,
     } = opened;
+    if log.damaged() > 0 {
+        let n = log.damaged();
+        error!("record {n} of the log is damaged, and not needed any more: the disk is failing");
+    }
     let total = files
         .disk_bytes()
         .map_err(|e| format!("the brick's disk cannot be asked: {e}"))?;

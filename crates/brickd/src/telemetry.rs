@@ -79,6 +79,10 @@ pub(crate) fn event(event: &Event) {
             "the log kept for the absent peer has reached its limit and is trimmed from now on: the peer will be healed by \
              comparing files, and if it went on alone, too, mail that either side removed comes back"
         ),
+        Event::LogRotten { n } => error!(
+            "record {n} of the log is damaged: the disk is failing; its mail is in the mailboxes, and a peer that lacks it gets \
+             files instead"
+        ),
         Event::Resynced { files, bytes } => {
             info!("has the files of its peer: {bytes} bytes in {files} files were copied");
         }

@@ -15,7 +15,7 @@ use crate::{
 };
 use bytes::Bytes;
 use mboxfs_store::{
-    Checkpointer, Log, LossyMedium, Options, StoreError, SuperblockWriter, Touched, format_medium, recover,
+    Checkpointer, Log, LogError, LossyMedium, Options, StoreError, SuperblockWriter, Touched, format_medium, recover,
 };
 use mboxfs_types::{
     BrickId, VolumeId,
@@ -291,8 +291,11 @@ impl Disk {
                 vec![Done::Superblock]
             }
             DiskOp::ReadLog { from } => {
-                let records = parts.log.read(from, READ_LOG_BYTES).map_err(|e| e.to_string())?;
-                vec![Done::Log { from, records }]
+                vec![match parts.log.read(from, READ_LOG_BYTES) {
+                    Ok(records) => Done::Log { from, records },
+                    Err(LogError::Rot { n }) => Done::LogRot { n },
+                    Err(why) => return Err(why.to_string()),
+                }]
             }
             DiskOp::Damage => {
                 let (bad, doubtful) = self.image.damage();
@@ -304,6 +307,7 @@ impl Disk {
             }
             DiskOp::Trim { below } => {
                 parts.log.trim(below).map_err(|e| e.to_string())?;
+                self.forget_rot(u64::MAX);
                 Vec::new()
             }
             DiskOp::Restart { next } => {
@@ -399,6 +403,7 @@ impl Disk {
         self.proved = self.proved.min(keep.saturating_sub(1));
         self.dropping = true;
         parts.log.drop_above(keep).map_err(|e| e.to_string())?;
+        self.forget_rot(keep);
         self.dropping = false;
         self.durable = self.durable.min(keep);
         self.close();

@@ -127,10 +127,11 @@ pub enum Action {
         at: usize,
         ms: u64,
     },
-    /// A disk stands still.
+    /// A disk stands still, or only whoever changes its files.
     Stall {
         brick: usize,
         ms: u64,
+        files: bool,
     },
     /// Its flushes take up to `more` ms longer.
     SlowDisk {

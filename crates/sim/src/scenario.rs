@@ -9,8 +9,8 @@
 //! ```
 //!
 //! Times are ms from the moment at which both bricks work. `expect`: `brick=B is=STATUS` (`Down`), `kept=N` (messages that
-//! were acknowledged, at least), `serving=N` (bricks), `forks=N`, `trips=N` (round trips between the bricks that somebody
-//! waited for, since the last `mark`). First lines: `policy P`, `seed N`, `net LEAST MOST` and `disk LEAST MOST` (us),
+//! were acknowledged, at least), `serving=N` (bricks), `forks=N`, `resyncs=N` (times that a brick got the files of its peer),
+//! `trips=N` (round trips between the bricks that somebody waited for, since the last `mark`). First lines: `policy P`, `seed N`, `net LEAST MOST` and `disk LEAST MOST` (us),
 //! `checkpoint BYTES`, `quiet` (nobody looks at mailboxes between the programs).
 //!
 //! Promises: at the end everything is made whole, comes to rest, and must be right, as in every world.
@@ -134,6 +134,7 @@ impl World {
                 "kept" => self.acknowledged() as u64,
                 "serving" => (0..2).filter(serves).count() as u64,
                 "forks" => u64::from(self.forks),
+                "resyncs" => u64::from(self.resyncs),
                 "trips" => self.round_trips() - marked,
                 _ => return Err(format!("{key} is nothing that can be seen")),
             };

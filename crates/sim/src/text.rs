@@ -31,7 +31,7 @@ impl fmt::Display for Action {
             Self::SlowNet { kind, more, ms } => write!(f, "slow-net kind={kind} more={more} ms={ms}"),
             Self::Freeze { brick, ms } => write!(f, "freeze brick={brick} ms={ms}"),
             Self::FreezeMount { at, ms } => write!(f, "freeze-mount at={at} ms={ms}"),
-            Self::Stall { brick, ms } => write!(f, "stall brick={brick} ms={ms}"),
+            Self::Stall { brick, ms, files } => write!(f, "stall brick={brick} ms={ms} files={}", u8::from(*files)),
             Self::SlowDisk { brick, more, ms } => write!(f, "slow-disk brick={brick} more={more} ms={ms}"),
             Self::FailSync { brick, after } => write!(f, "fail-sync brick={brick} after={after}"),
             Self::Rot { brick } => write!(f, "rot brick={brick}"),
@@ -178,6 +178,7 @@ impl Action {
             "stall" => Self::Stall {
                 brick: w.side("brick")?,
                 ms: ms()?,
+                files: w.flag("files")?,
             },
             "slow-disk" => Self::SlowDisk {
                 brick: w.side("brick")?,

@@ -8,7 +8,7 @@
 //! Not here: what a snapshot says (`brick`).
 
 use crate::{
-    error::StoreError,
+    error::{LogError, StoreError},
     log::{Guard, Log},
     medium::{DirMedium, Medium, TEMP_SUFFIX, join},
     reserve,
@@ -194,6 +194,9 @@ pub(crate) fn recover<M: Medium>(medium: &M, log: &Log<M>, at_most: u64) -> Resu
     }
     let found = found.unwrap_or_default();
     let n = found.position;
+    if n < log.damaged() {
+        return Err(LogError::Rot { n: log.damaged() }.into());
+    }
     if n + 1 < log.start() {
         let damaged = if bad.is_empty() {
             ""

@@ -10,7 +10,7 @@ pub enum LogError {
     /// A record that once was durable is damaged; it has to come from the peer.
     #[error("record {n} of the log is damaged, and later ones are not: the disk has lost acknowledged data")]
     Rot {
-        /// Position of the first damaged record.
+        /// Position of a damaged record; behind it the log can be read again, if at all.
         n: u64,
     },
     /// Records that were trimmed.
@@ -131,9 +131,10 @@ impl StoreError {
             Self::Locked { .. } => Some("stop the other brickd, or choose another directory"),
             Self::Newer { .. } => Some("install the version of mboxfs that last ran here, or a later one"),
             Self::NoXattr { .. } => Some("use ext4, made with mkfs.ext4 -I 512"),
-            Self::Superblock | Self::Snapshot { .. } | Self::Log(LogError::Rot { .. } | LogError::Missing) => {
-                Some("the disk has lost data: heal this brick from its peer")
-            }
+            Self::Superblock | Self::Snapshot { .. } | Self::Log(LogError::Rot { .. } | LogError::Missing) => Some(
+                "the disk has lost data: heal this brick from its peer; if it was alone, its mailboxes hold mail that the peer \
+                     lacks: keep a copy of them first",
+            ),
             Self::Registers => {
                 Some("use an empty directory; then, with both bricks online: mboxfs volume set NAME witness HOST")
             }

@@ -9,6 +9,8 @@
 //! R5  The directory holds, at every instant, segments without gaps that end with the newest: removal and recycling go
 //!     from the oldest up, dropping goes from the newest down, each step durable before the next.
 //! R6  A segment is begun only when all records of the one before are durable.
+//! R7  Who needs no record below a damaged one goes on behind it: it is as if the log had been trimmed up to there. Nothing is
+//!     removed for that.
 //!
 //! Not here: bytes (`frame`), one file (`segment`), which records are needed (`brick`).
 
@@ -17,7 +19,7 @@ use crate::{
     frame::{BODY_BYTES_MAX, Head, SEGMENT_HEAD_BYTES, Salt, SegmentHead, frame_bytes},
     medium::{DirMedium, Medium, TEMP_SUFFIX, is_full, join},
     reserve,
-    segment::{LOG_DIR, Place, Segment, number_in, segment_name},
+    segment::{Index, LOG_DIR, Place, Segment, number_in, segment_name},
 };
 use mboxfs_types::{codec, ids::BrickUuid, planted::Bug, record::Record};
 use rustix::fd::OwnedFd;
@@ -47,6 +49,8 @@ pub struct Log<M: Medium = DirMedium> {
     spares: Vec<String>,
     last: u64,
     chain: u32,
+    /// R7: the last record that is known to be damaged; 0: none.
+    damaged: u64,
     failed: bool,
     flushes: u64,
     bytes: u64,
@@ -103,9 +107,14 @@ impl<M: Medium> Log<M> {
         }
         let newest = *firsts.last().ok_or(LogError::Missing)?;
         let mut segments = VecDeque::new();
-        for first in firsts {
-            let segment = Segment::open(&medium, first, first == newest, salt)?;
-            segments.push_back(segment.ok_or(LogError::Rot { n: first })?);
+        let mut damaged = 0;
+        for (i, first) in firsts.iter().copied().enumerate() {
+            let (segment, is_good) = Segment::open(&medium, first, first == newest, salt)?;
+            if !is_good {
+                let next = firsts.get(i + 1).ok_or(LogError::Rot { n: first })?;
+                damaged = next - 1;
+            }
+            segments.push_back(segment);
         }
         let mut log = Self {
             medium,
@@ -115,6 +124,7 @@ impl<M: Medium> Log<M> {
             spares,
             last: 0,
             chain: 0,
+            damaged,
             failed: false,
             flushes: 0,
             bytes: 0,
@@ -128,24 +138,40 @@ impl<M: Medium> Log<M> {
     /// R2, R3: finds the end of the newest segment and erases what follows it.
     fn recover_tail(&mut self) -> Result<(), LogError> {
         let segment = self.segments.back_mut().expect("never empty");
-        let index = segment.scan(&self.medium, self.salt)?;
-        let (end, last, chain) = (index.end, index.last, index.chain);
-        let tail = segment.tail(&self.medium, end, last + 1, self.salt)?;
-        if tail.rotten && !Bug::RotCut.here() {
-            return Err(LogError::Rot { n: last + 1 });
+        let mut from = segment.start();
+        let (index, tail) = loop {
+            let index = segment.follow(&self.medium, from, u64::MAX, self.salt)?;
+            let (end, n) = (index.end, index.last + 1);
+            let tail = segment.tail(&self.medium, end, n, self.salt)?;
+            if !tail.rotten || Bug::RotCut.here() {
+                break (index, tail);
+            }
+            from = tail.resumes.ok_or(LogError::Rot { n })?;
+            self.damaged = from.n - 1;
+        };
+        if tail.garbage_end > index.end {
+            let zeros = vec![0; usize::try_from(tail.garbage_end - index.end).map_err(io::Error::other)?];
+            self.medium.append(&segment.file, index.end, &zeros)?;
         }
-        if tail.garbage_end > end {
-            let zeros = vec![0; usize::try_from(tail.garbage_end - end).map_err(io::Error::other)?];
-            self.medium.append(&segment.file, end, &zeros)?;
-        }
-        self.last = last;
-        self.chain = chain;
+        (self.last, self.chain) = (index.last, index.chain);
+        segment.index = Some(index);
         Ok(())
     }
 
-    /// First position still here; `last() + 1` if there is no record at all.
+    /// First position still here, and all that follow; `last() + 1` if there is none.
     #[must_use]
     pub fn start(&self) -> u64 {
+        self.first().max(self.damaged + 1)
+    }
+
+    /// The last record that is known to be damaged (R7); 0: none is.
+    #[must_use]
+    pub const fn damaged(&self) -> u64 {
+        self.damaged
+    }
+
+    /// First position that was not trimmed.
+    fn first(&self) -> u64 {
         self.segments.front().expect("never empty").head.first
     }
 
@@ -235,7 +261,7 @@ impl<M: Medium> Log<M> {
         };
         let active = self.segments.back_mut().expect("never empty");
         let index = active.index.as_mut().expect("the newest is scanned");
-        index.push(active.head.first, index.end + self.buf.len() as u64);
+        index.push(index.end + self.buf.len() as u64);
         self.chain = head.put(body, self.salt, &mut self.buf);
     }
 
@@ -313,8 +339,19 @@ impl<M: Medium> Log<M> {
 
     /// Records from `from` on, up to about `bytes_max` bytes of them, at least one if there is one.
     ///
-    /// Errors: [`LogError::Gone`] below [`Self::start`]; [`LogError::Rot`] if one cannot be read.
+    /// Errors: [`LogError::Gone`] of what was trimmed; [`LogError::Rot`] if one cannot be read. Then [`Self::start`] lies
+    /// above that one (R7).
     pub fn read(&mut self, from: u64, bytes_max: usize) -> Result<Vec<Record>, LogError> {
+        match self.read_in_order(from, bytes_max) {
+            Err(LogError::Rot { n }) => {
+                self.give_up(n)?;
+                Err(LogError::Rot { n: self.damaged })
+            }
+            read => read,
+        }
+    }
+
+    fn read_in_order(&mut self, from: u64, bytes_max: usize) -> Result<Vec<Record>, LogError> {
         let mut records = Vec::new();
         if from > self.last {
             return Ok(records);
@@ -344,8 +381,7 @@ impl<M: Medium> Log<M> {
                 return Ok(records);
             }
             at += 1;
-            self.index(at)?;
-            let start = self.segments[at].start();
+            let start = self.index(at)?.from;
             if start.n != place.n || start.prev != place.prev {
                 return Err(LogError::Rot { n: place.n }); // R3, R6
             }
@@ -353,21 +389,32 @@ impl<M: Medium> Log<M> {
         }
     }
 
+    /// R7: record `n` turned out to be damaged.
+    fn give_up(&mut self, n: u64) -> io::Result<()> {
+        if n > self.damaged {
+            let at = self.segments.partition_point(|segment| segment.head.first <= n) - 1;
+            self.scan(at)?;
+            self.damaged = self.damaged.max(n);
+        }
+        Ok(())
+    }
+
     /// All records from `from` on.
     pub(crate) fn read_all(&mut self, from: u64) -> Result<Vec<Record>, LogError> {
         self.read(from, usize::MAX)
     }
 
-    /// Segment and place of record `n`, which is between `start()` and `last()`.
+    /// Segment and place of record `n`, which is not above `last()`.
     fn locate(&mut self, n: u64) -> Result<(usize, Place), LogError> {
-        if n < self.start() {
-            return Err(LogError::Gone {
-                from: n,
-                start: self.start(),
-            });
+        let start = self.first();
+        if n < start {
+            return Err(LogError::Gone { from: n, start });
         }
         let at = self.segments.partition_point(|segment| segment.head.first <= n) - 1;
         self.index(at)?;
+        if n <= self.damaged {
+            return Err(LogError::Rot { n: self.damaged });
+        }
         let segment = &self.segments[at];
         let mut place = segment.near(n);
         let mut window = segment.window(&self.medium);
@@ -377,14 +424,33 @@ impl<M: Medium> Log<M> {
         Ok((at, place))
     }
 
-    /// Scans segment `at` unless that was done. By R6 it reaches up to the next one.
-    fn index(&mut self, at: usize) -> Result<(), LogError> {
-        let next = self.segments.get(at + 1).map(|segment| segment.head.first);
-        let last = self.segments[at].scan(&self.medium, self.salt)?.last;
-        match next {
-            Some(next) if last + 1 != next => Err(LogError::Rot { n: last + 1 }),
-            _ => Ok(()),
+    /// What can be read of segment `at`; it is scanned unless that was done.
+    fn index(&mut self, at: usize) -> io::Result<&Index> {
+        if self.segments[at].index.is_none() {
+            self.scan(at)?;
         }
+        Ok(self.segments[at].index.as_ref().expect("scanned above"))
+    }
+
+    /// By R6 a segment reaches up to the next one.
+    fn scan(&mut self, at: usize) -> io::Result<()> {
+        let next = self.segments.get(at + 1).map(|segment| segment.head.first);
+        let last = next.map_or(self.last, |next| next - 1);
+        let segment = &mut self.segments[at];
+        let mut run = segment.run(&self.medium, last, self.salt)?;
+        if let Some(known) = &segment.index {
+            // It is, or was, written to: where it ends is known, whatever its last records have become.
+            if run.from.n > last {
+                run.from.at = known.end;
+                run.from.prev = Some(known.chain);
+            }
+            (run.end, run.chain) = (known.end, known.chain);
+        }
+        if run.from.n > segment.head.first {
+            self.damaged = self.damaged.max(run.from.n - 1);
+        }
+        segment.index = Some(run);
+        Ok(())
     }
 
     /// Lets go of the segments that lie wholly below `below`; some are kept for reuse.
@@ -397,8 +463,7 @@ impl<M: Medium> Log<M> {
 
     fn trim_segments(&mut self, below: u64) -> io::Result<()> {
         while self.segments.get(1).is_some_and(|next| next.head.first <= below) {
-            let first = self.start();
-            let name = segment_name(first);
+            let name = segment_name(self.first());
             let path = join(LOG_DIR, &name);
             if self.spares.len() < SPARES_MAX {
                 let spare = format!("{SPARE_PREFIX}{name}");
@@ -433,27 +498,31 @@ impl<M: Medium> Log<M> {
             self.medium.sync_dir(LOG_DIR)?; // R5
             self.segments.pop_back();
         }
-        let (at, place) = if keep + 1 == start {
-            (0, self.segments[0].start())
-        } else {
-            let (at, place) = self.locate(keep)?;
-            let after = self.segments[at].window(&self.medium).step(place, self.salt)?;
-            (at, after.ok_or(LogError::Rot { n: keep })?)
+        // The kept part goes into a new file: erasing in place could be torn and look like rot.
+        let old = self.segments.back().expect("never empty");
+        let run = old.run(&self.medium, keep, self.salt)?;
+        if run.from.n > start.max(old.head.first) {
+            return Err(LogError::Rot { n: run.from.n - 1 }); // R7: nobody said that it is not needed
+        }
+        let content = old.window(&self.medium).content(&run)?;
+        let head = SegmentHead {
+            first: run.from.n,
+            chain: run.from.prev.unwrap_or(self.salt.chain()),
         };
-        assert_eq!(at + 1, self.segments.len(), "the segments above are gone");
-        // The kept part goes into a new file under the same name: erasing in place could be torn and look like rot.
-        let old = &self.segments[at];
-        let content = old.window(&self.medium).content(place.at)?;
-        let name = segment_name(old.head.first);
-        let mut new = Segment::create(&self.medium, &name, old.head, old.len, &content, self.salt)?;
-        new.index = None;
-        let index = new.scan(&self.medium, self.salt)?;
+        let name = segment_name(head.first);
+        let mut new = Segment::create(&self.medium, &name, head, old.len, &content, self.salt)?;
+        let index = new.follow(&self.medium, new.start(), keep, self.salt)?;
         if index.last != keep {
             return Err(LogError::Rot { n: index.last + 1 });
         }
-        self.last = keep;
-        self.chain = index.chain;
-        self.segments[at] = new;
+        if head.first > old.head.first {
+            // It began with records that were damaged.
+            self.medium.remove(&join(LOG_DIR, &segment_name(old.head.first)))?;
+            self.medium.sync_dir(LOG_DIR)?;
+        }
+        (self.last, self.chain) = (keep, index.chain);
+        new.index = Some(index);
+        *self.segments.back_mut().expect("never empty") = new;
         self.failed = false;
         Ok(())
     }
@@ -473,7 +542,7 @@ impl<M: Medium> Log<M> {
         finish_restart(&self.medium, next)?;
         self.segments = VecDeque::from([segment]);
         self.spares.clear();
-        self.last = next - 1;
+        (self.last, self.damaged) = (next - 1, 0);
         self.chain = head.chain;
         self.failed = false;
         Ok(())

@@ -1,7 +1,8 @@
 //! One file of the log: a head and records one after the other, then zeros or what an older use of the file left.
 //!
-//! Promises: a segment that has its name is complete: zero-written, head and size durable. What [`Segment::step`] finds
-//! is the record asked for, whole, and in the chain where the chain is known.
+//! Promises: a segment that has its name is complete: zero-written, head and size durable. What [`Window::step`] finds
+//! is the record asked for, whole, and in the chain where the chain is known. Behind damaged records the chain is taken up
+//! again ([`Segment::run`]).
 //!
 //! Not here: which segments there are (`log`).
 
@@ -31,11 +32,13 @@ pub(crate) struct Segment<F> {
     pub(crate) index: Option<Index>,
 }
 
-/// What a scan of a segment found.
+/// Records of a segment that can be read in order, up to its last one.
 pub(crate) struct Index {
+    /// Where they begin.
+    pub(crate) from: Place,
     /// Where the next record goes.
     pub(crate) end: u64,
-    /// Last record; `first - 1` if there is none.
+    /// Last record; the one before `from` if there is none.
     pub(crate) last: u64,
     /// Checksum of its head.
     pub(crate) chain: u32,
@@ -44,10 +47,21 @@ pub(crate) struct Index {
 }
 
 impl Index {
-    /// A record of `bytes` was put at the end.
-    pub(crate) fn push(&mut self, first: u64, at: u64) {
+    /// Nothing yet.
+    fn new(from: Place) -> Self {
+        Self {
+            from,
+            end: from.at,
+            last: from.n - 1,
+            chain: from.prev.unwrap_or_default(),
+            marks: Vec::new(),
+        }
+    }
+
+    /// The next record is at `at`.
+    pub(crate) fn push(&mut self, at: u64) {
         self.last += 1;
-        if (self.last - first).is_multiple_of(MARK_EVERY) {
+        if (self.last - self.from.n).is_multiple_of(MARK_EVERY) {
             self.marks.push(at);
         }
     }
@@ -67,6 +81,8 @@ pub(crate) struct Place {
 pub(crate) struct Tail {
     /// A later record proves that the one missing here was durable once (frame G3).
     pub(crate) rotten: bool,
+    /// The next record that is whole.
+    pub(crate) resumes: Option<Place>,
     /// Bytes up to here are remains of writes that were never acknowledged.
     pub(crate) garbage_end: u64,
 }
@@ -87,18 +103,14 @@ pub(crate) fn number_in(name: &str) -> Option<u64> {
 
 impl<F> Segment<F> {
     fn fresh(head: SegmentHead, file: F, len: u64) -> Self {
-        let index = Index {
-            end: SEGMENT_HEAD_BYTES,
-            last: head.first - 1,
-            chain: head.chain,
-            marks: Vec::new(),
-        };
-        Self {
+        let mut segment = Self {
             head,
             file,
             len,
-            index: Some(index),
-        }
+            index: None,
+        };
+        segment.index = Some(Index::new(segment.start()));
+        segment
     }
 
     pub(crate) const fn start(&self) -> Place {
@@ -151,30 +163,31 @@ impl<F> Segment<F> {
         Ok(Self::fresh(head, file, len))
     }
 
-    /// Opens the segment of this name. `settle` for the one that is written to. None: its head is rotten.
+    /// Opens the segment of this name. `settle` for the one that is written to. False: its head is rotten, and nothing in it can
+    /// be read in order.
     pub(crate) fn open<M: Medium<File = F>>(
         medium: &M,
         first: u64,
         settle: bool,
         salt: Salt,
-    ) -> io::Result<Option<Self>> {
+    ) -> io::Result<(Self, bool)> {
         let file = medium.open(&join(LOG_DIR, &segment_name(first)))?;
         if settle {
             medium.settle(&file)?;
         }
         let len = medium.len(&file)?;
         let mut bytes = vec![0; usize::try_from(SEGMENT_HEAD_BYTES).expect("one sector")];
-        if len < SEGMENT_HEAD_BYTES {
-            return Ok(None);
+        if len >= SEGMENT_HEAD_BYTES {
+            medium.read_at(&file, 0, &mut bytes)?;
         }
-        medium.read_at(&file, 0, &mut bytes)?;
         let head = SegmentHead::decode(&bytes, salt).filter(|head| head.first == first && first > 0);
-        Ok(head.map(|head| Self {
-            head,
+        let segment = Self {
+            head: head.unwrap_or(SegmentHead { first, chain: 0 }),
             file,
             len,
             index: None,
-        }))
+        };
+        Ok((segment, head.is_some()))
     }
 
     pub(crate) const fn window<'a, M: Medium<File = F>>(&'a self, medium: &'a M) -> Window<'a, M> {
@@ -187,39 +200,55 @@ impl<F> Segment<F> {
         }
     }
 
-    /// Follows the chain to its end, once.
-    pub(crate) fn scan<M: Medium<File = F>>(&mut self, medium: &M, salt: Salt) -> io::Result<&mut Index> {
-        if self.index.is_none() {
-            let mut marks = Vec::new();
-            let mut window = self.window(medium);
-            let mut place = self.start();
-            while let Some(next) = window.step(place, salt)? {
-                if (place.n - self.head.first).is_multiple_of(MARK_EVERY) {
-                    marks.push(place.at);
-                }
-                place = next;
-            }
-            self.index = Some(Index {
-                end: place.at,
-                last: place.n - 1,
-                chain: place.prev.expect("known from the head on"),
-                marks,
-            });
+    /// Follows the chain from `from` to its end, or to record `last`.
+    pub(crate) fn follow<M: Medium<File = F>>(
+        &self,
+        medium: &M,
+        from: Place,
+        last: u64,
+        salt: Salt,
+    ) -> io::Result<Index> {
+        let mut index = Index::new(from);
+        let mut window = self.window(medium);
+        let mut place = from;
+        while place.n <= last
+            && let Some(next) = window.step(place, salt)?
+        {
+            index.push(place.at);
+            (index.end, index.chain) = (next.at, next.prev.expect("of the record at `place`"));
+            place = next;
         }
-        Ok(self.index.as_mut().expect("made above"))
+        Ok(index)
+    }
+
+    /// The records up to `last`, the last one of the segment, that can be read in order: from the first one on, or from the one
+    /// behind the last damaged one.
+    pub(crate) fn run<M: Medium<File = F>>(&self, medium: &M, last: u64, salt: Salt) -> io::Result<Index> {
+        let mut index = self.follow(medium, self.start(), last, salt)?;
+        while index.last < last {
+            let tail = self.tail(medium, index.end, index.last + 1, salt)?;
+            let none = Place {
+                at: index.end,
+                n: last + 1,
+                prev: None,
+            };
+            let from = tail.resumes.filter(|place| place.n <= last).unwrap_or(none);
+            index = self.follow(medium, from, last, salt)?;
+        }
+        Ok(index)
     }
 
     /// A place at or before record `n`, not far from it; needs the index.
     pub(crate) fn near(&self, n: u64) -> Place {
-        let mark = (n - self.head.first) / MARK_EVERY;
-        let marks = &self.index.as_ref().expect("scanned before").marks;
-        match usize::try_from(mark).ok().and_then(|mark| marks.get(mark)) {
+        let index = self.index.as_ref().expect("scanned before");
+        let mark = (n - index.from.n) / MARK_EVERY;
+        match usize::try_from(mark).ok().and_then(|mark| index.marks.get(mark)) {
             Some(at) if mark > 0 => Place {
                 at: *at,
-                n: self.head.first + mark * MARK_EVERY,
+                n: index.from.n + mark * MARK_EVERY,
                 prev: None,
             },
-            _ => self.start(),
+            _ => index.from,
         }
     }
 
@@ -228,6 +257,7 @@ impl<F> Segment<F> {
         let mut window = self.window(medium);
         let mut tail = Tail {
             rotten: false,
+            resumes: None,
             garbage_end: end,
         };
         let mut at = end;
@@ -251,6 +281,14 @@ impl<F> Segment<F> {
                 let frame = frame_bytes(head.len as usize);
                 tail.garbage_end = tail.garbage_end.max((at + frame).min(self.len));
                 tail.rotten |= head.synced >= n;
+                let place = Place {
+                    at,
+                    n: head.n,
+                    prev: Some(head.prev),
+                };
+                if head.n > n && tail.resumes.is_none() && window.step(place, salt)?.is_some() {
+                    tail.resumes = Some(place);
+                }
             }
             at += ALIGN_BYTES;
         }
@@ -321,12 +359,10 @@ impl<M: Medium> Window<'_, M> {
         Ok(frame.and_then(|frame| codec::decode(&frame[HEAD_BYTES..]).ok()))
     }
 
-    /// The bytes from the first record up to `end`.
-    pub(crate) fn content(&mut self, end: u64) -> io::Result<Vec<u8>> {
-        let want = usize::try_from(end - SEGMENT_HEAD_BYTES).map_err(io::Error::other)?;
-        let bytes = self
-            .get(SEGMENT_HEAD_BYTES, want)?
-            .ok_or(io::ErrorKind::UnexpectedEof)?;
+    /// All bytes of these records.
+    pub(crate) fn content(&mut self, run: &Index) -> io::Result<Vec<u8>> {
+        let want = usize::try_from(run.end - run.from.at).map_err(io::Error::other)?;
+        let bytes = self.get(run.from.at, want)?.ok_or(io::ErrorKind::UnexpectedEof)?;
         Ok(bytes.to_vec())
     }
 }

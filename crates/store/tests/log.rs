@@ -223,6 +223,109 @@ fn rot_in_an_older_segment_is_found_when_it_is_read() {
     ));
 }
 
+/// Damages record `n` of the log.
+fn rot(medium: &LossyMedium, n: u64) {
+    let words = [u8::try_from(n % 251).unwrap(); 200];
+    for name in medium.names("log").unwrap() {
+        let path = format!("log/{name}");
+        let bytes = bytes_of(medium, &path);
+        if let Some(at) = bytes.windows(words.len()).position(|w| w == words) {
+            return scribble(medium, &path, at as u64 + 100, &[0xff]);
+        }
+    }
+    panic!("record {n} is in the log");
+}
+
+#[test]
+fn whoever_needs_no_damaged_record_goes_on_behind_it() {
+    for bad in [vec![3], vec![12], vec![1, 11, 12], vec![25], vec![26, 28]] {
+        let worst = *bad.last().unwrap();
+        for position in [worst - 1, worst, worst + 1] {
+            let medium = medium();
+            let mut found = open(&medium);
+            for n in 1..=30 {
+                found.log.append(&[record(n, 300)]).unwrap();
+            }
+            found
+                .checkpointer
+                .checkpoint(Touched::default(), position, b"state")
+                .unwrap();
+            drop(found);
+            bad.iter().for_each(|n| rot(&medium, *n));
+            if position < worst {
+                let refused = recover(&medium, &OPTIONS).unwrap_err();
+                assert!(
+                    matches!(refused, StoreError::Log(LogError::Rot { n }) if n == worst),
+                    "{bad:?} {position}: {refused}"
+                );
+                assert_eq!(medium.names("snapshot").unwrap().len(), 1, "nothing is removed");
+                continue;
+            }
+            let mut found = open(&medium);
+            assert_eq!(
+                numbers(&found.records),
+                (position + 1..=30).collect::<Vec<_>>(),
+                "{bad:?}"
+            );
+            assert!(matches!(found.log.read(worst, 1), Err(LogError::Rot { n }) if n == worst));
+            assert_eq!(found.log.start(), worst + 1, "R7");
+            found.log.append(&[record(31, 300)]).unwrap();
+            // This line is given up, down to the first record that there is.
+            let keep = worst.max(position);
+            found.log.drop_above(keep).unwrap();
+            found.log.append(&[line(keep + 1, 300, 2)]).unwrap();
+            medium.crash(|| false);
+            let found = open(&medium);
+            assert_eq!(
+                (found.log.last(), found.records.last()),
+                (keep + 1, Some(&line(keep + 1, 300, 2)))
+            );
+        }
+    }
+}
+
+#[test]
+fn rot_that_comes_while_the_log_is_open_is_as_if_it_had_been_trimmed() {
+    let last = 30;
+    for bad in [1, 2, 7, 24, 29, last] {
+        let medium = medium();
+        let mut log = open(&medium).log;
+        for n in 1..=last {
+            log.append(&[record(n, 300)]).unwrap();
+        }
+        rot(&medium, bad);
+        for from in [1, bad, bad] {
+            assert!(matches!(log.read(from, 1 << 20), Err(LogError::Rot { n }) if n == bad));
+            assert_eq!((log.start(), log.damaged()), (bad + 1, bad), "R7");
+        }
+        let refused = log.drop_above(bad - 1).unwrap_err();
+        assert!(matches!(refused, LogError::Gone { .. }), "{refused}");
+        for n in last + 1..=last + 9 {
+            log.append(&[record(n, 300)]).unwrap();
+            assert_eq!(
+                numbers(&log.read(bad + 1, 1 << 20).unwrap()),
+                (bad + 1..=n).collect::<Vec<_>>()
+            );
+        }
+        log.trim(last + 1).unwrap();
+        assert!(log.start() <= last + 1 && log.start() > bad);
+    }
+}
+
+#[test]
+fn what_rotted_unseen_is_not_cut_with_the_end_that_is_dropped() {
+    let medium = medium();
+    let mut found = open(&medium);
+    for n in 1..=30 {
+        found.log.append(&[record(n, 300)]).unwrap();
+    }
+    rot(&medium, 8);
+    assert!(matches!(found.log.drop_above(9), Err(LogError::Rot { n: 8 })));
+    assert!(found.log.append(&[record(31, 1)]).is_err(), "R4");
+    let refused = recover(&medium, &OPTIONS).unwrap_err();
+    assert!(matches!(refused, StoreError::Log(LogError::Rot { n: 8 })), "{refused}");
+}
+
 #[test]
 fn a_letter_that_looks_like_a_record_proves_nothing() {
     // The log of another brick holds records 2 and 3 at the very place; a mail could carry their bytes.

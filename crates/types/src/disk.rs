@@ -45,7 +45,7 @@ pub enum DiskOp {
         /// Encoded state.
         snapshot: Bytes,
     },
-    /// Records from `from` on, up to about 1 MiB: `Done::Log`.
+    /// Records from `from` on, up to about 1 MiB: `Done::Log`, or `Done::LogRot`.
     ReadLog {
         /// First position.
         from: u64,
@@ -205,6 +205,11 @@ pub enum Done {
         /// The records.
         records: Vec<Record>,
     },
+    /// The log could not be read from where it was asked for: it is damaged up to this record.
+    LogRot {
+        /// Its position.
+        n: u64,
+    },
     /// What is known to be bad or in doubt.
     Damage {
         /// File and block.
@@ -219,7 +224,7 @@ pub enum Done {
         /// Blocks that do not fit, or were changed meanwhile.
         suspects: Vec<u64>,
     },
-    /// Room on the brick, said from time to time.
+    /// Room on the brick, said every `limits::SPACE_EVERY` at the latest, unless a change of files does not come to an end.
     Space(Space),
 }
 

@@ -28,6 +28,8 @@ pub const SILENCE: Nanos = Nanos::from_millis(1200);
 pub const BOOT_WAIT: Nanos = Nanos::from_millis(10_000);
 /// A brick whose disk has not answered for this long serves nobody until it does (PROTOCOL.md 9.2).
 pub const STALL: Nanos = Nanos::from_millis(2000);
+/// Whoever changes a brick's files says so often how much room there is, between two changes: so it is known not to be stuck.
+pub const SPACE_EVERY: Nanos = Nanos::from_millis(1000);
 /// After a stall the brick keeps away from its peer for this long; doubled by each further stall ...
 pub const REST: Nanos = Nanos::from_millis(1000);
 /// ... up to this,

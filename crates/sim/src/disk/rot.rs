@@ -17,6 +17,7 @@ const HEAD: u64 = 40;
 /// A byte that rotted, as it was.
 #[derive(Clone, Debug)]
 pub(super) struct Rotten {
+    n: u64,
     path: String,
     at: u64,
     was: u8,
@@ -56,7 +57,8 @@ impl Disk {
                 let at = rng.between(start - HEAD, end - 1);
                 let was = bytes[at as usize];
                 self.change_byte(&path, at, was ^ (1 << rng.below(8)));
-                self.rotten = Some(Rotten { path, at, was });
+                let n = record.tag.n;
+                self.rotten = Some(Rotten { n, path, at, was });
                 return true;
             }
         }
@@ -71,11 +73,17 @@ impl Disk {
 
     /// The device has read it at last.
     pub fn restore_log(&mut self) {
-        if let Some(Rotten { path, at, was }) = self.rotten.take()
+        if let Some(Rotten { path, at, was, .. }) = self.rotten.take()
             && self.medium.open(&path).is_ok()
         {
             self.change_byte(&path, at, was);
         }
+    }
+
+    /// Segments have gone, and all records above `last`.
+    pub(super) fn forget_rot(&mut self, last: u64) {
+        let medium = &self.medium;
+        self.rotten.take_if(|r| r.n > last || medium.open(&r.path).is_err());
     }
 
     /// One of the two copies of the superblock rots. False: there is one only.

@@ -49,7 +49,8 @@ impl Watch for Durable {
         let me = BrickId::from_index(*brick as u32);
         let alone = matches!(host.disk.superblock.members, Members::Only(one) if Some(one) == me);
         match report.status {
-            Status::Solo | Status::Diverged if alone || there => Ok(()),
+            // One that stalls may have noticed in this very step.
+            Status::Solo | Status::Diverged | Status::Stalled if alone || there => Ok(()),
             Status::Normal if there => Ok(()),
             status => Err(format!(
                 "brick {brick} ({status:?}, alone on its disk: {alone}) acknowledges record {n}; the other one's log is \

@@ -321,7 +321,8 @@ impl Draw {
             },
             Fault::Disk if self.rng.chance(30) => Action::Stall {
                 brick: side,
-                ms: self.rng.below(4_000),
+                ms: self.rng.below(6_000),
+                files: self.rng.chance(50),
             },
             _ => Action::SlowDisk {
                 brick: side,

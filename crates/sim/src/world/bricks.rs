@@ -9,7 +9,7 @@ use super::{
     net::{Kind, Word},
 };
 use crate::{
-    disk::Disk,
+    disk::{Disk, Thread},
     invariants::{Broken, Fact},
     plan::Settings,
 };
@@ -23,6 +23,7 @@ use mboxfs_types::{
     admin::{BrickReport, Status},
     call::ToBrick,
     disk::{DiskOp, Done},
+    limits,
     record::{Body, Record},
 };
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -56,6 +57,8 @@ pub struct Host {
     /// The disk: answers after so many ns more, until then.
     pub(crate) slow: (u64, u64),
     pub(crate) stalled_until: u64,
+    /// Its files alone stand still until then.
+    pub(crate) stuck_until: u64,
     /// It is started again so many ms after it has stopped.
     pub(crate) again_after: Option<u64>,
     /// What a checker has seen of it last.
@@ -84,6 +87,7 @@ impl Host {
             next_space: 0,
             slow: (0, 0),
             stalled_until: 0,
+            stuck_until: 0,
             again_after: None,
             last_status: None,
         }
@@ -103,6 +107,14 @@ impl Host {
             if let Body::Op { id, .. } = &record.body {
                 self.by_op.remove(id);
             }
+        }
+    }
+
+    /// The thread does nothing before that.
+    pub(crate) fn stands_until(&self, thread: Thread) -> u64 {
+        match thread {
+            Thread::Files => self.stalled_until.max(self.stuck_until),
+            Thread::Log | Thread::Checkpoint => self.stalled_until,
         }
     }
 
@@ -180,8 +192,9 @@ impl World {
     }
 
     pub(crate) fn tick_brick(&mut self, i: usize) {
-        if self.now >= self.hosts[i].next_space && self.hosts[i].brick.is_some() {
-            self.hosts[i].next_space = self.now + 1000 * MS;
+        let host = &self.hosts[i];
+        if self.now >= host.next_space.max(host.stands_until(Thread::Files)) && host.brick.is_some() {
+            self.hosts[i].next_space = self.now + limits::SPACE_EVERY.0;
             let space = self.hosts[i].disk.space();
             self.feed(i, Input::Disk(Done::Space(space)));
         }

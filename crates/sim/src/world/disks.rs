@@ -37,7 +37,7 @@ impl World {
         if self.now < until && flush {
             time += self.rng.below(more + 1);
         }
-        let begin = self.hosts[i].stalled_until.max(self.now);
+        let begin = self.hosts[i].stands_until(thread).max(self.now);
         let life = self.hosts[i].life;
         self.at(begin + time, Event::Disk { brick: i, life, thread });
     }
@@ -46,8 +46,8 @@ impl World {
         if self.hosts[i].life != life {
             return;
         }
-        if self.now < self.hosts[i].stalled_until {
-            let until = self.hosts[i].stalled_until;
+        let until = self.hosts[i].stands_until(thread);
+        if self.now < until {
             return self.at(until, Event::Disk { brick: i, life, thread });
         }
         match self.hosts[i].disk.finish(thread) {
@@ -114,8 +114,6 @@ impl World {
     }
 
     pub(crate) fn disk_failed(&mut self, i: usize, why: String) {
-        // Of records that only the peer wanted: as in `refused`.
-        self.hosts[i].disk.restore_log();
         self.journal.event(self.now, format_args!("brick{i} disk fails: {why}"));
         self.feed(i, Input::Failed { why });
         self.kill(i);

@@ -50,7 +50,8 @@ impl World {
                 self.mounts[*at].stopped_until = self.now + ms * MS;
                 self.after(ms * MS, Event::WakeMount { mount: *at });
             }
-            Action::Stall { brick, ms } => self.stall_disk(*brick, *ms),
+            Action::Stall { brick, ms, files: true } => self.hosts[*brick].stuck_until = self.now + ms * MS,
+            Action::Stall { brick, ms, .. } => self.stall_disk(*brick, *ms),
             Action::SlowDisk { brick, more, ms } => self.hosts[*brick].slow = (more * MS, self.now + ms * MS),
             Action::FailSync { brick, after } => self.hosts[*brick].disk.fail_sync(*after),
             Action::Rot { brick } => self.rot(*brick),
@@ -201,6 +202,7 @@ impl World {
             let host = &mut self.hosts[i];
             host.slow = (0, 0);
             host.stalled_until = host.stalled_until.min(self.now);
+            host.stuck_until = host.stuck_until.min(self.now);
             host.disk.room = 1 << 40;
             host.disk.repair();
             if !host.power {
