@@ -163,7 +163,7 @@ impl Cast {
     }
 }
 
-/// `NAME:UID/FLAGS{KEYWORDS}`: the UID where it is the same in every run, `?` for flags that are not compared.
+/// `NAME:UID/FLAGS{KEYWORD,KEYWORD}`: the UID where it is the same in every run, `?` for flags that are not compared.
 fn is(found: &(u64, String), wanted: &str) -> bool {
     let (wanted, lenient) = wanted.strip_suffix('?').map_or((wanted, false), |rest| (rest, true));
     let (head, flags) = wanted.find(['/', '{']).map_or((wanted, ""), |at| wanted.split_at(at));
@@ -294,6 +294,9 @@ const MAILDIRS: &[Row] = &[
     row("expunged, delivered", THREE, OPEN, ["lda a1; look; expunge a1; lda a2; look", "lda b1; look"], "m1:1 m2:2 m3:3 a2 b1"),
     row("seen on both first", THREE, NOBODY, ["open; flag m1 \\Seen", "open; flag m2 \\Seen"], "m1/S m2/S m3"),
     row("moved", THREE, OPEN, ["flag m2 \\Seen", "move m2"], "m1:1 m3:3"),
+    // Each side's first keyword has the same letter in its `dovecot-keywords`; then each side's second one.
+    row("keywords", THREE, OPEN, ["flag m1 Work; flag m2 Work", "flag m1 Home; flag m3 Home"], "m1:1{Home,Work} m2:2{Work} m3:3{Home}"),
+    row("more keywords", THREE, ["open; flag m1 Old", "open"], ["flag m2 Work; lda a1; look; flag a1 Work", "unflag m1 Old; flag m2 Home; flag m3 Old; lda b1; look; flag b1 Home; flag b1 Old"], "m1:1 m2:2{Home,Work} m3:3{Old} a1{Work} b1{Home,Old}"),
     row("new on both", "", NOBODY, ["lda a1; open; look; close", "lda b1; open; look; close"], "a1 b1"),
 ];
 const THREE: &str = "lda m1; lda m2; lda m3";
@@ -478,4 +481,6 @@ fn afterwards(node: &Node) {
     }
     // A directory and a mailbox of one name.
     assert!(kept.keys().any(|name| name.starts_with("box")), "{on}: {kept:?}");
+    let own = |name: &String| name.starts_with("dovecot-") || name.starts_with("subscriptions");
+    assert!(!kept.keys().any(own), "{on}: {kept:?}");
 }

@@ -8,7 +8,7 @@ verbs in order; the answer is one line, `ok {user: {"views": [...], "wrong": [..
     base NAME...        the mailbox holds these messages, with the owner and mode that Postfix gives it
     open [idle] [lazy]  an IMAP session that stays; `idle`: in IDLE whenever it is not told to do something else; `lazy`:
                         through the address for which the test's Dovecot has mbox_lazy_writes
-    look                NOOP, then all messages: a view, [UID, "NAME/FLAGS{KEYWORDS}"] of each
+    look                NOOP, then all messages: a view, [UID, "NAME/FLAGS{KEYWORD,...}"] of each
     until COUNT         waits in IDLE until the session was told of so many messages
     fresh               a view of a new session, which ends
     close               ends the session
@@ -161,7 +161,7 @@ class Session:
             if f"this is {name}\r\n".encode() not in body:
                 self.memory.wrong.append(f"{name} has another body: {body!r}")
             letters = "".join(sorted(LETTERS[flag] for flag in flags if flag in LETTERS))
-            words = " ".join(sorted(flag for flag in flags if not flag.startswith("\\")))
+            words = ",".join(sorted(flag for flag in flags if not flag.startswith("\\")))
             shown = name + (f"/{letters}" if letters else "") + (f"{{{words}}}" if words else "")
             view.append([int(about[1]), shown])
             self.memory.met(int(about[1]), name)

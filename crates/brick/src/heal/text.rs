@@ -1,4 +1,5 @@
-//! Small files of Dovecot that both sides changed, and that are no mailboxes: sets of lines, and what it numbers mail with.
+//! Small files of Dovecot that both sides changed, and that are no mailboxes: sets of lines, and what it numbers mail and
+//! keywords with.
 //!
 //! Promises: the result takes the name as a new file, as Dovecot itself does it; under the merge's lock (Z3), the dotlock of
 //! that name with it. What Dovecot can build again, and cannot be merged, is removed: a mail client loads its mail once more
@@ -6,7 +7,10 @@
 //!
 //! Not here: what the lines mean (`mbox`), other files (`decide`).
 
-use super::{Step, Then, Wish, decide::Both};
+use super::{
+    Heal, Step, Then, Wish,
+    decide::{Both, after, name_of},
+};
 use crate::{
     brick::Brick,
     output::{Mended, Output},
@@ -16,14 +20,15 @@ use alloc::{vec, vec::Vec};
 use bytes::Bytes;
 use mboxfs_mbox::{
     files::{self, Rule},
+    keywords,
     plan::Side,
     uidlist,
 };
 use mboxfs_types::{
-    Ino, Name,
+    Group, Ino, Name,
     call::{Extent, Op},
     disk::{AtFork, Look},
-    heal::{Ask, Change, Of},
+    heal::{Ask, Change, Node, Of},
     limits,
 };
 
@@ -52,18 +57,33 @@ enum Base {
 enum Merged {
     /// This.
     Text(Vec<u8>),
+    /// This, and what becomes of letters.
+    Keywords(keywords::Merged),
     /// Nothing.
     Removed,
+    /// It is treated like any other file.
+    Kept,
 }
 
-/// The rule for an object that both sides have as a file, if it is one of these.
-pub(super) fn rule(change: &Change) -> Option<Rule> {
-    let now = change.now.as_ref()?;
-    let rule = files::rule(now.names.first()?.1.as_bytes());
-    matches!(rule, Rule::Lines | Rule::UidList | Rule::UidValidity | Rule::Index).then_some(rule)
+impl Heal {
+    /// The rule for an object that both sides have as a file, if it is one of these.
+    pub(super) fn text_rule(&self, change: &Change) -> Option<Rule> {
+        let now = change.now.as_ref()?;
+        let rule = files::rule(now.names.first()?.1.as_bytes());
+        match rule {
+            Rule::Lines | Rule::UidList | Rule::UidValidity | Rule::Index => Some(rule),
+            Rule::Keywords => self.unread.has(change.ino).then_some(rule),
+            _ => None,
+        }
+    }
 }
 
 impl Texts {
+    /// Whose lock Dovecot has when it changes this one, beside its own.
+    pub(super) fn locked_by(&self, dir: Ino) -> Option<Group> {
+        (self.rule == Rule::Keywords).then(|| Group::of(dir, &name_of(b"dovecot-uidlist")))
+    }
+
     pub(super) fn take(&mut self, data: Bytes, from_peer: bool) {
         if from_peer {
             self.theirs = Some(data);
@@ -92,6 +112,7 @@ impl Texts {
                 Side::Left => Merged::Text(ours.to_vec()),
                 Side::Right => Merged::Text(theirs.to_vec()),
             },
+            Rule::Keywords => keywords::merge(ours, theirs).map_or(Merged::Kept, Merged::Keywords),
             _ => Merged::Removed,
         })
     }
@@ -106,17 +127,17 @@ impl Brick {
             .and_then(|h| h.todo.front()?.now.as_ref())
             .map_or(0, |now| now.attr.size);
         let ours = self.state.inode(both.into).map_or(0, |i| i.size);
-        // A set of lines may become as large as both together.
-        let bytes = if rule == Rule::Lines {
-            ours.saturating_add(theirs)
-        } else {
-            ours.max(theirs)
+        // What is united may become as large as both together.
+        let bytes = match rule {
+            Rule::Lines | Rule::Keywords => ours.saturating_add(theirs),
+            _ => ours.max(theirs),
         };
-        let large = bytes > TEXT_BYTES_MAX as u64;
-        if large && rule == Rule::Lines {
-            return self.conflict(both, out);
-        }
-        let rule = if large { Rule::Index } else { rule };
+        let rule = match rule {
+            _ if bytes <= TEXT_BYTES_MAX as u64 => rule,
+            Rule::Lines => return self.conflict(both, out),
+            Rule::Keywords => return self.keep_text(out),
+            _ => Rule::Index,
+        };
         let home = self.state.inode(both.into).ok().and_then(|i| i.home.clone());
         let base = home
             .filter(|_| rule == Rule::Lines)
@@ -168,6 +189,16 @@ impl Brick {
         self.put_text(out);
     }
 
+    /// A list of keywords that cannot be merged.
+    fn keep_text(&mut self, out: &mut Vec<Output>) {
+        if let Some(heal) = &mut self.heal
+            && let Some(change) = heal.todo.front()
+        {
+            heal.unread.forget(change.ino);
+        }
+        self.next_object(out);
+    }
+
     fn put_text(&mut self, out: &mut Vec<Output>) {
         let Some(heal) = &mut self.heal else { return };
         let Step::Texts(texts) = core::mem::replace(&mut heal.step, Step::List) else {
@@ -177,28 +208,39 @@ impl Brick {
             return;
         };
         let (theirs, version) = (change.ino, change.now.as_ref().map(|now| now.attr.version));
-        let home = self
+        let is_merged = self.state.merged.get(&theirs).map(|m| m.version) == version;
+        let late = change.now.as_ref().map_or(self.clock.real, Node::mtime);
+        let merged = match merged {
+            Merged::Keywords(k) if heal.renumber(theirs, k.stays, &k.other) => Merged::Text(k.list),
+            Merged::Keywords(..) | Merged::Kept => return self.keep_text(out),
+            other => other,
+        };
+        let Some((inode, (dir, name))) = self
             .state
             .inode(texts.both.into)
             .ok()
-            .and_then(|i| Some((i, i.home.clone()?)));
-        let Some((inode, (dir, name))) = home else {
+            .and_then(|i| Some((i, i.home.clone()?)))
+        else {
             return self.next_object(out);
         };
         let made = self.ino_to_come();
+        let (mode, uid, gid) = (inode.mode, inode.uid, inode.gid);
         let wish = match merged {
             Merged::Text(text) if Some(&text[..]) == texts.ours.as_deref() => {
-                return version.map_or_else(|| (), |version| self.mark_front(version, out));
+                return match version.filter(|_| !is_merged) {
+                    Some(version) => self.mark_front(version, out),
+                    None => self.next_object(out),
+                };
             }
             Merged::Text(text) => Wish {
-                also: Some(content(made, text, self.clock.real)),
+                also: Some(content(made, text, after(self.clock.real.max(inode.mtime).max(late)))),
                 ..Wish::making(
                     Op::Put {
                         dir,
                         name,
-                        mode: inode.mode,
-                        uid: inode.uid,
-                        gid: inode.gid,
+                        mode,
+                        uid,
+                        gid,
                         content: Bytes::new(),
                     },
                     Some(made),
@@ -206,7 +248,7 @@ impl Brick {
                     None,
                 )
             },
-            Merged::Removed => Wish::making(Op::Unlink { dir, name }, None, version, None),
+            _ => Wish::making(Op::Unlink { dir, name }, None, version, None),
         };
         if let Some(heal) = &mut self.heal
             && let Some((_, keys)) = heal.held.take()
