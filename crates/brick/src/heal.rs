@@ -83,6 +83,7 @@ pub(crate) struct Heal {
     /// Z5: objects of the other line that cannot be read, here or there.
     damaged: BTreeSet<Ino>,
     unread: keywords::Unread,
+    before: text::Before,
     step: Step,
     /// Z3: the file that is locked, and its keys.
     held: Option<(Ino, BTreeSet<Key>)>,
@@ -176,6 +177,17 @@ struct Indexes {
 }
 
 impl Heal {
+    fn look<'a>(&'a self, state: &'a State) -> decide::Look<'a> {
+        decide::Look {
+            state,
+            alias: &self.alias,
+            freed: &self.freed,
+            common: self.common,
+            at: self.at,
+            stuck: self.put_off >= self.todo.len(),
+        }
+    }
+
     /// Another object is the front of `todo`.
     fn begin_front(&mut self) {
         (self.tries, self.made_again) = (0, false);
@@ -201,6 +213,7 @@ impl Brick {
             freed: BTreeMap::new(),
             damaged: BTreeSet::new(),
             unread: keywords::Unread::default(),
+            before: text::Before::default(),
             step: Step::List,
             held: None,
             request: 0,
@@ -261,16 +274,16 @@ impl Brick {
                 let Ok(Changes { at, list }) = codec::decode::<Changes>(&data) else {
                     return self.stop_merge("the list of changes is malformed", out);
                 };
-                heal.total = list.len();
+                (heal.at, heal.total) = (at, list.len());
                 heal.freed = decide::freed(&list);
                 let base = self.fork.as_ref().map_or(&self.state, |fork| fork.base());
                 heal.unread = keywords::Unread::of(&list, base);
+                heal.before = text::Before::of(&heal.look(&self.state), &list);
                 heal.todo = if Bug::OneSideWins.here() {
                     VecDeque::new()
                 } else {
                     decide::in_order(list)
                 };
-                heal.at = at;
                 self.mark(State::MERGE, at, out);
             }
             Step::Indexes(i) => {
@@ -389,15 +402,8 @@ impl Brick {
             if heal.tries > TRIES_MAX {
                 return self.stop_merge("it keeps changing", out);
             }
-            let look = decide::Look {
-                state: &self.state,
-                alias: &heal.alias,
-                freed: &heal.freed,
-                common: heal.common,
-                at: heal.at,
-                stuck: heal.put_off >= heal.todo.len(),
-            };
-            let next = decide::next(&look, change);
+            let next = decide::next(&heal.look(&self.state), change);
+            let next = self.unless_replaced(next);
             let next = self.unless_unread(next);
             let next = self.unless_damaged(next);
             let Some(heal) = &mut self.heal else { return };

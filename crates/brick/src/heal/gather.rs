@@ -11,7 +11,7 @@ use mboxfs_types::{
     Ino, Timestamp,
     call::{Extent, Op},
     disk::Look,
-    heal::Ask,
+    heal::{Ask, Of},
     limits,
 };
 
@@ -227,7 +227,8 @@ impl Brick {
             }
             Wants::Theirs { offset, len } => {
                 heal.step = Step::Bytes(gather);
-                self.ask_peer(Ask::Read { ino, offset, len }, out);
+                let of = Of::Now;
+                self.ask_peer(Ask::Read { ino, of, offset, len }, out);
             }
             Wants::TheirsRaw { block } => {
                 heal.step = Step::Bytes(gather);
