@@ -351,3 +351,29 @@ fn keywords_of_one_number_stay_two() {
     }
     assert!(interrupted > 0, "no merge was interrupted: the test tested nothing");
 }
+
+/// More keywords than there are letters: the later list stays, the other one is kept beside it.
+#[test]
+fn lists_of_keywords_that_cannot_be_merged_are_both_kept() {
+    let mut world = World::new(3000);
+    world.run(200);
+    run(&mut world, 0, &[Do::Mkdir("box"), Do::Mkdir("box/cur")]);
+    part(&mut world);
+    let full = |mount: usize| (0..26).map(|n| format!("{n} {n}-of-{mount}\n")).collect::<String>();
+    for mount in 0..2 {
+        let message = ["box/cur/x:2,a", "box/cur/y:2,b"][mount];
+        run(
+            &mut world,
+            mount,
+            &[Do::Put(LIST, full(mount)), Do::Put(message, "text".into())],
+        );
+    }
+    world.mend_wires();
+    world.settle(60_000);
+    for mount in 0..2 {
+        let all = [LIST, "box/cur/x:2,a", "box/cur/y:2,b"].map(Do::Cat);
+        let found = run(&mut world, mount, &all);
+        assert_eq!(found, [full(1), "text".into(), "text".into()].map(Some));
+        assert!(world.look_now(mount, ".mboxfs-conflict").is_ok_and(|dir| dir.is_some()));
+    }
+}
