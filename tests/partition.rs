@@ -45,6 +45,8 @@ struct Row {
 }
 
 const ALL: &str = "base m1 m2 m3";
+/// Its dotlock is there, on one side, until the bricks have met again; then its owner dies.
+const LOCKED: &str = "47";
 const OPEN: [&str; 2] = ["open", "open idle"];
 const NOBODY: [&str; 2] = ["", ""];
 
@@ -64,16 +66,23 @@ const ROWS: &[Row] = &[
     row("16", "base m1 m2", NOBODY, ["open; lda a1; look", "smtp b1"], "m1:1 m2:2 a1 b1"),
     row("17", ALL, OPEN, ["append x1; lda a1; look", "append x1; lda b1; look"], "m1:1 m2:2 m3:3 x1:4 a1 b1"),
     row("19", ALL, OPEN, ["expunge m2; lda a1; look", "expunge m2"], "m1:1 m3:3 a1:4"),
+    // Two-way: both sides get the mailbox while they are apart, from the same backup, say.
+    row("20", "", NOBODY, ["restore m1:1 m2:2 m3:3; open; lda a1; lda a2; look", "restore m1:1 m2:2 m3:3; open; lda b1; look"], "m1:1 m2:2 m3:3 a1 a2:5 b1"),
+    row("21", "", NOBODY, ["restore m1:1 m2:2 m3:3; open; expunge m2", "restore m1:1 m2:2 m3:3; open; lda b1; look"], "m1:1 m3:3 b1:4 m2:5"),
+    row("22", "", NOBODY, ["restore m1:1 m2:2 m3:3; open; flag m1 \\Seen; flag m1 \\Deleted", "restore m1:1 m2:2 m3:3; open; flag m1 \\Answered"], "m1:1/AS m2:2 m3:3"),
     row("26b", "base m1 z z", OPEN, ["expunge z", "lda b1; look"], "m1:1 z:3 b1:4"),
     row("27", ALL, OPEN, ["put crlf; look", "lda b1; look"], "m1:1 m2:2 m3:3 crlf b1"),
     row("29", ALL, OPEN, ["lda inner; look", "lda b1; look"], "m1:1 m2:2 m3:3 inner b1"),
     row("30", ALL, ["open", "open"], ["edit swap m2 m3; look", "lda b1; look"], "m1:1 m2 m3 b1"),
+    row("34", ALL, OPEN, ["lda a1; lda a2; look", "edit stripe; lda b1; look"], "m1:1 m2:2 m3:3 b1:65540 a1:65541 a2:65542"),
     row("35", ALL, ["open lazy", "open"], ["smtp a1; look", "lda b1; look"], "m1:1 m2:2 m3:3 a1 b1"),
     row("36", ALL, OPEN, ["lda a1; look; expunge a1; lda a2; look", "lda b1; look"], "m1:1 m2:2 m3:3 a2 b1"),
     row("38", ALL, OPEN, ["pop", "flag m1 \\Seen"], ""),
     row("39", ALL, OPEN, ["pop; lda a1; look", "lda b1; lda b2; look"], "a1 b1 b2"),
+    row("41", ALL, ["open", "open"], ["lda a1; look", "edit uid m3 2; smtp b1"], "m1:1 m2:2 m3:6 a1 b1"),
     row("42", ALL, OPEN, ["flag m1 \\Deleted", "flag m1 \\Seen"], "m1:1/DS m2:2 m3:3"),
     row("43", ALL, OPEN, ["edit lines m2; look", "lda b1; look"], "m1:1 m2:2 m3:3 b1:4"),
+    row(LOCKED, ALL, ["", "open idle"], ["lock", "unlocked; lda b1; look"], "m1:1 m2:2 m3:3 b1:4"),
     row("52", ALL, ["open lazy", "open lazy idle"], ["smtp a1; look; smtp a2; look", "smtp b1; look"], "m1:1 m2:2 m3:3 a1 a2 b1"),
     // What is in one index only cannot be merged; that Dovecot goes on to show it.
     row("53", ALL, ["open lazy", "open"], ["flag m2 \\Seen", "flag m2 \\Answered"], "m1:1 m2:2? m3:3"),
@@ -163,7 +172,7 @@ impl Cast {
     }
 }
 
-/// `NAME:UID/FLAGS{KEYWORDS}`: the UID where it is the same in every run, `?` for flags that are not compared.
+/// `NAME:UID/FLAGS{KEYWORD,KEYWORD}`: the UID where it is the same in every run, `?` for flags that are not compared.
 fn is(found: &(u64, String), wanted: &str) -> bool {
     let (wanted, lenient) = wanted.strip_suffix('?').map_or((wanted, false), |rest| (rest, true));
     let (head, flags) = wanted.find(['/', '{']).map_or((wanted, ""), |at| wanted.split_at(at));
@@ -235,6 +244,14 @@ fn inodes(node: &Node, cast: &Cast) -> BTreeMap<String, u64> {
     cast.0.iter().filter_map(|(user, _)| stat(user)).collect()
 }
 
+fn dotlocks(dir: &Path) -> Vec<String> {
+    let names = fs::read_dir(dir)
+        .expect("readdir")
+        .map(|entry| entry.expect("an entry").file_name());
+    let names = names.map(|name| name.to_string_lossy().into_owned());
+    names.filter(|name| name.ends_with(".lock")).collect()
+}
+
 #[test]
 fn mail_clients_stay_through_a_partition() {
     if !have("mail_clients_stay_through_a_partition", NEEDS) {
@@ -251,8 +268,16 @@ fn mail_clients_stay_through_a_partition() {
     // Nothing but a removal makes another file of a mailbox, on either side.
     let before = [&pair.one, &pair.two].map(|node| inodes(node, &cast));
     lab.restore_link();
+    let owner_dies = cast.orders(|row| if row.number == LOCKED { "die" } else { "" }.into());
+    at_once(&mut clients, [&owner_dies, &Orders::new()]);
     pair.wait_whole();
     cast.check(&mut clients);
+    for place in [&pair.one, &pair.two]
+        .iter()
+        .flat_map(|node| [&node.spool, &node.brick])
+    {
+        assert_eq!(dotlocks(place), Vec::<String>::new(), "case 47, in {}", place.display());
+    }
     let after = [&pair.one, &pair.two].map(|node| inodes(node, &cast));
     assert_eq!(after[0], after[1]);
     for (user, row) in cast.0.iter().filter(|(_, row)| !row.base.is_empty()) {
@@ -294,6 +319,9 @@ const MAILDIRS: &[Row] = &[
     row("expunged, delivered", THREE, OPEN, ["lda a1; look; expunge a1; lda a2; look", "lda b1; look"], "m1:1 m2:2 m3:3 a2 b1"),
     row("seen on both first", THREE, NOBODY, ["open; flag m1 \\Seen", "open; flag m2 \\Seen"], "m1/S m2/S m3"),
     row("moved", THREE, OPEN, ["flag m2 \\Seen", "move m2"], "m1:1 m3:3"),
+    // Each side's first keyword has the same letter in its `dovecot-keywords`; then each side's second one.
+    row("keywords", THREE, OPEN, ["flag m1 Work; flag m2 Work", "flag m1 Home; flag m3 Home"], "m1:1{Home,Work} m2:2{Work} m3:3{Home}"),
+    row("more keywords", THREE, ["open; flag m1 Old", "open"], ["flag m2 Work; lda a1; look; flag a1 Work", "unflag m1 Old; flag m2 Home; flag m3 Old; lda b1; look; flag b1 Home; flag b1 Old"], "m1:1 m2:2{Home,Work} m3:3{Old} a1{Work} b1{Home,Old}"),
     row("new on both", "", NOBODY, ["lda a1; open; look; close", "lda b1; open; look; close"], "a1 b1"),
 ];
 const THREE: &str = "lda m1; lda m2; lda m3";
@@ -478,4 +506,6 @@ fn afterwards(node: &Node) {
     }
     // A directory and a mailbox of one name.
     assert!(kept.keys().any(|name| name.starts_with("box")), "{on}: {kept:?}");
+    let own = |name: &String| name.starts_with("dovecot-") || name.starts_with("subscriptions");
+    assert!(!kept.keys().any(own), "{on}: {kept:?}");
 }

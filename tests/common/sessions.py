@@ -6,9 +6,10 @@ Each line on standard input is JSON: {user: "verb words; verb words; ..."}. All 
 verbs in order; the answer is one line, `ok {user: {"views": [...], "wrong": [...]}}`.
 
     base NAME...        the mailbox holds these messages, with the owner and mode that Postfix gives it
+    restore NAME:UID... as `base`, as Dovecot left it in a backup
     open [idle] [lazy]  an IMAP session that stays; `idle`: in IDLE whenever it is not told to do something else; `lazy`:
                         through the address for which the test's Dovecot has mbox_lazy_writes
-    look                NOOP, then all messages: a view, [UID, "NAME/FLAGS{KEYWORDS}"] of each
+    look                NOOP, then all messages: a view, [UID, "NAME/FLAGS{KEYWORD,...}"] of each
     until COUNT         waits in IDLE until the session was told of so many messages
     fresh               a view of a new session, which ends
     close               ends the session
@@ -17,7 +18,10 @@ verbs in order; the answer is one line, `ok {user: {"views": [...], "wrong": [..
     subscribe BOX | unsubscribe BOX             to a mailbox that is made for it
     pop                 POP3 takes all messages
     unlink              the mailbox is removed
-    edit WHAT           a mail reader rewrites the mailbox in place: `lines NAME` adds a header, `swap NAME NAME`
+    edit WHAT           a mail reader rewrites the mailbox in place: `lines NAME` adds a header, `swap NAME NAME`,
+                        `uid NAME UID`, `stripe` raises the last UID by 65536 (MAIL.md 6.7)
+    lock | die          a program makes the dotlock of the mailbox and keeps it; it is killed
+    unlocked            there is no dotlock
 
 A message's body says its name, too. A user's clients share one memory of UIDs, as one mail program has it; what this memory
 contradicts is told as wrong: a UID that names another message, a message that is new and below what was known.
@@ -161,7 +165,7 @@ class Session:
             if f"this is {name}\r\n".encode() not in body:
                 self.memory.wrong.append(f"{name} has another body: {body!r}")
             letters = "".join(sorted(LETTERS[flag] for flag in flags if flag in LETTERS))
-            words = " ".join(sorted(flag for flag in flags if not flag.startswith("\\")))
+            words = ",".join(sorted(flag for flag in flags if not flag.startswith("\\")))
             shown = name + (f"/{letters}" if letters else "") + (f"{{{words}}}" if words else "")
             view.append([int(about[1]), shown])
             self.memory.met(int(about[1]), name)
@@ -213,6 +217,18 @@ class Memory:
         os.write(fd, b"".join(map(raw, names)))
         os.fsync(fd)
         os.close(fd)
+
+    def restore(self, *messages):
+        last = max(int(message.split(":")[1]) for message in messages)
+        for number, message in enumerate(messages):
+            name, uid = message.split(":")
+            base = f"X-IMAPbase: 1000 {last:010}\n" if number == 0 else ""
+            text = raw(name).replace(b"\n\n", f"\n{base}X-UID: {uid}\nStatus: O\n\n".encode(), 1)
+            with open(self.path, "ab") as file:
+                file.write(text)
+        who = pwd.getpwnam(self.user)
+        os.chmod(self.path, 0o600)
+        os.chown(self.path, who.pw_uid, pwd.getpwnam("mail").pw_gid)
 
     def open(self, *how):
         self.session = Session(self, "idle" in how, "lazy" in how)
@@ -302,6 +318,23 @@ class Memory:
             pop.dele(number + 1)
         pop.quit()
 
+    def lock(self):
+        script = "import os, sys; os.close(os.open(sys.argv[1], os.O_CREAT | os.O_EXCL)); print(flush=True); sys.stdin.read()"
+        command = [sys.executable, "-c", script, f"{self.path}.lock"]
+        self.owner = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        if self.owner.stdout.readline() != b"\n" or not os.path.exists(f"{self.path}.lock"):
+            raise ValueError("the dotlock is not there")
+
+    def die(self):
+        if not os.path.exists(f"{self.path}.lock"):
+            raise ValueError("the dotlock went before its owner")
+        self.owner.kill()
+        self.owner.wait()
+
+    def unlocked(self):
+        if os.path.exists(f"{self.path}.lock"):
+            raise ValueError("there is a dotlock")
+
     def unlink(self):
         os.unlink(self.path)
 
@@ -312,8 +345,15 @@ class Memory:
             data = file.read()
             starts = [found.start() for found in re.finditer(rb"^From ", data, re.M)] + [len(data)]
             pieces = [data[start:end] for start, end in zip(starts, starts[1:])]
-            at = [next(i for i, piece in enumerate(pieces) if f"<{name}@t>".encode() in piece) for name in names]
-            if what == "swap":
+            found = [[i for i, piece in enumerate(pieces) if f"<{name}@t>".encode() in piece] for name in names]
+            at = [places[0] for places in found if places]
+            if what == "stripe":
+                base = re.search(rb"^X-IMAPbase: \d+ (\d{10})", pieces[0], re.M)
+                raised = b"%010d" % (int(base[1]) + 65536)
+                pieces[0] = pieces[0][:base.start(1)] + raised + pieces[0][base.end(1):]
+            elif what == "uid":
+                pieces[at[0]] = re.sub(rb"^X-UID: \d+", b"X-UID: " + names[1].encode(), pieces[at[0]], flags=re.M)
+            elif what == "swap":
                 pieces[at[0]], pieces[at[1]] = pieces[at[1]], pieces[at[0]]
             else:
                 pieces[at[0]] = pieces[at[0]].replace(b"\n\n", b"\nLines: 1\n\n", 1)

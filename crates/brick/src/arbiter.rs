@@ -60,12 +60,12 @@ pub(crate) enum Want {
     },
     /// A change wants everybody else out of the way.
     Change(Request),
-    /// The merge wants a file for itself: nobody has a lock on it, nor a dotlock of that name.
+    /// The merge wants a file for itself: nobody has a lock on it, nor a dotlock of one of these names.
     Hold {
         /// The file
         ino: Ino,
-        /// and its name.
-        name: Option<Group>,
+        /// and its name, with others under whose dotlock it is changed.
+        names: Vec<Group>,
         /// Its directory, if that changes, too.
         dir: Option<Ino>,
     },
@@ -381,10 +381,10 @@ impl Arbiter {
         }
         let (keys, mode, intent): (BTreeSet<Key>, Mode, Intent) = match &waiter.want {
             Want::Change(request) => (names.keys(request), Mode::W, Intent::Op),
-            Want::Hold { ino, name, dir } => {
-                let name = name.iter().map(|group| Key::Name(group.clone()));
+            Want::Hold { ino, names, dir } => {
+                let names = names.iter().map(|group| Key::Name(group.clone()));
                 let inodes = dir.iter().chain([ino]).map(|ino| Key::Inode(*ino));
-                (name.chain(inodes).collect(), Mode::W, HOLD)
+                (names.chain(inodes).collect(), Mode::W, HOLD)
             }
             Want::Lease { key, mode, intent, .. } => {
                 let mut keys = BTreeSet::from([key.clone()]);
@@ -653,7 +653,7 @@ mod tests {
         let group = Group::of(Ino::ROOT, &mboxfs_types::Name::new(b"alice").unwrap());
         let hold = || Want::Hold {
             ino: Ino(7),
-            name: Some(group.clone()),
+            names: vec![group.clone()],
             dir: None,
         };
         let name = Key::Name(group.clone());

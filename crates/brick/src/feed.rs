@@ -20,7 +20,14 @@ use crate::{
 };
 use alloc::vec::Vec;
 use bytes::Bytes;
-use mboxfs_types::{Errno, Ino, Nanos, disk::Look, heal::Ask, limits, peer::ToPeer, record::Members};
+use mboxfs_types::{
+    Errno, Ino, Nanos,
+    disk::Look,
+    heal::{Ask, Of},
+    limits,
+    peer::ToPeer,
+    record::Members,
+};
 
 /// See above.
 #[derive(Debug, Default)]
@@ -157,7 +164,12 @@ impl Brick {
                 let last = true;
                 return out.push(Output::Peer(ToPeer::Part { ticket, data, last }));
             }
-            Ask::Read { ino, offset, len } => Look::Copy {
+            Ask::Read {
+                ino,
+                of: Of::Now,
+                offset,
+                len,
+            } => Look::Copy {
                 ino,
                 base: None,
                 offset,
@@ -167,7 +179,7 @@ impl Brick {
             Ask::Xattrs { after } => Look::Xattrs {
                 inos: self.inodes_after(after),
             },
-            Ask::Changes | Ask::Index { .. } | Ask::Raw { .. } => {
+            Ask::Changes | Ask::Index { .. } | Ask::Read { .. } | Ask::Raw { .. } => {
                 let data = Err(Errno::EINVAL); // of a merge, and there is none
                 let last = true;
                 return out.push(Output::Peer(ToPeer::Part { ticket, data, last }));

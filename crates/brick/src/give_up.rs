@@ -20,6 +20,7 @@ use crate::{
     view::Stand,
 };
 use alloc::{vec, vec::Vec};
+use bytes::Bytes;
 use mboxfs_mbox::index::Index;
 use mboxfs_types::{
     BrickId, Errno, codec,
@@ -113,9 +114,12 @@ impl Brick {
                 }));
             }
             // Without an ancestor nothing was removed: all that either side has is there afterwards.
-            Ask::Index { of, .. } if of != Of::Now && self.fork.is_none() => {
-                let empty = Index::read(&b""[..]).map(|index| index.encode());
-                let data = empty.map(Into::into).map_err(|_| Errno::ENODATA);
+            Ask::Index { of, .. } | Ask::Read { of, .. } if of != Of::Now && self.fork.is_none() => {
+                let empty = match ask {
+                    Ask::Index { .. } => Index::read(&b""[..]).map(|index| index.encode().into()),
+                    _ => Ok(Bytes::new()),
+                };
+                let data = empty.map_err(|_| Errno::ENODATA);
                 let last = true;
                 return out.push(Output::Peer(ToPeer::Part { ticket, data, last }));
             }
@@ -123,7 +127,10 @@ impl Brick {
                 ino,
                 base: self.fork.as_ref().and_then(|f| f.find(ino, of)),
             },
-            Ask::Read { ino, offset, len } => Look::Read { ino, offset, len },
+            Ask::Read { ino, of, offset, len } => match self.fork.as_ref().and_then(|f| f.find(ino, of)) {
+                None => Look::Read { ino, offset, len },
+                base => Look::Copy { ino, base, offset, len },
+            },
             Ask::Xattrs { after } => Look::Xattrs {
                 inos: self.inodes_after(after),
             },

@@ -17,6 +17,7 @@
 mod damage;
 mod decide;
 mod gather;
+mod keywords;
 mod mailbox;
 mod names;
 pub(crate) mod quarantine;
@@ -81,6 +82,8 @@ pub(crate) struct Heal {
     freed: BTreeMap<(Ino, Name), Ino>,
     /// Z5: objects of the other line that cannot be read, here or there.
     damaged: BTreeSet<Ino>,
+    unread: keywords::Unread,
+    before: text::Before,
     step: Step,
     /// Z3: the file that is locked, and its keys.
     held: Option<(Ino, BTreeSet<Key>)>,
@@ -174,6 +177,17 @@ struct Indexes {
 }
 
 impl Heal {
+    fn look<'a>(&'a self, state: &'a State) -> decide::Look<'a> {
+        decide::Look {
+            state,
+            alias: &self.alias,
+            freed: &self.freed,
+            common: self.common,
+            at: self.at,
+            stuck: self.put_off >= self.todo.len(),
+        }
+    }
+
     /// Another object is the front of `todo`.
     fn begin_front(&mut self) {
         (self.tries, self.made_again) = (0, false);
@@ -198,6 +212,8 @@ impl Brick {
             alias: BTreeMap::new(),
             freed: BTreeMap::new(),
             damaged: BTreeSet::new(),
+            unread: keywords::Unread::default(),
+            before: text::Before::default(),
             step: Step::List,
             held: None,
             request: 0,
@@ -258,14 +274,16 @@ impl Brick {
                 let Ok(Changes { at, list }) = codec::decode::<Changes>(&data) else {
                     return self.stop_merge("the list of changes is malformed", out);
                 };
-                heal.total = list.len();
+                (heal.at, heal.total) = (at, list.len());
                 heal.freed = decide::freed(&list);
+                let base = self.fork.as_ref().map_or(&self.state, |fork| fork.base());
+                heal.unread = keywords::Unread::of(&list, base);
+                heal.before = text::Before::of(&heal.look(&self.state), &list);
                 heal.todo = if Bug::OneSideWins.here() {
                     VecDeque::new()
                 } else {
                     decide::in_order(list)
                 };
-                heal.at = at;
                 self.mark(State::MERGE, at, out);
             }
             Step::Indexes(i) => {
@@ -384,15 +402,9 @@ impl Brick {
             if heal.tries > TRIES_MAX {
                 return self.stop_merge("it keeps changing", out);
             }
-            let look = decide::Look {
-                state: &self.state,
-                alias: &heal.alias,
-                freed: &heal.freed,
-                common: heal.common,
-                at: heal.at,
-                stuck: heal.put_off >= heal.todo.len(),
-            };
-            let next = decide::next(&look, change);
+            let next = decide::next(&heal.look(&self.state), change);
+            let next = self.unless_replaced(next);
+            let next = self.unless_unread(next);
             let next = self.unless_damaged(next);
             let Some(heal) = &mut self.heal else { return };
             let Some(change) = heal.todo.front() else { return };
@@ -408,6 +420,7 @@ impl Brick {
                         heal.unreadable = 0;
                     }
                     heal.begin_front();
+                    done.iter().for_each(|done| heal.unread.forget(done.ino));
                     if let (Some(how), Some(change)) = (heal.did.take(), done) {
                         self.counters.merged += u64::from(how == Mended::Merged);
                         let path = self.path_of(&change);
@@ -442,7 +455,9 @@ impl Brick {
                 Next::Moved(op, ino) => return self.make_again(op, ino, Some(0), out),
                 Next::Mark(version) => return self.mark_front(version, out),
                 Next::Take(take) => return self.take(take, out),
-                Next::Both(both) if let Some(rule) = text::rule(change) => return self.begin_texts(both, rule, out),
+                Next::Both(both) if let Some(rule) = heal.text_rule(change) => {
+                    return self.begin_texts(both, rule, out);
+                }
                 Next::Both(both) => {
                     heal.step = Step::Indexes(Indexes {
                         ours: None,
@@ -598,17 +613,18 @@ impl Brick {
     fn hold(&mut self, ino: Ino, then: Then, out: &mut Vec<Output>) {
         self.release(out);
         let home = self.state.inode(ino).ok().and_then(|i| i.home.clone());
+        let mut names: Vec<Group> = home.iter().map(|(dir, name)| Group::of(*dir, name)).collect();
         // What takes the place of it changes its directory.
-        let dir = home
-            .as_ref()
-            .map(|(dir, _)| *dir)
-            .filter(|_| matches!(then, Then::Texts(_)));
-        let name = home.map(|(dir, name)| Group::of(dir, &name));
+        let (dir, texts) = match (&then, home) {
+            (Then::Texts(texts), Some((dir, _))) => (Some(dir), Some(texts)),
+            _ => (None, None),
+        };
+        names.extend(dir.and_then(|dir| texts?.locked_by(dir)));
         let until = self.clock.mono + limits::HOLD;
         if let Some(heal) = &mut self.heal {
             heal.step = Step::Hold { ino, until, then };
             self.arbiter
-                .want(SessionId::HEAL, crate::arbiter::Want::Hold { ino, name, dir });
+                .want(SessionId::HEAL, crate::arbiter::Want::Hold { ino, names, dir });
             self.pump(out);
         }
     }
@@ -732,49 +748,6 @@ impl Brick {
             Next::Op(op, ino) => self.request(Wish::making(op, ino, None, Some((both.into, both.version))), out),
             Next::Mark(version) => self.mark_front(version, out),
             _ => self.next_object(out),
-        }
-    }
-
-    fn gather_bytes(&mut self, out: &mut Vec<Output>) {
-        let room = self.room().free;
-        let Some(heal) = &mut self.heal else { return };
-        let Some(ino) = heal.todo.front().map(|c| c.ino) else {
-            return;
-        };
-        let step = core::mem::replace(&mut heal.step, Step::List);
-        let Step::Bytes(mut gather) = step else {
-            heal.step = step;
-            return;
-        };
-        if gather.needs() > room {
-            return self.stop_merge("no space left on the bricks", out);
-        }
-        match gather.next() {
-            gather::Wants::Ours { ino, offset, len } => {
-                heal.step = Step::Bytes(gather);
-                self.look(Asker::Heal, Look::Read { ino, offset, len }, out);
-            }
-            gather::Wants::Theirs { offset, len } => {
-                heal.step = Step::Bytes(gather);
-                self.ask_peer(Ask::Read { ino, offset, len }, out);
-            }
-            gather::Wants::TheirsRaw { block } => {
-                heal.step = Step::Bytes(gather);
-                self.ask_peer(Ask::Raw { ino, block }, out);
-            }
-            gather::Wants::Stage(op) => {
-                let wish = Wish {
-                    then: Some(gather),
-                    ..Wish::plain(op, None)
-                };
-                self.request(wish, out);
-            }
-            gather::Wants::Commit(op) => {
-                let Some((held, keys)) = heal.held.take() else { return };
-                let (into, version) = gather.expect();
-                debug_assert!(held == into && version_of(&self.state, into) == Some(version), "Z3");
-                self.number_wish(ino, Wish::making(op, None, gather.version(), None), keys, out);
-            }
         }
     }
 }

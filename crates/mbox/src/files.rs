@@ -25,6 +25,8 @@ pub enum Rule {
     UidValidityName(u32),
     /// Dovecot's list of the UIDs of a Maildir: `uidlist::merge`; what is none is removed, so that Dovecot begins a new one.
     UidList,
+    /// Dovecot's list of the keywords of a Maildir: `keywords::merge`; what cannot be merged is treated like any other file.
+    Keywords,
     /// A set of lines: `merge_lines`.
     Lines,
     /// Anything else: a mailbox, if it looks like one (`merge::plan`); if not, `later`.
@@ -43,6 +45,8 @@ pub fn rule(name: &[u8]) -> Rule {
         Rule::Lines
     } else if name == b"dovecot-uidlist" {
         Rule::UidList
+    } else if name == b"dovecot-keywords" {
+        Rule::Keywords
     } else if name == b"dovecot-uidvalidity" {
         Rule::UidValidity
     } else if let Some(value) = name.strip_prefix(b"dovecot-uidvalidity.").and_then(hexadecimal) {
@@ -189,6 +193,8 @@ mod tests {
             ("dovecot-uidvalidity.5f3b0a11", Rule::UidValidityName(0x5f3b_0a11)),
             (".subscriptions", Rule::Lines),
             ("dovecot-uidlist", Rule::UidList),
+            ("dovecot-keywords", Rule::Keywords),
+            ("dovecot-keywords.lock", Rule::Session),
             ("alice", Rule::Content),
             ("alice.2024", Rule::Content),
             ("alice.smith", Rule::Content),

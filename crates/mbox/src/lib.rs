@@ -18,7 +18,7 @@
 //! - [`merge`]: two sides and their ancestor become a plan
 //! - [`plan`]: which spans to copy, which bytes to write, and what the result will say
 //! - [`files`]: what becomes of files that are no mailboxes
-//! - [`maildir`]: what a message of a Maildir is called; [`uidlist`]: which UIDs it has
+//! - [`maildir`]: what a message of a Maildir is called; [`uidlist`]: which UIDs it has; [`keywords`]: what its letters say
 //!
 //! Not here: locks, files, the network, and who may decide.
 //!
@@ -70,6 +70,7 @@ pub mod from_line;
 pub mod header;
 pub mod identity;
 pub mod index;
+pub mod keywords;
 mod line;
 pub mod maildir;
 pub mod manifest;

@@ -27,10 +27,12 @@ pub enum Ask {
         /// As it was when.
         of: Of,
     },
-    /// Bytes of a file, as it is now.
+    /// Bytes of a file.
     Read {
         /// The file.
         ino: Ino,
+        /// As it was when: other than now in a merge only.
+        of: Of,
         /// First byte.
         offset: u64,
         /// At most `limits::EXTENT_BYTES_MAX`.

@@ -43,6 +43,10 @@ impl Brick {
                 (i.both.base, i.base) = (None, Some(Bytes::new()));
                 self.gather_indexes(out);
             }
+            Step::Texts(texts) if damaged && texts.wants_base() => {
+                texts.forget_base();
+                self.gather_texts(out);
+            }
             Step::Indexes(_) | Step::Texts(_) | Step::Bytes(_)
                 if damaged && heal.todo.front().is_some_and(|c| heal.damaged.insert(c.ino)) =>
             {

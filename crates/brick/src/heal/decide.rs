@@ -177,7 +177,7 @@ impl Look<'_> {
     }
 
     /// What both knew of its names and attributes: what was merged last; else what was there at the fork.
-    fn base_of<'c>(&self, c: &'c Change) -> Option<&'c Node> {
+    pub(super) fn base_of<'c>(&self, c: &'c Change) -> Option<&'c Node> {
         let at = self.state.merged.get(&c.ino).map_or(0, |m| m.at);
         if at > 0 && at == self.at {
             return c.now.as_ref();

@@ -3,11 +3,15 @@
 //! Promises: no more than one record's bytes are held; readers see the old content until the commit (L6).
 //! Not here: which pieces (`decide`, `mailbox`).
 
+use super::{Step, Wish, version_of};
+use crate::{brick::Brick, output::Output, query::Asker};
 use alloc::{collections::VecDeque, vec::Vec};
 use bytes::Bytes;
 use mboxfs_types::{
     Ino, Timestamp,
     call::{Extent, Op},
+    disk::Look,
+    heal::{Ask, Of},
     limits,
 };
 
@@ -196,6 +200,53 @@ impl Gather {
             size: self.take.size,
             mtime: self.take.mtime,
             atime: None,
+        }
+    }
+}
+
+impl Brick {
+    /// The next piece of new content.
+    pub(super) fn gather_bytes(&mut self, out: &mut Vec<Output>) {
+        let room = self.room().free;
+        let Some(heal) = &mut self.heal else { return };
+        let Some(ino) = heal.todo.front().map(|c| c.ino) else {
+            return;
+        };
+        let step = core::mem::replace(&mut heal.step, Step::List);
+        let Step::Bytes(mut gather) = step else {
+            heal.step = step;
+            return;
+        };
+        if gather.needs() > room {
+            return self.stop_merge("no space left on the bricks", out);
+        }
+        match gather.next() {
+            Wants::Ours { ino, offset, len } => {
+                heal.step = Step::Bytes(gather);
+                self.look(Asker::Heal, Look::Read { ino, offset, len }, out);
+            }
+            Wants::Theirs { offset, len } => {
+                heal.step = Step::Bytes(gather);
+                let of = Of::Now;
+                self.ask_peer(Ask::Read { ino, of, offset, len }, out);
+            }
+            Wants::TheirsRaw { block } => {
+                heal.step = Step::Bytes(gather);
+                self.ask_peer(Ask::Raw { ino, block }, out);
+            }
+            Wants::Stage(op) => {
+                let wish = Wish {
+                    then: Some(gather),
+                    ..Wish::plain(op, None)
+                };
+                self.request(wish, out);
+            }
+            Wants::Commit(op) => {
+                let Some((held, keys)) = heal.held.take() else { return };
+                let (into, version) = gather.expect();
+                debug_assert!(held == into && version_of(&self.state, into) == Some(version), "Z3");
+                self.number_wish(ino, Wish::making(op, None, gather.version(), None), keys, out);
+            }
         }
     }
 }

@@ -133,7 +133,7 @@ impl Brick {
         }
         let Some(ino) = self.next_to_quarantine() else { return };
         let Ok(inode) = self.state.inode(ino) else { return };
-        let name = inode.home.clone().map(|(dir, name)| Group::of(dir, &name));
+        let names = inode.home.iter().map(|(dir, name)| Group::of(*dir, name)).collect();
         self.quarantine = Some(Quarantine {
             ino,
             version: inode.version,
@@ -148,7 +148,7 @@ impl Brick {
             until: now + limits::HOLD,
         });
         let dir = None;
-        self.arbiter.want(SessionId::HEAL, Want::Hold { ino, name, dir });
+        self.arbiter.want(SessionId::HEAL, Want::Hold { ino, names, dir });
         self.pump(out);
     }
 

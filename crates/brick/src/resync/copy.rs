@@ -15,7 +15,7 @@ use mboxfs_types::{
     Errno, Ino, Nanos,
     call::Extent,
     disk::{DiskOp, Effect, Look},
-    heal::Ask,
+    heal::{Ask, Of},
     limits,
 };
 
@@ -237,6 +237,7 @@ impl Brick {
             *paid = (*paid).max(now) + Nanos(bytes * 1_000_000_000 / limits::COPY_RATE); // Y5
             let ask = Ask::Read {
                 ino: copy.ino,
+                of: Of::Now,
                 offset: from,
                 len: u32::try_from(bytes).unwrap_or(u32::MAX),
             };

@@ -319,6 +319,18 @@ impl TryFrom<w::Append> for Entry {
     }
 }
 
+const fn version_of(of: Of) -> u64 {
+    if let Of::Version(version) = of { version } else { 0 }
+}
+
+const fn moment(base: bool, version: u64) -> Of {
+    match (base, version) {
+        (false, _) => Of::Now,
+        (true, 0) => Of::Fork,
+        (true, version) => Of::Version(version),
+    }
+}
+
 impl From<Ask> for WireAsk {
     fn from(from: Ask) -> Self {
         match from {
@@ -326,12 +338,14 @@ impl From<Ask> for WireAsk {
             Ask::Index { ino, of } => Self::Index(w::AskIndex {
                 ino: ino.0,
                 base: of != Of::Now,
-                version: if let Of::Version(version) = of { version } else { 0 },
+                version: version_of(of),
             }),
-            Ask::Read { ino, offset, len } => Self::Read(w::AskRead {
+            Ask::Read { ino, of, offset, len } => Self::Read(w::AskRead {
                 ino: ino.0,
                 offset,
                 len,
+                base: of != Of::Now,
+                version: version_of(of),
             }),
             Ask::State { offset } => Self::State(offset),
             Ask::Digests { ino, offset, len } => Self::Digests(w::AskDigests {
@@ -353,14 +367,11 @@ impl From<WireAsk> for Ask {
             WireAsk::Changes(_) => Self::Changes,
             WireAsk::Index(index) => Self::Index {
                 ino: Ino(index.ino),
-                of: match (index.base, index.version) {
-                    (false, _) => Of::Now,
-                    (true, 0) => Of::Fork,
-                    (true, version) => Of::Version(version),
-                },
+                of: moment(index.base, index.version),
             },
             WireAsk::Read(read) => Self::Read {
                 ino: Ino(read.ino),
+                of: moment(read.base, read.version),
                 offset: read.offset,
                 len: read.len,
             },

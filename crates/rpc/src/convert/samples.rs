@@ -568,12 +568,12 @@ fn hello() -> impl Strategy<Value = Hello> {
 }
 
 fn ask() -> impl Strategy<Value = Ask> {
-    let read = (ino(), 0..u64::MAX / 2, 0..=limits::EXTENT_BYTES_MAX as u32);
-    let of = prop_oneof![Just(Of::Now), Just(Of::Fork), (1..u64::MAX).prop_map(Of::Version)];
+    let of = || prop_oneof![Just(Of::Now), Just(Of::Fork), (1..u64::MAX).prop_map(Of::Version)];
+    let read = (ino(), of(), 0..u64::MAX / 2, 0..=limits::EXTENT_BYTES_MAX as u32);
     prop_oneof![
         Just(Ask::Changes),
-        (ino(), of).prop_map(|(ino, of)| Ask::Index { ino, of }),
-        read.prop_map(|(ino, offset, len)| Ask::Read { ino, offset, len }),
+        (ino(), of()).prop_map(|(ino, of)| Ask::Index { ino, of }),
+        read.prop_map(|(ino, of, offset, len)| Ask::Read { ino, of, offset, len }),
         (ino(), any::<u64>()).prop_map(|(ino, block)| Ask::Raw { ino, block }),
         any::<u64>().prop_map(|offset| Ask::State { offset }),
         (ino(), 0..u64::MAX / 2, 0..=limits::DIGEST_SPAN).prop_map(|(ino, offset, len)| Ask::Digests {

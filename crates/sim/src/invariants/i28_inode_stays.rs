@@ -4,6 +4,7 @@
 use super::{Fact, Watch};
 use crate::world::World;
 use mboxfs_client::{input::Call, output::Answer};
+use mboxfs_mbox::files::{self, Rule};
 use mboxfs_types::{Ino, Name};
 use std::collections::BTreeMap;
 
@@ -26,8 +27,8 @@ impl Watch for InodeStays {
         else {
             return Ok(());
         };
-        if name.is_dotlock() {
-            return Ok(());
+        if files::rule(name.as_bytes()) != Rule::Content {
+            return Ok(()); // programs make it anew
         }
         let apart = world.forks > 0;
         let ino = *self.seen.entry(name.clone()).or_insert(attr.ino);

@@ -187,7 +187,7 @@ fn a_recall_never_overtakes_the_grant_that_it_is_about() {
     };
     let hold = Want::Hold {
         ino: gone,
-        name: None,
+        names: vec![],
         dir: None,
     };
     alone.brick.arbiter.want(SessionId::HEAL, hold);
