@@ -44,8 +44,6 @@ use tokio::sync::{Notify, mpsc::UnboundedSender};
 const BATCH_RECORDS_MAX: usize = 1024;
 /// Bytes in one group commit, about.
 const BATCH_BYTES_MAX: usize = 8 << 20;
-/// Bytes of records in one answer to `ReadLog`.
-const READ_LOG_BYTES_MAX: usize = 1 << 20;
 /// How often the room on the brick is told.
 const SPACE_EVERY: Duration = Duration::from_secs(1);
 /// Bytes that may wait for the disk before mounts are held back.
@@ -65,6 +63,7 @@ enum LogJob {
     Append(Record, usize),
     Read {
         from: u64,
+        bytes: usize,
     },
     Trim {
         below: u64,
@@ -227,7 +226,7 @@ impl Disk {
                 self.load.add(weight);
                 Job::Log(LogJob::Append(record, weight))
             }
-            DiskOp::ReadLog { from } => Job::Log(LogJob::Read { from }),
+            DiskOp::ReadLog { from, bytes } => Job::Log(LogJob::Read { from, bytes }),
             DiskOp::Trim { below } => Job::Log(LogJob::Trim { below }),
             DiskOp::Restart { next } => Job::Log(LogJob::Restart { next }),
             DiskOp::Superblock(superblock) => Job::Log(LogJob::Superblock(superblock)),
@@ -326,7 +325,7 @@ impl LogThread {
                     Ok(false) => break,
                     appended => appended.map(drop),
                 },
-                LogJob::Read { from } => self.read(from),
+                LogJob::Read { from, bytes } => self.read(from, bytes),
                 LogJob::Trim { below } => self.log.trim(below).map_err(|e| ("trim the log", e.to_string())),
                 LogJob::Restart { next } => self
                     .log
@@ -383,10 +382,10 @@ impl LogThread {
         Ok(true)
     }
 
-    fn read(&mut self, from: u64) -> Result<(), (&'static str, String)> {
+    fn read(&mut self, from: u64, bytes: usize) -> Result<(), (&'static str, String)> {
         let records = self
             .log
-            .read(from, READ_LOG_BYTES_MAX)
+            .read(from, bytes)
             .map_err(|e| ("read the log", e.to_string()))?;
         self.common.say(Done::Log { from, records });
         Ok(())

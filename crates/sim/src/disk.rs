@@ -29,6 +29,7 @@ use std::collections::VecDeque;
 
 mod rot;
 
+/// Of records, in one answer: less than bricks ask for, so that a world sees many batches.
 const READ_LOG_BYTES: usize = 2 << 10;
 
 /// Which of the daemon's threads.
@@ -290,8 +291,11 @@ impl Disk {
                 self.superblock = superblock;
                 vec![Done::Superblock]
             }
-            DiskOp::ReadLog { from } => {
-                let records = parts.log.read(from, READ_LOG_BYTES).map_err(|e| e.to_string())?;
+            DiskOp::ReadLog { from, bytes } => {
+                let records = parts
+                    .log
+                    .read(from, bytes.min(READ_LOG_BYTES))
+                    .map_err(|e| e.to_string())?;
                 vec![Done::Log { from, records }]
             }
             DiskOp::Damage => {
