@@ -34,6 +34,7 @@ use mailer::Mailer;
 const NEEDS: &[Need] = &[Need::Root, Need::Netns, Need::Loop, Need::Fuse];
 const MAILBOX_BYTES: usize = 1_000_000;
 const MESSAGE_BYTES: usize = 4_000;
+const LARGE_BYTES: usize = 100_000;
 /// Pause between two missed deliveries.
 const PAUSE: Duration = Duration::from_millis(10);
 /// Load without healing.
@@ -45,9 +46,10 @@ const STOP_MAX: Duration = Duration::from_secs(70);
 
 #[derive(Clone, Copy)]
 enum Missed {
-    /// Deliveries for so long; `log`: all of it is still in the peer's log.
+    /// Deliveries of so many bytes for so long; `log`: all of it is still in the peer's log.
     Deliveries {
         secs: u64,
+        bytes: usize,
         log: bool,
     },
     Everything,
@@ -76,10 +78,12 @@ fn main() {
     println!("{boxes} mailboxes of {MAILBOX_BYTES} bytes; seconds after the brick is ready\n");
     println!("| missed | first byte | healed | lacked | received | ratio | median delivery: alone, healing |");
     println!("| --- | ---: | ---: | ---: | ---: | ---: | ---: |");
+    let deliveries = |secs, bytes, log| Missed::Deliveries { secs, bytes, log };
     for (name, missed) in [
-        ("10 s, by the log", Missed::Deliveries { secs: 10, log: true }),
-        ("10 s, by files", Missed::Deliveries { secs: 10, log: false }),
-        ("60 s, by files", Missed::Deliveries { secs: 60, log: false }),
+        ("10 s, by the log", deliveries(10, MESSAGE_BYTES, true)),
+        ("10 s of large mail, by the log", deliveries(10, LARGE_BYTES, true)),
+        ("10 s, by files", deliveries(10, MESSAGE_BYTES, false)),
+        ("60 s, by files", deliveries(60, MESSAGE_BYTES, false)),
         ("everything", Missed::Everything),
     ] {
         let rest = heal(boxes, missed, false);
@@ -111,18 +115,18 @@ fn heal(boxes: usize, missed: Missed, load: bool) -> Healed {
     }
     pair.two.kill();
     let lacked = match missed {
-        Missed::Deliveries { secs, .. } => {
+        Missed::Deliveries { secs, bytes, .. } => {
             let end = Instant::now() + Duration::from_secs(secs);
-            let mut bytes = 0;
+            let mut lacked = 0;
             for i in (0..boxes).map(|i| i * 7919 % boxes).cycle() {
                 if Instant::now() >= end {
                     break;
                 }
-                append(&pair, i, &content.as_bytes()[..MESSAGE_BYTES]);
-                bytes += MESSAGE_BYTES;
+                append(&pair, i, &content.as_bytes()[..bytes]);
+                lacked += bytes;
                 std::thread::sleep(PAUSE);
             }
-            bytes
+            lacked
         }
         Missed::Everything => {
             pair.two.empty_disk();
