@@ -419,7 +419,7 @@ impl Brick {
         self.log.since_checkpoint += bytes + 64;
         self.feed.kept += bytes + 64;
         self.note_debt(record, bytes, was, &outcome);
-        let note = self.note(record, &outcome);
+        let note = self.note(record, was, &outcome);
         let Outcome {
             reply,
             effects,
