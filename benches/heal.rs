@@ -39,6 +39,7 @@ use system::{Name, System};
 const NEEDS: &[Need] = &[Need::Root, Need::Netns, Need::Loop, Need::Fuse];
 const MAILBOX_BYTES: usize = 1_000_000;
 const MESSAGE_BYTES: usize = 4_000;
+const LARGE_BYTES: usize = 100_000;
 /// Pause between two missed deliveries.
 const PAUSE: Duration = Duration::from_millis(10);
 /// Load without healing.
@@ -52,7 +53,11 @@ const SHORT_LOG: u32 = 100_000;
 
 #[derive(Clone, Copy)]
 enum Missed {
-    Deliveries { secs: u64 },
+    /// Deliveries of so many bytes for so long.
+    Deliveries {
+        secs: u64,
+        bytes: usize,
+    },
     Everything,
 }
 
@@ -87,9 +92,11 @@ fn main() {
     println!("{boxes} mailboxes of {MAILBOX_BYTES} bytes; seconds after the brick is ready\n");
     println!("| missed | system | first byte | healed | lacked | received | ratio | median delivery: alone, healing |");
     println!("| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: |");
-    let (short, long) = (Missed::Deliveries { secs: 10 }, Missed::Deliveries { secs: 60 });
+    let deliveries = |secs, bytes| Missed::Deliveries { secs, bytes };
+    let (short, long) = (deliveries(10, MESSAGE_BYTES), deliveries(60, MESSAGE_BYTES));
     for (text, missed, name, kept_log) in [
         ("10 s", short, Name::Mboxfs, None),
+        ("10 s of large mail", deliveries(10, LARGE_BYTES), Name::Mboxfs, None),
         ("10 s, the log is gone", short, Name::Mboxfs, Some(SHORT_LOG)),
         ("10 s", short, Name::Gluster, None),
         ("60 s, the log is gone", long, Name::Mboxfs, Some(SHORT_LOG)),
@@ -126,7 +133,9 @@ fn heal(mut system: System, boxes: usize, missed: Missed, load: bool) -> Healed 
     system.kill_second();
     let emptied = matches!(missed, Missed::Everything);
     let lacked = match missed {
-        Missed::Deliveries { secs } => miss(&system, boxes, Duration::from_secs(secs), content.as_bytes()),
+        Missed::Deliveries { secs, bytes } => {
+            miss(&system, boxes, Duration::from_secs(secs), &content.as_bytes()[..bytes])
+        }
         Missed::Everything => {
             system.empty_second();
             MAILBOX_BYTES * boxes
@@ -163,16 +172,16 @@ fn heal(mut system: System, boxes: usize, missed: Missed, load: bool) -> Healed 
     }
 }
 
-/// Deliveries for so long. How many bytes they were.
-fn miss(system: &System, boxes: usize, time: Duration, content: &[u8]) -> usize {
+/// Deliveries of this for so long. How many bytes they were.
+fn miss(system: &System, boxes: usize, time: Duration, message: &[u8]) -> usize {
     let end = Instant::now() + time;
     let mut bytes = 0;
     for i in (0..boxes).map(|i| i * 7919 % boxes).cycle() {
         if Instant::now() >= end {
             break;
         }
-        append(system, i, &content[..MESSAGE_BYTES]);
-        bytes += MESSAGE_BYTES;
+        append(system, i, message);
+        bytes += message.len();
         std::thread::sleep(PAUSE);
     }
     bytes

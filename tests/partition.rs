@@ -486,7 +486,7 @@ fn afterwards(node: &Node) {
             )
         })
         .collect();
-    let status = node.done("heal status");
+    let (status, info) = (node.done("heal status"), node.done("heal info"));
     for (name, [a, b]) in [
         ("old.gz", [&b"\x1f\x8b from one"[..], b"\x1f\x8b from two"]),
         ("link", [b"one", b"two"]),
@@ -503,6 +503,15 @@ fn afterwards(node: &Node) {
             status.contains(&format!("Kept twice: /.mboxfs-conflict/{lost}")),
             "{status}"
         );
+        let why = match lost.split('.').nth(2) {
+            Some(brick @ ("Brick1" | "Brick2")) => {
+                assert_eq!(brick == "Brick1", *content == a, "{lost} on {on}");
+                format!("both bricks changed it while they were apart, and this is how {brick} had it")
+            }
+            _ => "both bricks made something of its name while they were apart, or its directory is gone".to_owned(),
+        };
+        let line = format!("\nKept twice: /.mboxfs-conflict/{lost}: {why}, since 20");
+        assert!(info.contains(&line), "{info}");
     }
     // A directory and a mailbox of one name.
     assert!(kept.keys().any(|name| name.starts_with("box")), "{on}: {kept:?}");

@@ -546,6 +546,13 @@ fn a_message_that_is_damaged_on_both_bricks_costs_no_other() {
         assert_eq!(node.cli("volume status gVol0").status.code(), Some(1));
         let told = &scrub_of(node)["quarantined"][0];
         assert_eq!((&told["path"], &told["messages"]), (&"/u01".into(), &1.into()));
+        let log = node.done("log u01");
+        let places: Vec<String> = ours
+            .iter()
+            .map(|(name, _)| format!("/.mboxfs-conflict/{name}"))
+            .collect();
+        let line = format!(" (damage) 1 damaged message was put to {}", places.join(" and "));
+        assert_eq!(log.lines().filter(|l| l.ends_with(&line)).count(), 1, "{log}");
     }
     servers[1].lda_deliver(USER, "From: a@b\nMessage-ID: <new@test>\nSubject: new\n\nThis is new\n");
     for server in &servers {

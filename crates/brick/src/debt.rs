@@ -94,6 +94,9 @@ pub(crate) const fn committed(body: &Body) -> Option<Ino> {
         Body::Op {
             op: Op::Commit { ino, .. },
             ..
+        }
+        | Body::Quarantine {
+            op: Op::Commit { ino, .. },
         } => Some(*ino),
         _ => None,
     }

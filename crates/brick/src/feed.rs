@@ -4,11 +4,17 @@
 //!     log is trimmed at checkpoints. From then on the peer gets files first (`resync`), and a merge has no ancestor.
 //! E2  While a peer copies files the log is kept from the state that it was told (types H3), up to a limit of its own; the
 //!     log that a peer is being sent is kept, too.
-//! E3  Mail goes first: an answer waits until nothing is owed to the log, for a bounded time.
-//! E4  A damaged record counts as trimmed, with all before it: a peer that lacks one of them gets files. Since no start could
+//! E3  Mail goes first: an answer, and the next records of the log, wait until nothing is owed to the log, for a bounded
+//!     time. There is one of them at a time, of not many more bytes than `limits::COPY_BYTES_MAX`: what mounts wait for
+//!     stands behind no more.
+//! E4  While mail is written there is a pause between records and records, too: each batch costs both bricks a flush. Unless
+//!     the peer has got less than twice what was written meanwhile: then the next ones go at once, and more of them. So under
+//!     any load that it could keep up with it comes to the end, and what is numbered after that never waits here.
+//! E5  Files and records have one rate, `limits::COPY_RATE`.
+//! E6  A damaged record counts as trimmed, with all before it: a peer that lacks one of them gets files. Since no start could
 //!     execute it again, everything is made durable at once; for one who is alone that is the end of E1's log.
 //!
-//! Not here: what the peer makes of it (`resync`), sending the log (`view::catch_up`).
+//! Not here: what the peer makes of it (`resync`), when it has everything (`view::catch_up`).
 
 use crate::{
     brick::Brick,
@@ -16,17 +22,18 @@ use crate::{
     give_up::forget_forks,
     output::{Event, Output},
     query::Asker,
+    replicate::size_of_changes,
     view::Stand,
 };
 use alloc::vec::Vec;
 use bytes::Bytes;
 use mboxfs_types::{
     Errno, Ino, Nanos,
-    disk::Look,
+    disk::{DiskOp, Look},
     heal::{Ask, Of},
     limits,
     peer::ToPeer,
-    record::Members,
+    record::{Members, Record},
 };
 
 /// See above.
@@ -36,8 +43,45 @@ pub(crate) struct Feed {
     told: Option<(u64, Bytes)>,
     /// Bytes executed since the peer began to be fed (E2).
     pub(crate) kept: usize,
-    /// A question that waits (E3), and until when at most.
-    held: Option<(u64, Ask, Nanos)>,
+    /// Bytes of records that it got.
+    sent: usize,
+    /// When it got the last ones.
+    sent_at: Nanos,
+    /// Last record of the log when these were due.
+    newest: u64,
+    rate: Rate,
+    held: Option<Held>,
+}
+
+/// What waits (E3): from when on it need not, and until when at most.
+#[derive(Debug)]
+struct Held {
+    turn: Turn,
+    from: Nanos,
+    until: Nanos,
+}
+
+/// What waits for its turn.
+#[derive(Debug)]
+enum Turn {
+    /// A question of the peer.
+    Answer { ticket: u64, ask: Ask },
+    /// The log, from here on, so many bytes.
+    Records { from: u64, bytes: usize },
+}
+
+/// E5: when all that was sent so far would be through at the highest rate.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Rate(Nanos);
+
+impl Rate {
+    pub(crate) fn is_used_up(self, now: Nanos) -> bool {
+        self.0 > now + limits::COPY_BURST
+    }
+
+    pub(crate) fn use_up(&mut self, bytes: u64, now: Nanos) {
+        self.0 = self.0.max(now) + Nanos(bytes * 1_000_000_000 / limits::COPY_RATE);
+    }
 }
 
 impl Brick {
@@ -80,7 +124,7 @@ impl Brick {
         }
     }
 
-    // ---- E4
+    // ---- E6
 
     /// What the peer lacks cannot be read.
     pub(crate) fn on_log_rot(&mut self, n: u64, out: &mut Vec<Output>) {
@@ -141,19 +185,68 @@ impl Brick {
 
     /// From one that gets files, or compares them.
     pub(crate) fn on_copy_ask(&mut self, ticket: u64, ask: Ask, out: &mut Vec<Output>) {
-        if self.log.durable < self.log.last {
-            self.feed.held = Some((ticket, ask, self.clock.mono + limits::COPY_YIELD));
-        } else {
-            self.answer_copy_ask(ticket, ask, out);
-        }
+        let from = self.clock.mono;
+        self.feed.held = Some(Held {
+            turn: Turn::Answer { ticket, ask },
+            from,
+            until: from + limits::COPY_YIELD,
+        });
+        self.take_turn(out);
     }
 
-    /// E3: at each end of a write, and from time to time.
-    pub(crate) fn release_ask(&mut self, out: &mut Vec<Output>) {
+    /// The records of the log after `common` will be sent.
+    pub(crate) fn begin_feed(&mut self, common: u64) {
+        self.feed = Feed {
+            newest: common,
+            ..Feed::default()
+        };
+    }
+
+    /// The next records of the log are to be sent, when it is their turn (E4).
+    pub(crate) fn feed_records(&mut self, from: u64, out: &mut Vec<Output>) {
+        let (now, last) = (self.clock.mono, self.log.last);
+        let idle = core::mem::replace(&mut self.feed.newest, last) == last && self.log.durable == last;
+        let late = self.feed.sent < 2 * self.feed.kept;
+        self.feed.held = Some(if idle || late {
+            let bytes = limits::SUFFIX_BYTES_MAX;
+            Held {
+                turn: Turn::Records { from, bytes },
+                from: now,
+                until: now,
+            }
+        } else {
+            let bytes = limits::COPY_BYTES_MAX;
+            let due = now.max(self.feed.sent_at + limits::COPY_PAUSE);
+            Held {
+                turn: Turn::Records { from, bytes },
+                from: due,
+                until: due + limits::COPY_YIELD,
+            }
+        });
+        self.take_turn(out);
+    }
+
+    /// These leave now.
+    pub(crate) fn fed(&mut self, records: &[Record]) {
+        let bytes: usize = records.iter().map(|record| size_of_changes(record) + 64).sum();
+        self.feed.sent += bytes;
+        self.feed.sent_at = self.clock.mono;
+        self.feed.rate.use_up(bytes as u64, self.clock.mono);
+    }
+
+    /// E3: when something comes, at each end of a write, and from time to time.
+    pub(crate) fn take_turn(&mut self, out: &mut Vec<Output>) {
         let now = self.clock.mono;
         let quiet = self.log.durable >= self.log.last;
-        if let Some((ticket, ask, _)) = self.feed.held.take_if(|(.., until)| quiet || now >= *until) {
-            self.answer_copy_ask(ticket, ask, out);
+        let slow = self.feed.rate.is_used_up(now);
+        let may = |held: &mut Held| {
+            let has_time = quiet && now >= held.from || now >= held.until;
+            has_time && !(slow && matches!(held.turn, Turn::Records { .. }))
+        };
+        match self.feed.held.take_if(may).map(|held| held.turn) {
+            Some(Turn::Answer { ticket, ask }) => self.answer_copy_ask(ticket, ask, out),
+            Some(Turn::Records { from, bytes }) => out.push(Output::Disk(DiskOp::ReadLog { from, bytes })),
+            None => {}
         }
     }
 
@@ -218,3 +311,6 @@ impl Brick {
             .collect()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -37,6 +37,7 @@ use alloc::{
     vec::Vec,
 };
 use bytes::Bytes;
+pub(crate) use decide::whose;
 use decide::{Both, Next};
 use gather::Gather;
 use mboxfs_types::{

@@ -8,6 +8,7 @@ use alloc::{format, string::String};
 use mboxfs_mbox::files::{self, Rule};
 use mboxfs_types::{
     BrickId, Ino, Name,
+    admin::Quarantined,
     call::Op,
     disk::Effect,
     history::{Act, Note, Who},
@@ -15,8 +16,9 @@ use mboxfs_types::{
 };
 
 impl Brick {
-    /// Of a record that was executed. None: nothing that a mailbox's history has to tell.
-    pub(crate) fn note(&self, record: &Record, outcome: &Outcome) -> Option<Note> {
+    /// Of a record that was executed; `was`: the version before of what it commits to. None: nothing that a mailbox's history
+    /// has to tell.
+    pub(crate) fn note(&self, record: &Record, was: Option<(Ino, u64)>, outcome: &Outcome) -> Option<Note> {
         let done = outcome.reply.as_ref().is_some_and(|(_, result)| result.is_ok());
         if !done || outcome.effects.is_empty() {
             return None;
@@ -27,6 +29,7 @@ impl Brick {
                 (Who::Host(self.host_of(brick)), self.noted(op, outcome)?)
             }
             Body::Merge { ops, .. } => (Who::Merge, ops.iter().find_map(|op| self.noted(op, outcome))?),
+            Body::Quarantine { .. } => (Who::Quarantine, self.taken_out(was?)?),
             _ => return None,
         };
         Some(Note {
@@ -37,6 +40,13 @@ impl Brick {
             path,
             act,
         })
+    }
+
+    /// The last step of a quarantine is about the mailbox; what is left of the messages has its name and version in its own.
+    fn taken_out(&self, (ino, version): (Ino, u64)) -> Option<(Ino, String, Act)> {
+        let path = self.path_text(ino)?;
+        let Quarantined { messages, kept, .. } = self.quarantined_from(&path, version)?;
+        Some((ino, path, Act::Quarantined { messages, kept }))
     }
 
     /// The host of a brick, as the volume names it: a mount attaches to the brick of its own host first.

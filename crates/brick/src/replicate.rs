@@ -319,7 +319,7 @@ impl Brick {
     pub(crate) fn on_appended(&mut self, n: u64, out: &mut Vec<Output>) {
         self.log.durable = self.log.durable.max(n);
         self.say_hello(out);
-        self.release_ask(out);
+        self.take_turn(out);
         let can_wait = self.is_primary()
             && matches!(self.stand, crate::view::Stand::Normal)
             && self.peer.waits_for <= self.peer.told;
@@ -419,7 +419,7 @@ impl Brick {
         self.log.since_checkpoint += bytes + 64;
         self.feed.kept += bytes + 64;
         self.note_debt(record, bytes, was, &outcome);
-        let note = self.note(record, &outcome);
+        let note = self.note(record, was, &outcome);
         let Outcome {
             reply,
             effects,
@@ -495,7 +495,7 @@ impl Brick {
 }
 
 /// Bytes of content that a record carries.
-fn size_of_changes(record: &Record) -> usize {
+pub(crate) fn size_of_changes(record: &Record) -> usize {
     let of = |op: &Op| match op {
         Op::Commit { extents, .. } | Op::Stage { extents, .. } => extents.iter().map(|e| e.data.len()).sum(),
         Op::Put { content, .. } => content.len(),

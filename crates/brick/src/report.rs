@@ -3,6 +3,7 @@
 //! Promises: the numbers are those of this moment. Not here: words (`cli`).
 
 use crate::brick::Brick;
+use crate::heal::whose;
 use crate::state::State;
 use crate::view::Stand;
 use alloc::{
@@ -14,7 +15,7 @@ use alloc::{
 use mboxfs_mbox::files;
 use mboxfs_types::{
     Ino, Name,
-    admin::{BrickReport, Healing},
+    admin::{BrickReport, Healing, KeptTwice},
     quorum::{Policy, Quorum, Waits},
     record::Members,
 };
@@ -93,17 +94,22 @@ impl Brick {
         })
     }
 
-    fn kept_twice(&self) -> Vec<String> {
+    fn kept_twice(&self) -> Vec<KeptTwice> {
         let Some(entries) = conflicts(&self.state) else {
             return Vec::new();
         };
         let dir = files::CONFLICT_DIR;
         let taken_out: BTreeSet<String> = self.quarantined().into_iter().flat_map(|q| q.kept).collect();
         entries
-            .keys()
-            .map(|name| format!("/{dir}/{name}"))
-            .filter(|path| !taken_out.contains(path))
+            .iter()
+            .map(|(name, ino)| (format!("/{dir}/{name}"), *ino))
+            .filter(|(path, _)| !taken_out.contains(path))
             .take(NAMES_MAX)
+            .map(|(path, ino)| KeptTwice {
+                of: whose(&path),
+                since: self.state.inode(ino).map_or(self.clock.real, |i| i.ctime),
+                path,
+            })
             .collect()
     }
 

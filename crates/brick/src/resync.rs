@@ -19,6 +19,7 @@ mod copy;
 use crate::{
     brick::Brick,
     debt::{Known, Snapshot},
+    feed::Rate,
     output::{Event, Output},
     query::Asker,
     tree,
@@ -56,8 +57,8 @@ pub(crate) struct Resync {
     target: Option<Snapshot>,
     known: Known,
     todo: VecDeque<Ino>,
-    /// Y5: when what was asked for so far would be through at the highest rate.
-    paid: Nanos,
+    /// Y5: of what was asked for so far.
+    rate: Rate,
     /// Bytes written since the last checkpoint.
     unsaved: usize,
     began: Nanos,
@@ -121,7 +122,7 @@ impl Brick {
             target: None,
             known,
             todo: VecDeque::new(),
-            paid: self.clock.mono,
+            rate: Rate::default(),
             unsaved: 0,
             began: self.clock.mono,
             report: ResyncReport::default(),
@@ -222,7 +223,7 @@ impl Brick {
     }
 
     pub(crate) fn tick_resync(&mut self, out: &mut Vec<Output>) {
-        self.release_ask(out);
+        self.take_turn(out);
         let Some(resync) = &self.resync else { return };
         match &resync.step {
             Step::File(copy) if copy.waits() => self.go_on_copying(out),

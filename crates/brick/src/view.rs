@@ -71,8 +71,8 @@ pub(crate) struct CatchUp {
     began: u64,
     /// When that was.
     since: Nanos,
-    /// A batch is being read, or was sent and is not acknowledged.
-    busy: bool,
+    /// The next batch waits for its turn, or is being read.
+    reading: bool,
     /// Position of the record that makes both members: from it on commits need both.
     joint: Option<u64>,
     /// The superblock that says "both" is being written.
@@ -429,7 +429,8 @@ impl Brick {
     /// Source: reads the next batch, or says that it was the last one.
     fn send_suffix(&mut self, from: u64, out: &mut Vec<Output>) {
         if from <= self.log.last {
-            out.push(Output::Disk(DiskOp::ReadLog { from }));
+            let bytes = limits::SUFFIX_BYTES_MAX;
+            out.push(Output::Disk(DiskOp::ReadLog { from, bytes }));
             return;
         }
         out.push(Output::Peer(ToPeer::Suffix { records: Vec::new() }));
@@ -453,6 +454,8 @@ impl Brick {
             }
             Stand::Solo { catch_up: Some(c) } if c.next == from => {
                 c.next = last + 1;
+                c.reading = false;
+                self.fed(&records);
                 out.push(Output::Peer(ToPeer::Suffix { records }));
                 if last >= self.log.last {
                     self.join(out);

@@ -45,8 +45,6 @@ use tokio::sync::{Notify, mpsc::UnboundedSender};
 const BATCH_RECORDS_MAX: usize = 1024;
 /// Bytes in one group commit, about.
 const BATCH_BYTES_MAX: usize = 8 << 20;
-/// Bytes of records in one answer to `ReadLog`.
-const READ_LOG_BYTES_MAX: usize = 1 << 20;
 /// How often the room on the brick is told.
 const SPACE_EVERY: Duration = Duration::from_nanos(limits::SPACE_EVERY.0);
 /// Bytes that may wait for the disk before mounts are held back.
@@ -66,6 +64,7 @@ enum LogJob {
     Append(Record, usize),
     Read {
         from: u64,
+        bytes: usize,
     },
     Trim {
         below: u64,
@@ -228,7 +227,7 @@ impl Disk {
                 self.load.add(weight);
                 Job::Log(LogJob::Append(record, weight))
             }
-            DiskOp::ReadLog { from } => Job::Log(LogJob::Read { from }),
+            DiskOp::ReadLog { from, bytes } => Job::Log(LogJob::Read { from, bytes }),
             DiskOp::Trim { below } => Job::Log(LogJob::Trim { below }),
             DiskOp::Restart { next } => Job::Log(LogJob::Restart { next }),
             DiskOp::Superblock(superblock) => Job::Log(LogJob::Superblock(superblock)),
@@ -327,7 +326,7 @@ impl LogThread {
                     Ok(false) => break,
                     appended => appended.map(drop),
                 },
-                LogJob::Read { from } => self.read(from),
+                LogJob::Read { from, bytes } => self.read(from, bytes),
                 LogJob::Trim { below } => self.log.trim(below).map_err(|e| ("trim the log", e.to_string())),
                 LogJob::Restart { next } => self
                     .log
@@ -384,8 +383,8 @@ impl LogThread {
         Ok(true)
     }
 
-    fn read(&mut self, from: u64) -> Result<(), (&'static str, String)> {
-        let done = match self.log.read(from, READ_LOG_BYTES_MAX) {
+    fn read(&mut self, from: u64, bytes: usize) -> Result<(), (&'static str, String)> {
+        let done = match self.log.read(from, bytes) {
             Ok(records) => Done::Log { from, records },
             Err(LogError::Rot { n }) => Done::LogRot { n },
             Err(why) => return Err(("read the log", why.to_string())),

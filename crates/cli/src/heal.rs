@@ -4,10 +4,10 @@
 //! Not here: asking again and again (`watch`), JSON (`json`).
 
 use crate::scrub;
-use crate::show::{Side, clean, is_good, place, sides, silence, trouble, words};
+use crate::show::{Side, clean, is_good, place, sides, silence, trouble, utc, words};
 use mboxfs_types::{
     Nanos,
-    admin::{BrickReport, Healing, HostState, ResyncReport, Volume},
+    admin::{BrickReport, Healing, HostState, KeptTwice, ResyncReport, Volume},
 };
 use std::{collections::BTreeSet, fmt::Write};
 
@@ -156,9 +156,19 @@ fn copying(r: &ResyncReport) -> String {
 }
 
 /// Copies that did not become the file, each once: both bricks have the same.
-pub(crate) fn kept_twice<'a>(reports: impl Iterator<Item = &'a BrickReport>) -> Vec<&'a str> {
-    let all: BTreeSet<&str> = reports.flat_map(|r| &r.conflicts).map(String::as_str).collect();
-    all.into_iter().collect()
+fn kept_twice<'a>(sides: &[Side<'a>]) -> BTreeSet<&'a KeptTwice> {
+    let reports = sides.iter().filter_map(|s| s.report);
+    reports.flat_map(|r| &r.conflicts).collect()
+}
+
+pub(crate) fn why_twice(kept: &KeptTwice) -> String {
+    kept.of.map_or_else(
+        || "both bricks made something of its name while they were apart, or its directory is gone".to_owned(),
+        |brick| {
+            let n = brick.index() + 1;
+            format!("both bricks changed it while they were apart, and this is how Brick{n} had it")
+        },
+    )
 }
 
 /// `heal status`. `bar`: for a terminal that is drawn anew.
@@ -202,20 +212,33 @@ pub(crate) fn status(state: &HostState, v: &Volume, bar: bool) -> String {
             let _ = write!(text, "\n{}: {}", clean(file.path), clean(&file.why));
         }
     }
-    let kept = kept_twice(sides.iter().filter_map(|s| s.report));
-    for path in &kept {
-        let _ = write!(
-            text,
-            "{}\nKept twice: {}",
-            if path == &kept[0] { "\n" } else { "" },
-            clean(path)
-        );
+    for (i, kept) in kept_twice(&sides).into_iter().enumerate() {
+        let gap = if i == 0 { "\n" } else { "" };
+        let _ = write!(text, "{gap}\nKept twice: {}", clean(&kept.path));
     }
     text
 }
 
-/// gluster's list.
+/// gluster's list, and behind it what gluster would not have.
 pub(crate) fn info(state: &HostState, v: &Volume) -> String {
+    let mut text = entries(state, v);
+    let kept = kept_twice(&sides(state, v));
+    for one in &kept {
+        let _ = write!(
+            text,
+            "\nKept twice: {}: {}, since {}",
+            clean(&one.path),
+            why_twice(one),
+            utc(one.since)
+        );
+    }
+    if !kept.is_empty() {
+        text.push_str("\nTake what is needed from these and remove them, through a mount.");
+    }
+    text
+}
+
+fn entries(state: &HostState, v: &Volume) -> String {
     per_brick(state, v, |side, report| {
         let files = behind(side);
         let mut text = String::new();
@@ -273,7 +296,7 @@ mod tests {
     use super::*;
     use crate::samples::{alone, serving};
     use mboxfs_types::{
-        Nanos, Timestamp,
+        BrickId, Timestamp,
         admin::{Phase, Quarantined, Status},
     };
 
@@ -350,9 +373,35 @@ Merging: 5 of 7 files, 2.5 per second, 1 s left, now /bob
     #[test]
     fn what_was_kept_twice_is_shown_once() {
         let mut state = serving(Phase::Started, Some((Status::Normal, Status::Normal)));
-        state.report.as_mut().unwrap().conflicts = vec!["/.mboxfs-conflict/a.Brick2.7".into()];
+        let since = Timestamp { secs: 0, nanos: 0 };
+        let kept = |path: &str, of| KeptTwice {
+            path: path.into(),
+            of,
+            since,
+        };
+        let all = vec![
+            kept("/.mboxfs-conflict/a.Brick2.7", Some(BrickId::B)),
+            kept("/.mboxfs-conflict/b\u{1b}.1", None),
+        ];
+        state.report.as_mut().unwrap().conflicts.clone_from(&all);
+        let peer = state.peers[0].state.as_mut().unwrap();
+        peer.report.as_mut().unwrap().conflicts = all;
         let text = shown(&state, |s, v| status(s, v, false));
-        assert!(text.ends_with("\n\nKept twice: /.mboxfs-conflict/a.Brick2.7"), "{text}");
+        assert!(text.starts_with("Volume gVol0: healthy"), "{text}");
+        assert!(
+            text.ends_with("\n\nKept twice: /.mboxfs-conflict/a.Brick2.7\nKept twice: /.mboxfs-conflict/b\\u{1b}.1"),
+            "{text}"
+        );
+        let text = shown(&state, info);
+        let (list, twice) = text.split_once("\n\nKept twice: ").unwrap();
+        assert!(list.ends_with("\nNumber of entries: 0"), "{text}");
+        assert_eq!(
+            twice,
+            "\
+/.mboxfs-conflict/a.Brick2.7: both bricks changed it while they were apart, and this is how Brick2 had it, since 1970-01-01 00:00:00 UTC
+Kept twice: /.mboxfs-conflict/b\\u{1b}.1: both bricks made something of its name while they were apart, or its directory is gone, since 1970-01-01 00:00:00 UTC
+Take what is needed from these and remove them, through a mount."
+        );
     }
 
     #[test]

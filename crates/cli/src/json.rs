@@ -8,7 +8,7 @@ use crate::{
     show::{self, Side},
     words::{Command, Key},
 };
-use mboxfs_types::admin::{Healing, ScrubReport};
+use mboxfs_types::admin::{Healing, KeptTwice, ScrubReport};
 use mboxfs_types::quorum::Quorum;
 use mboxfs_types::{
     Nanos,
@@ -148,11 +148,15 @@ fn brick(side: &Side<'_>, trouble: Option<String>) -> Value {
                 "quarantined": counts.quarantined,
             },
             "healing": report.healing.as_ref().map(healing), "last_scrub": report.scrub.mark.ended.map(|t| t.secs),
-            "kept_twice": report.conflicts,
+            "kept_twice": report.conflicts.iter().map(kept_twice).collect::<Vec<_>>(),
         });
         map.extend(more.as_object().cloned().unwrap_or_default());
     }
     value
+}
+
+fn kept_twice(kept: &KeptTwice) -> Value {
+    json!({ "path": kept.path, "why": heal::why_twice(kept), "since": kept.since.secs })
 }
 
 fn healing(healing: &Healing) -> Value {

@@ -29,6 +29,7 @@ use std::collections::VecDeque;
 
 mod rot;
 
+/// Of records, in one answer: less than bricks ask for, so that a world sees many batches.
 const READ_LOG_BYTES: usize = 2 << 10;
 
 /// Which of the daemon's threads.
@@ -290,8 +291,8 @@ impl Disk {
                 self.superblock = superblock;
                 vec![Done::Superblock]
             }
-            DiskOp::ReadLog { from } => {
-                vec![match parts.log.read(from, READ_LOG_BYTES) {
+            DiskOp::ReadLog { from, bytes } => {
+                vec![match parts.log.read(from, bytes.min(READ_LOG_BYTES)) {
                     Ok(records) => Done::Log { from, records },
                     Err(LogError::Rot { n }) => Done::LogRot { n },
                     Err(why) => return Err(why.to_string()),

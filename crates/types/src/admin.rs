@@ -70,6 +70,18 @@ pub struct Quarantined {
     pub kept: Vec<String>,
 }
 
+/// Both bricks changed something while they were apart that cannot be merged: one stands in its place, the other one is kept.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct KeptTwice {
+    /// Of the one that is kept.
+    pub path: String,
+    /// Of a file that is no mailbox: the brick that had changed it so. None: different things were given one name, or its
+    /// directory is gone.
+    pub of: Option<BrickId>,
+    /// When it was put there.
+    pub since: Timestamp,
+}
+
 /// What an operator wants of the search for rot.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum ScrubVerb {
@@ -150,8 +162,8 @@ pub struct BrickReport {
     pub files_pending: u64,
     /// It makes its files those of its peer: how far it is.
     pub resync: Option<ResyncReport>,
-    /// Copies that a merge kept beside the file, since both sides had changed it and it is no mailbox; at most 1000.
-    pub conflicts: Vec<String>,
+    /// What a merge kept beside what stands in its place; at most 1000.
+    pub conflicts: Vec<KeptTwice>,
     /// What is being done about it.
     pub healing: Option<Healing>,
     /// Mailboxes changed on both bricks that were merged here since the brick started.

@@ -45,10 +45,12 @@ pub enum DiskOp {
         /// Encoded state.
         snapshot: Bytes,
     },
-    /// Records from `from` on, up to about 1 MiB: `Done::Log`, or `Done::LogRot`.
+    /// Records from `from` on, at least one if there is one: `Done::Log`, or `Done::LogRot`.
     ReadLog {
         /// First position.
         from: u64,
+        /// None begins behind so many bytes.
+        bytes: usize,
     },
     /// What is known to be bad or in doubt: `Done::Damage`.
     Damage,

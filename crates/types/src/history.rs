@@ -45,6 +45,8 @@ pub enum Who {
     Merge,
     /// Space of a file that was still open when it lost its name, or was kept for a merge.
     Late,
+    /// What takes damaged messages out of mailboxes.
+    Quarantine,
 }
 
 /// See [`Note`].
@@ -63,6 +65,13 @@ pub enum Act {
     Renamed {
         /// This one.
         to: String,
+    },
+    /// Damaged messages were taken out of it.
+    Quarantined {
+        /// How many, about.
+        messages: u64,
+        /// What is left of them, as long as nobody removes it: paths.
+        kept: Vec<String>,
     },
 }
 
@@ -117,6 +126,13 @@ pub enum Did {
         /// The messages in it.
         removed: Vec<Gone>,
     },
+    /// Damaged messages were taken out of it.
+    Quarantined {
+        /// How many, about.
+        messages: u64,
+        /// What was left of them then: paths.
+        kept: Vec<String>,
+    },
 }
 
 impl Did {
@@ -125,7 +141,7 @@ impl Did {
     pub fn removed(&self) -> &[Gone] {
         match self {
             Self::Content { removed, .. } | Self::Freed { removed, .. } => removed,
-            Self::Named | Self::Unnamed | Self::Renamed { .. } => &[],
+            Self::Named | Self::Unnamed | Self::Renamed { .. } | Self::Quarantined { .. } => &[],
         }
     }
 }

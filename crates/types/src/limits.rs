@@ -145,18 +145,23 @@ pub const BLOCK_BYTES: usize = 64 << 10;
 pub const DIGEST_BYTES: usize = 16;
 /// ... of so many bytes of the file at a time.
 pub const DIGEST_SPAN: u64 = 16 << 20;
-/// Bytes of a file that one question of a resync asks for: nothing that mounts wait for stands behind more than these.
+/// Bytes of a file that one question of a resync asks for, and of records that are sent at a time while mail is written, but
+/// for the last one: nothing that mounts wait for stands behind more than these.
 pub const COPY_BYTES_MAX: usize = 256 << 10;
 /// Bytes of the state in one answer.
 pub const STATE_PART_BYTES: usize = 512 << 10;
 /// Inodes in one answer about extended attributes.
 pub const XATTR_INODES_MAX: usize = 128;
-/// Bytes of mail that a resync copies in a second, at most.
+/// Bytes of records that are sent at a time while nobody waits for anything else.
+pub const SUFFIX_BYTES_MAX: usize = 1 << 20;
+/// Bytes of mail that a brick gets from its peer in a second, at most, as files or as records that it missed.
 pub const COPY_RATE: u64 = 96 << 20;
 /// What it may be ahead of that rate.
 pub const COPY_BURST: Nanos = Nanos::from_millis(100);
-/// While mail is being written the one that serves lets a resync wait up to this long for each answer.
+/// While mail is being written the one that serves lets it wait up to this long for each answer, and for each batch ...
 pub const COPY_YIELD: Nanos = Nanos::from_millis(10);
+/// ... and between two batches is at least this much time.
+pub const COPY_PAUSE: Nanos = Nanos::from_millis(20);
 /// An answer that does not come within this ends a resync; it begins again, with what it has.
 pub const COPY_PATIENCE: Nanos = Nanos::from_millis(30_000);
 /// Free bytes that a brick keeps for expunge and heal; below them writes get ENOSPC.
@@ -174,5 +179,6 @@ const _: () = assert!(PROMISE.0 + BACKUP_DELAY.0 + WITNESS_RETRY.0 + GRACE.0 < 3
 const _: () = assert!(OP_TIMEOUT.0 > PROMISE.0 + GRACE.0 + REATTACH.0);
 const _: () = assert!(CHECKPOINT_BYTES >= STAGED_BYTES_MAX);
 const _: () = assert!(COPY_BYTES_MAX <= EXTENT_BYTES_MAX && STATE_PART_BYTES <= EXTENT_BYTES_MAX);
+const _: () = assert!(COPY_BYTES_MAX < SUFFIX_BYTES_MAX);
 const _: () = assert!(COPY_BYTES_MAX.is_multiple_of(BLOCK_BYTES) && DIGEST_SPAN.is_multiple_of(BLOCK_BYTES as u64));
 const _: () = assert!(STAGED_BYTES_MAX >= RECORD_BYTES_MAX && RECORD_BYTES_MAX >= EXTENT_BYTES_MAX);

@@ -477,7 +477,7 @@ pub(super) fn conflict(state: &State, c: &Change, both: Both, peer: BrickId) -> 
         Err(next) => return next,
     };
     let known = now.names.first().map_or_else(|| name_of(b"unnamed"), |n| n.1.clone());
-    let name = with_suffix(&known, &format!(".Brick{}.{version}", brick.index() + 1));
+    let name = with_suffix(&known, &format!(".{}.{version}", label(brick)));
     let Ok(Some(kept)) = state.lookup(dir, &name) else {
         let (uid, gid) = (ours.uid, ours.gid);
         let op = Op::Create {
@@ -515,6 +515,14 @@ pub(super) fn conflict(state: &State, c: &Change, both: Both, peer: BrickId) -> 
         pieces: whole(0, now.attr.size, From::Theirs),
         version: Some(now.attr.version),
     })
+}
+
+/// By the name of what `conflict` kept: the brick that had changed it so.
+pub(crate) fn whose(name: &str) -> Option<BrickId> {
+    let (rest, version) = name.rsplit_once('.')?;
+    version.parse::<u64>().ok()?;
+    let (_, brick) = rest.rsplit_once('.')?;
+    [BrickId::A, BrickId::B].into_iter().find(|b| label(*b) == brick)
 }
 
 /// The next step for a file of which one copy is damaged, so that its messages cannot be told: ours stays, theirs is kept

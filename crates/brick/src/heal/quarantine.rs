@@ -462,14 +462,25 @@ impl Brick {
 
     /// Q6: what was taken out and not dealt with yet.
     pub(crate) fn quarantined(&self) -> Vec<Quarantined> {
-        let mut all: BTreeMap<(String, &str, &str), Quarantined> = BTreeMap::new();
+        let all = self.taken_out_of_all();
+        all.into_values().take(limits::BAD_FILES_MAX).collect()
+    }
+
+    /// What was taken out of a mailbox when it had this version.
+    pub(crate) fn quarantined_from(&self, path: &str, version: u64) -> Option<Quarantined> {
+        let mut all = self.taken_out_of_all().into_iter();
+        all.find_map(|((p, v, _), taken)| (p == path && v == version).then_some(taken))
+    }
+
+    /// By mailbox, its version, and how many messages.
+    fn taken_out_of_all(&self) -> BTreeMap<(String, u64, u64), Quarantined> {
+        let mut all: BTreeMap<(String, u64, u64), Quarantined> = BTreeMap::new();
         let Ok(dir) = conflict_dir(&self.state) else {
-            return Vec::new();
+            return all;
         };
         let entries = self.state.inode(dir).and_then(|inode| inode.entries());
-        let entries = entries.into_iter().flatten();
-        let names: Vec<(String, Ino)> = entries.map(|(name, ino)| (format!("{name}"), *ino)).collect();
-        for (name, ino) in &names {
+        for (name, ino) in entries.into_iter().flatten() {
+            let name = format!("{name}");
             let Some((stem, rest)) = name.rsplit_once(MARK) else {
                 continue;
             };
@@ -477,11 +488,13 @@ impl Brick {
             let (Some(count), Some(version), Some(_)) = (parts.next(), parts.next(), parts.next()) else {
                 continue;
             };
-            let Ok(messages) = count.parse() else { continue };
+            let (Ok(messages), Ok(version)) = (count.parse(), version.parse()) else {
+                continue;
+            };
             let path = format!("/{}", stem.replace(SLASH, "/"));
             let since = self.state.inode(*ino).map_or_else(|_| self.clock.real, |i| i.mtime);
             let one = all
-                .entry((path.clone(), version, count))
+                .entry((path.clone(), version, messages))
                 .or_insert_with(|| Quarantined {
                     path,
                     messages,
@@ -490,7 +503,7 @@ impl Brick {
                 });
             one.kept.push(self.shown_path(*ino));
         }
-        all.into_values().take(limits::BAD_FILES_MAX).collect()
+        all
     }
 }
 

@@ -21,7 +21,7 @@ use alloc::{
     vec::Vec,
 };
 use mboxfs_types::{
-    Errno, GenId, Ino, Kind, Name, Tag, Timestamp,
+    BrickId, Errno, GenId, Ino, Kind, Name, Tag, Timestamp,
     call::{Op, SetAttr},
     heal::{Change, Of},
     record::{Body, Record},
@@ -355,6 +355,19 @@ fn lines(seed: u64) -> (Line, Line, Line, Fork) {
         right.act(&mut rng);
     }
     (base, left, right, fork)
+}
+
+#[test]
+fn a_copy_that_is_kept_says_whose_it_was() {
+    for (name, brick) in [
+        ("/.mboxfs-conflict/old.gz.Brick2.7", Some(BrickId::B)),
+        ("/.mboxfs-conflict/x.Brick1.12", Some(BrickId::A)),
+        ("/.mboxfs-conflict/link.1", None),
+        ("/.mboxfs-conflict/x.Brick3.7", None),
+        ("/.mboxfs-conflict/x.Brick1.y", None),
+    ] {
+        assert_eq!(super::whose(name), brick, "{name}");
+    }
 }
 
 #[test]

@@ -12,7 +12,7 @@ use crate::{brick::Brick, output::Output, tree};
 use alloc::{collections::VecDeque, vec, vec::Vec};
 use bytes::Bytes;
 use mboxfs_types::{
-    Errno, Ino, Nanos,
+    Errno, Ino,
     call::Extent,
     disk::{DiskOp, Effect, Look},
     heal::{Ask, Of},
@@ -220,21 +220,21 @@ impl Brick {
         let room = self.room().free >= limits::COPY_BYTES_MAX as u64;
         let Some(Resync {
             step: Step::File(copy),
-            paid,
+            rate,
             ..
         }) = &mut self.resync
         else {
             return;
         };
         if !copy.ranges.is_empty() {
-            if !room || *paid > now + limits::COPY_BURST {
+            if !room || rate.is_used_up(now) {
                 copy.wait = Wait::Turn;
                 return;
             }
             let Some((from, to)) = copy.take_range() else { return };
             let bytes = to - from;
             copy.wait = Wait::Bytes(from);
-            *paid = (*paid).max(now) + Nanos(bytes * 1_000_000_000 / limits::COPY_RATE); // Y5
+            rate.use_up(bytes, now); // Y5
             let ask = Ask::Read {
                 ino: copy.ino,
                 of: Of::Now,

@@ -9,7 +9,7 @@ use alloc::vec::Vec;
 use mboxfs_types::{
     BrickId, GenId, Nanos,
     call::View,
-    disk::{DiskOp, Worth},
+    disk::Worth,
     limits,
     peer::{Hello, ToPeer},
     planted::Bug,
@@ -31,12 +31,12 @@ impl Brick {
 
     /// Sends the log after `common`.
     pub(crate) fn feed_log(&mut self, common: u64, out: &mut Vec<Output>) {
-        self.feed.kept = 0;
+        self.begin_feed(common);
         let catch_up = CatchUp {
             next: common + 1,
             began: common + 1,
             since: self.clock.mono,
-            busy: false,
+            reading: false,
             joint: None,
             promoting: false,
         };
@@ -46,7 +46,7 @@ impl Brick {
         };
         self.sb.diverged = None; // written with the next superblock; until then its peer says that it learns
         if common < self.log.last {
-            out.push(Output::Disk(DiskOp::ReadLog { from: common + 1 }));
+            self.send_more(out);
         } else {
             self.join(out);
         }
@@ -115,10 +115,7 @@ impl Brick {
             return;
         };
         match c.joint {
-            None if n + 1 == c.next && c.next <= last => {
-                let from = c.next;
-                out.push(Output::Disk(DiskOp::ReadLog { from }));
-            }
+            None if n + 1 == c.next && c.next <= last && !c.reading => self.send_more(out),
             Some(joint) if !c.promoting && (n >= joint || Bug::LearnerEarly.here()) && self.log.durable >= joint => {
                 if self.is_witnessed() {
                     self.ask_join(out);
@@ -128,6 +125,16 @@ impl Brick {
             }
             _ => {}
         }
+    }
+
+    /// The peer has all that was sent, and lacks more.
+    fn send_more(&mut self, out: &mut Vec<Output>) {
+        let Stand::Solo { catch_up: Some(c) } = &mut self.stand else {
+            return;
+        };
+        c.reading = true;
+        let from = c.next;
+        self.feed_records(from, out);
     }
 
     /// The peer has everything, and may be a member.

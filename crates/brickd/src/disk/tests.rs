@@ -111,7 +111,7 @@ fn appends_that_wait_are_durable_together_and_in_order() {
         (last, commits) = (n, commits + 1);
     }
     assert!(commits < 500, "K1: {commits} commits");
-    world.disk.submit(DiskOp::ReadLog { from: 499 });
+    world.disk.submit(DiskOp::ReadLog { from: 499, bytes: 1000 });
     let records = vec![record(499), record(500)];
     assert_eq!(world.next(), Done::Log { from: 499, records });
     let log = world.disk.halt().unwrap();
@@ -126,7 +126,7 @@ fn a_job_behind_a_batch_is_done_after_it() {
     for n in 1..=20 {
         world.disk.submit(DiskOp::Append(record(n)));
     }
-    world.disk.submit(DiskOp::ReadLog { from: 20 });
+    world.disk.submit(DiskOp::ReadLog { from: 20, bytes: 1000 });
     world.disk.submit(DiskOp::Append(record(21)));
     let mut appended = 0;
     loop {

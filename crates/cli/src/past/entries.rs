@@ -12,6 +12,7 @@ fn who(who: &Who) -> String {
         Who::Host(host) => host.clone(),
         Who::Merge => "(merge)".to_owned(),
         Who::Late => "(late)".to_owned(),
+        Who::Quarantine => "(damage)".to_owned(),
     }
 }
 
@@ -23,6 +24,10 @@ fn messages(count: u64) -> String {
     }
 }
 
+fn places(kept: &[String]) -> String {
+    clean(&kept.join(" and "))
+}
+
 /// One word for scripts.
 fn kind(did: &Did) -> &'static str {
     match did {
@@ -30,6 +35,7 @@ fn kind(did: &Did) -> &'static str {
         Did::Unnamed => "remove",
         Did::Renamed { .. } => "rename",
         Did::Freed { .. } => "free",
+        Did::Quarantined { .. } => "quarantine",
         Did::Content {
             before,
             after,
@@ -55,6 +61,8 @@ fn what(did: &Did) -> String {
         Did::Named => "made".to_owned(),
         Did::Unnamed => "removed".to_owned(),
         Did::Renamed { to } => format!("renamed to {}", clean(to)),
+        Did::Quarantined { messages: 1, kept } => format!("1 damaged message was put to {}", places(kept)),
+        Did::Quarantined { messages, kept } => format!("{messages} damaged messages were put to {}", places(kept)),
         Did::Freed { removed, .. } => format!("its space freed, {} in it", messages(removed.len() as u64)),
         Did::Content {
             before,
@@ -177,6 +185,10 @@ pub(super) fn json(entry: &Entry) -> Value {
             value["changed"] = (*changed).into();
         }
         Did::Renamed { to } => value["to"] = to.as_str().into(),
+        Did::Quarantined { messages, kept } => {
+            value["messages"] = (*messages).into();
+            value["kept"] = kept.clone().into();
+        }
         Did::Named | Did::Unnamed | Did::Freed { .. } => {}
     }
     value
@@ -241,6 +253,29 @@ mod tests {
         assert_eq!(
             (&json["kind"], &json["removed"][0]["id"]),
             (&"expunge".into(), &"<1@x>".into())
+        );
+    }
+
+    #[test]
+    fn what_was_damaged_is_told_with_its_place() {
+        let put = |messages, kept: &[&str]| Entry {
+            who: Who::Quarantine,
+            did: Did::Quarantined {
+                messages,
+                kept: kept.iter().map(|path| (*path).to_owned()).collect(),
+            },
+            ..content((0, 0), &[], vec![], 0)
+        };
+        assert_eq!(
+            line(&put(1, &["/.mboxfs-conflict/a\u{1b}.damaged-1.7.Bricks"])),
+            "2026-11-24 03:01:08 UTC  (damage) 1 damaged message was put to /.mboxfs-conflict/a\\u{1b}.damaged-1.7.Bricks"
+        );
+        let two = put(2, &["/x.Brick1", "/x.Brick2"]);
+        assert!(line(&two).ends_with(" 2 damaged messages were put to /x.Brick1 and /x.Brick2"));
+        let json = json(&two);
+        assert_eq!(
+            (&json["kind"], &json["messages"], &json["kept"][1]),
+            (&"quarantine".into(), &2.into(), &"/x.Brick2".into())
         );
     }
 

@@ -8,8 +8,8 @@ use super::{Invalid, base, list, need, scrub, try_list};
 use crate::wire as w;
 use bytes::Bytes;
 use mboxfs_types::admin::{
-    self as t, Ask, Away, BrickAt, BrickReport, BrickSpec, Fault, Healing, HostId, HostState, Options, PeerState,
-    Phase, Plan, ResyncReport, Status, Tell, Volume, VolumeVerb,
+    self as t, Ask, Away, BrickAt, BrickReport, BrickSpec, Fault, Healing, HostId, HostState, KeptTwice, Options,
+    PeerState, Phase, Plan, ResyncReport, Status, Tell, Volume, VolumeVerb,
 };
 use mboxfs_types::history::{Place, Question};
 use mboxfs_types::quorum::{Policy, Quorum, Waits, WitnessAt};
@@ -593,6 +593,27 @@ impl TryFrom<w::AdminPeer> for PeerState {
     }
 }
 
+impl From<KeptTwice> for w::AdminKeptTwice {
+    fn from(from: KeptTwice) -> Self {
+        Self {
+            path: cut(from.path),
+            of: from.of.map(base::brick_number),
+            since: Some(from.since.into()),
+        }
+    }
+}
+
+impl TryFrom<w::AdminKeptTwice> for KeptTwice {
+    type Error = Invalid;
+    fn try_from(from: w::AdminKeptTwice) -> Result<Self> {
+        Ok(Self {
+            path: text(from.path)?,
+            of: from.of.map(base::brick).transpose()?,
+            since: base::time(from.since)?,
+        })
+    }
+}
+
 impl From<BrickReport> for w::AdminReport {
     fn from(from: BrickReport) -> Self {
         let sessions = from.sessions.into_iter().take(LIST_MAX);
@@ -647,7 +668,7 @@ impl From<BrickReport> for w::AdminReport {
                 left: h.left.into_iter().take(LIST_MAX).map(cut).collect(),
             }),
             merged: from.merged,
-            conflicts: from.conflicts.into_iter().take(LIST_MAX).map(cut).collect(),
+            conflicts: from.conflicts.into_iter().take(LIST_MAX).map(Into::into).collect(),
         }
     }
 }
@@ -695,7 +716,7 @@ impl TryFrom<w::AdminReport> for BrickReport {
             files_pending: from.files_pending,
             healing: from.healing.map(healing).transpose()?,
             merged: from.merged,
-            conflicts: from.conflicts.into_iter().map(text).collect::<Result<_>>()?,
+            conflicts: try_list(from.conflicts)?,
         })
     }
 }

@@ -36,6 +36,7 @@ impl Files {
             Act::Named => Did::Named,
             Act::Unnamed => Did::Unnamed,
             Act::Renamed { to } => Did::Renamed { to },
+            Act::Quarantined { messages, kept } => Did::Quarantined { messages, kept },
         };
         let mut entry = Entry {
             n: note.n,

@@ -5,6 +5,7 @@ use crate::input::{Clock, Recovered};
 use mboxfs_types::{
     Name, Tag, Timestamp,
     call::{Extent, SetAttr},
+    history::{Act, Note, Who},
     record::Record,
 };
 
@@ -42,6 +43,8 @@ struct World {
     /// That makes the next attempt to combine a success.
     mends: bool,
     events: Vec<Event>,
+    /// What the history is told.
+    notes: Vec<Note>,
     /// Where the disk says that the damage is.
     place: Option<Range<usize>>,
     /// Steps of the disk until it is lost; none: never.
@@ -63,6 +66,7 @@ impl World {
             theirs: damaged(theirs, if ours == theirs { 0x20 } else { 0x40 }),
             mends: false,
             events: Vec::new(),
+            notes: Vec::new(),
             place: None,
             left: None,
         };
@@ -167,6 +171,7 @@ impl World {
             Effect::Make { ino, kind, .. } if *kind == mboxfs_types::Kind::File => {
                 self.files.entry(*ino).or_default();
             }
+            Effect::Note(note) => self.notes.push(note.clone()),
             Effect::Combine { ino, block, .. } if self.mends => {
                 self.bad.remove(&(*ino, *block));
             }
@@ -279,6 +284,18 @@ fn the_damaged_message_is_taken_out_and_all_others_stay() {
         panic!("{:?}", world.events);
     };
     assert_eq!((path.as_str(), *messages, kept.len()), ("/alice", 1, 2));
+    let kept = kept.iter().map(|name| format!("/.mboxfs-conflict/{name}")).collect();
+    let messages = 1;
+    let [
+        Note {
+            who, ino, path, act, ..
+        },
+    ] = &world.notes[..]
+    else {
+        panic!("{:?}", world.notes);
+    };
+    assert_eq!((who, *ino, path.as_str()), (&Who::Quarantine, BOX, "/alice"));
+    assert_eq!(act, &Act::Quarantined { messages, kept });
     assert_eq!(world.brick.bad_files(), []);
     let told = world.brick.quarantined();
     assert_eq!((told.len(), told[0].path.as_str(), told[0].messages), (1, "/alice", 1));

@@ -75,8 +75,8 @@ pub(super) fn alone_again(line: &mut Line, fork: &mut Fork) {
         ino: Ino(0),
         body: Body::NewGen {
             g: GenId::default(),
-            members: Members::Only(mboxfs_types::BrickId::B),
-            primary: mboxfs_types::BrickId::B,
+            members: Members::Only(BrickId::B),
+            primary: BrickId::B,
         },
     };
     line.state.execute(&record);

@@ -3,7 +3,7 @@
 //! Not here: the calls themselves (`crate::admin`, tested with two brickd in `brickd::cluster`).
 
 use super::*;
-use mboxfs_types::admin::{BadFile, Quarantined, ScrubReport, ScrubVerb};
+use mboxfs_types::admin::{BadFile, KeptTwice, Quarantined, ScrubReport, ScrubVerb};
 use mboxfs_types::call::{Space, View};
 use mboxfs_types::disk::ScrubMark;
 use mboxfs_types::{BrickId, Fingerprint, GenId, Ino, SessionId, Timestamp};
@@ -53,7 +53,18 @@ fn report(status: Status) -> BrickReport {
         debt_bytes: 4711,
         debt_messages: 4,
         debt_files: vec!["alice".into(), "dir/bob".into()],
-        conflicts: vec!["/.mboxfs-conflict/x.Brick2.7".into()],
+        conflicts: vec![
+            KeptTwice {
+                path: "/.mboxfs-conflict/x.Brick2.7".into(),
+                of: Some(BrickId::B),
+                since: Timestamp { secs: 13, nanos: 14 },
+            },
+            KeptTwice {
+                path: "/.mboxfs-conflict/y.1".into(),
+                of: None,
+                since: Timestamp { secs: 15, nanos: 0 },
+            },
+        ],
         files_pending: 2,
         healing: Some(Healing {
             merges: true,
