@@ -401,7 +401,7 @@ impl Disk {
     /// The device failed.
     pub fn drop_above(&mut self, keep: u64) -> Result<(), String> {
         let parts = self.parts.as_mut().ok_or("the brick is not open")?;
-        self.proved = self.proved.min(keep.saturating_sub(1));
+        self.proved = 0; // what proves the last ones may be dropped
         self.dropping = true;
         parts.log.drop_above(keep).map_err(|e| e.to_string())?;
         self.forget_rot(keep);
