@@ -3,10 +3,13 @@
 //! Not here: the calls themselves (`crate::admin`, tested with two brickd in `brickd::cluster`).
 
 use super::*;
-use mboxfs_types::admin::{BadFile, KeptTwice, Quarantined, ScrubReport, ScrubVerb};
+use mboxfs_types::admin::{
+    Away, BadFile, BrickReport, Healing, KeptTwice, Quarantined, ResyncReport, ScrubReport, ScrubVerb, Status,
+};
 use mboxfs_types::call::{Space, View};
 use mboxfs_types::disk::ScrubMark;
-use mboxfs_types::{BrickId, Fingerprint, GenId, Ino, SessionId, Timestamp};
+use mboxfs_types::quorum::Waits;
+use mboxfs_types::{BrickId, Fingerprint, GenId, Ino, Nanos, SessionId, Timestamp};
 use proptest::prelude::*;
 use prost::Message;
 
