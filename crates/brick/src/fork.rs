@@ -218,7 +218,7 @@ impl Fork {
                 ino,
                 intact: written.map_or(base.as_ref().map_or(0, |b| b.attr.size), |w| w.intact),
                 appended: written.map_or(0, |w| w.appended),
-                observed: true,
+                observed: true, // `readers` may know better
                 xattrs: xattrs.map_or_else(Vec::new, |all| all.clone().into_iter().collect()),
                 base,
                 marks: vec![],

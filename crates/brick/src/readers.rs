@@ -1,5 +1,5 @@
 //! Which files programs have read since this brick goes on alone: of the others no client of this side knows anything new
-//! (`observed` of MAIL.md 6.4), and their messages on the other side keep their UIDs in a merge.
+//! (`observed` of MAIL.md 6.1), and their messages on the other side keep their UIDs in a merge.
 //!
 //! Promises: a file that was read is named, or all count as read; mounts keep no bytes from before a view (`client`), so every
 //! read of a program since is one of the brick. A brick that starts again does not know, and says that all were read.

@@ -296,10 +296,11 @@ impl Brick {
         let (theirs, version) = (change.ino, change.now.as_ref().map(|now| now.attr.version));
         let is_merged = self.state.merged.get(&theirs).map(|m| m.version) == version;
         let late = change.now.as_ref().map_or(self.clock.real, Node::mtime);
-        let merged = match merged {
-            Merged::Keywords(k) if heal.renumber(theirs, k.stays, &k.other) => Merged::Text(k.list),
+        let text = match merged {
+            Merged::Text(text) => Some(text),
+            Merged::Keywords(k) if heal.renumber(theirs, k.stays, &k.other) => Some(k.list),
             Merged::Keywords(..) | Merged::Kept => return self.keep_text(out),
-            other => other,
+            Merged::Removed => None,
         };
         let Some((inode, (dir, name))) = self
             .state
@@ -311,14 +312,14 @@ impl Brick {
         };
         let made = self.ino_to_come();
         let (mode, uid, gid) = (inode.mode, inode.uid, inode.gid);
-        let wish = match merged {
-            Merged::Text(text) if Some(&text[..]) == texts.ours.as_deref() => {
+        let wish = match text {
+            Some(text) if Some(&text[..]) == texts.ours.as_deref() => {
                 return match version.filter(|_| !is_merged) {
                     Some(version) => self.mark_front(version, out),
                     None => self.next_object(out),
                 };
             }
-            Merged::Text(text) => Wish {
+            Some(text) => Wish {
                 also: Some(content(made, text, after(self.clock.real.max(inode.mtime).max(late)))),
                 ..Wish::making(
                     Op::Put {
@@ -334,7 +335,7 @@ impl Brick {
                     None,
                 )
             },
-            _ => Wish::making(Op::Unlink { dir, name }, None, version, None),
+            None => Wish::making(Op::Unlink { dir, name }, None, version, None),
         };
         if let Some(heal) = &mut self.heal
             && let Some((_, keys)) = heal.held.take()
