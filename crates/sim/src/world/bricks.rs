@@ -19,9 +19,9 @@ use mboxfs_brick::{
     output::{Event as Said, Output},
 };
 use mboxfs_types::{
-    BrickId, OpId, SessionId, Tag,
+    BrickId, Name, OpId, SessionId, Tag,
     admin::{BrickReport, Status},
-    call::ToBrick,
+    call::{Op, ToBrick},
     disk::{DiskOp, Done},
     limits,
     record::{Body, Record},
@@ -297,7 +297,17 @@ impl World {
 
     fn submit(&mut self, i: usize, op: DiskOp) {
         match &op {
-            DiskOp::Append(record) => self.hosts[i].note(record),
+            DiskOp::Append(record) => {
+                self.hosts[i].note(record);
+                // The answer may reach nobody.
+                if let Body::Op {
+                    op: Op::Create { name, .. },
+                    ..
+                } = &record.body
+                {
+                    self.note_made(name);
+                }
+            }
             // It takes over what the other one knows.
             DiskOp::Restart { next } => {
                 let known = self.hosts[1 - i]
@@ -311,6 +321,12 @@ impl World {
             _ => {}
         }
         self.give_disk(i, op);
+    }
+
+    pub(super) fn note_made(&mut self, name: &Name) {
+        if self.oracle.own_line != [false; 2] {
+            self.made_apart.insert(name.clone());
+        }
     }
 
     fn reload(&mut self, i: usize, keep: u64) {

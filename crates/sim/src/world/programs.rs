@@ -196,8 +196,8 @@ impl World {
             self.probe.1 = Some(result);
             return;
         }
-        if result.is_ok() {
-            self.note_made(call);
+        if let (Call::Create { name, .. }, Ok(_)) = (call, &result) {
+            self.note_made(name);
         }
         if let Ok(Answer::Created {
             attr,
@@ -300,18 +300,8 @@ impl World {
         };
         // Known before the daemon is asked: it may answer at once.
         self.processes[process].call = Some(CallId(self.next_call + 1));
-        self.note_made(&call);
         let id = self.call(mount, caller, call);
         debug_assert_eq!(id.0, id.0.max(1));
-    }
-
-    /// When it is asked, too: it may be made and the answer reach nobody.
-    fn note_made(&mut self, call: &Call) {
-        if let Call::Create { name, .. } = call
-            && self.oracle.own_line != [false; 2]
-        {
-            self.made_apart.insert(name.clone());
-        }
     }
 
     /// SIGKILL.
