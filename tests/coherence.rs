@@ -35,7 +35,7 @@ const SEED: u64 = 20_261_123;
 const AT_ONCE: Duration = Duration::from_secs(2);
 
 /// A program that hangs does so for longer.
-const WHOLE_MAX: Duration = Duration::from_secs(20);
+const EXEC_MAX: Duration = Duration::from_secs(20);
 
 /// How long a call is watched that has to stay blocked.
 const BLOCKED: Duration = Duration::from_millis(400);
@@ -316,7 +316,7 @@ fn who_becomes_another_program_hangs_nobody() {
     let mut child = pair.one.host.command("python3");
     let mut child = child.args(["-c", script, path]).spawn().expect("python3 starts");
     let mut ended = None;
-    wait_for("it is the other program", WHOLE_MAX, || {
+    wait_for("it is the other program", EXEC_MAX, || {
         ended = child.try_wait().expect("a child of ours");
         ended.is_some()
     });
