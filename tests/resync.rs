@@ -13,7 +13,7 @@ mod common {
 
 use std::fs::{self, OpenOptions};
 use std::io::{Seek, SeekFrom, Write};
-use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt, symlink};
 use std::time::Duration;
 
 use common::host::Lab;
@@ -322,4 +322,56 @@ fn another_host_takes_the_place() {
     bricks_are_equal(&pair.one, &new);
     new.unmount();
     new.kill();
+}
+
+/// The only copy of a mailbox is damaged in one place when the other host gets a new disk. That costs the message in that
+/// place, not the second copy of all mail.
+#[test]
+fn a_damaged_mailbox_keeps_a_new_disk_from_nothing_else() {
+    if !have("a_damaged_mailbox_keeps_a_new_disk_from_nothing_else", NEEDS) {
+        return;
+    }
+    let messages: Vec<String> = (0..100)
+        .map(|n| {
+            let words = "many words on a line\n".repeat(100);
+            format!("From a@b.c Mon Jan  5 10:00:00 2026\nMessage-ID: <{n}@x>\n\nThis is {n}.\n{words}\n")
+        })
+        .collect();
+    let content = messages.concat();
+    let mut pair = Pair::start(&Lab::new());
+    fs::write(pair.one.seen("damaged"), &content).expect("it is written");
+    put(&pair.one, "sound", 0, 300_000, b's');
+    pair.wait_whole();
+    pair.two.kill();
+    let at = content.find("This is 50.").expect("it is there") as u64;
+    let file = OpenOptions::new().write(true).open(pair.one.in_brick("damaged"));
+    file.and_then(|file| file.write_all_at(b"\xff\xfe\xfd\xfc", at))
+        .expect("root may");
+    pair.two.empty_disk();
+    pair.two.start();
+    let path = pair.two.brick.to_str().expect("ASCII paths").to_owned();
+    pair.one
+        .done(&format!("volume reset-brick gVol0 h2:{path} h2:{path} commit force"));
+
+    let left = [&messages[..50], &messages[51..]].concat().concat();
+    for node in [&pair.one, &pair.two] {
+        wait_for("all other messages are served", HEAL_MAX, || {
+            fs::read_to_string(node.seen("damaged")).is_ok_and(|text| {
+                assert_eq!(text, left, "nothing wrong is ever served");
+                true
+            })
+        });
+    }
+    assert_eq!(fs::read(pair.two.seen("sound")).expect("it is good").len(), 300_000);
+    // What is left of it is kept, and told.
+    let told = String::from_utf8(pair.two.cli("heal status").stdout).expect("UTF-8");
+    assert!(told.contains("Quarantined: /damaged: 1 damaged messages"), "{told}");
+    let kept = fs::read_dir(pair.two.seen(".mboxfs-conflict")).expect("it is there");
+    for file in kept.map(|entry| entry.expect("an entry").path()) {
+        let text = fs::read(&file).expect("it is good");
+        assert!(text.windows(8).any(|w| w == b" is 50.\n"), "{file:?}");
+        fs::remove_file(file).expect("root may");
+    }
+    pair.wait_whole();
+    bricks_are_equal(&pair.one, &pair.two);
 }

@@ -42,6 +42,14 @@ impl Entry {
     fn is_void(&self) -> bool {
         self.holders.is_empty() && self.locks.is_empty() && self.dot.is_none() && self.busy == 0
     }
+
+    /// Were there any?
+    fn forget_locks_of(&mut self, session: SessionId) -> bool {
+        let before = self.locks.len();
+        self.locks.retain(|l| l.owner.session != session);
+        let dot = self.dot.take_if(|dot| dot.session == session);
+        self.locks.len() < before || dot.is_some()
+    }
 }
 
 /// What waits for keys.
@@ -253,10 +261,7 @@ impl Arbiter {
         for key in keys {
             if let Some(entry) = self.keys.get_mut(&key) {
                 entry.holders.remove(&session);
-                entry.locks.retain(|l| l.owner.session != session);
-                if entry.dot.as_ref().is_some_and(|d| d.session == session) {
-                    entry.dot = None;
-                }
+                entry.forget_locks_of(session);
             }
             self.forget_void(&key);
         }
@@ -272,14 +277,15 @@ impl Arbiter {
     }
 
     /// At the start of a view, or after a re-attachment: the session says what it holds. Returns the leases that stand.
-    /// A lease is refused if another session's claim or hold conflicts with it; never two of them stand (A1).
+    /// A lease is refused if another session's claim or hold conflicts with it; never two of them stand (A1). That happens to
+    /// those only who come from the other side of a partition: then their locks under it are lost as well, and named.
     pub(crate) fn reclaim(
         &mut self,
         session: SessionId,
         leases: &[(Key, Mode)],
         locks: &[(Ino, HeldLock)],
         dots: &[(Group, Dotlock)],
-    ) -> Vec<Lease> {
+    ) -> (Vec<Lease>, Vec<Key>) {
         let claimed: BTreeMap<&Key, Mode> = leases.iter().map(|(k, m)| (k, *m)).collect();
         let held: Vec<Key> = self
             .keys
@@ -290,33 +296,41 @@ impl Arbiter {
         for key in held {
             // What it held in mode W it may have changed since this table was handed to it: only its own word counts now.
             let entry = self.keys.get_mut(&key).expect("listed above");
-            entry.locks.retain(|l| l.owner.session != session);
-            if entry.dot.as_ref().is_some_and(|d| d.session == session) {
-                entry.dot = None;
-            }
+            entry.forget_locks_of(session);
             if !claimed.contains_key(&key) {
                 entry.holders.remove(&session);
             }
             self.forget_void(&key);
         }
+        let mut lost = Vec::new();
         for (ino, lock) in locks.iter().filter(|(_, l)| l.owner.session == session) {
             let entry = self.keys.entry(Key::Inode(*ino)).or_default();
-            if !entry.locks.contains(lock) {
+            let mut others = entry.locks.iter().filter(|l| l.owner.session != session);
+            if others.any(|l| l.conflicts(lock.owner, lock.range, lock.kind)) {
+                lost.push(Key::Inode(*ino));
+            } else if !entry.locks.contains(lock) {
                 entry.locks.push(*lock);
             }
         }
         for (group, dot) in dots.iter().filter(|(_, d)| d.session == session) {
-            self.keys.entry(Key::Name(group.clone())).or_default().dot = Some(dot.clone());
+            let key = Key::Name(group.clone());
+            let entry = self.keys.entry(key.clone()).or_default();
+            match &entry.dot {
+                Some(other) if other.session != session => lost.push(key),
+                _ => entry.dot = Some(dot.clone()),
+            }
         }
         let mut stand = Vec::new();
         for (key, mode) in claimed {
             let entry = self.keys.entry(key.clone()).or_default();
-            let conflict = entry.busy > 0
-                || entry
-                    .holders
-                    .iter()
-                    .any(|(s, h)| *s != session && (h.mode == Mode::W || mode == Mode::W));
-            if conflict {
+            let taken = entry
+                .holders
+                .iter()
+                .any(|(s, h)| *s != session && (h.mode == Mode::W || mode == Mode::W));
+            if taken && entry.forget_locks_of(session) {
+                lost.push(key.clone());
+            }
+            if taken || entry.busy > 0 {
                 entry.holders.remove(&session);
             } else {
                 self.next_seq += 1;
@@ -335,7 +349,7 @@ impl Arbiter {
             }
             self.forget_void(key);
         }
-        stand
+        (stand, lost)
     }
 
     /// Lock tables and dotlocks of the keys that `session` holds.

@@ -50,6 +50,8 @@ pub(crate) enum Place {
 struct Claim {
     /// Those that stand.
     leases: Vec<Lease>,
+    /// Of its locks and dotlocks, those that do not.
+    lost: Vec<Key>,
     known: Vec<Attr>,
     unanswered: u64,
 }
@@ -368,12 +370,13 @@ impl Brick {
         if reclaim.view != self.mounts.view || !self.state.sessions.contains_key(&session) {
             return;
         }
-        let stand = self
+        let (leases, lost) = self
             .arbiter
             .reclaim(session, &reclaim.leases, &reclaim.locks, &reclaim.dots);
         self.mounts.awaited.remove(&session);
         let claim = Claim {
-            leases: stand,
+            leases,
+            lost,
             known: reclaim.known.clone(),
             unanswered: reclaim.unanswered,
         };
@@ -395,13 +398,14 @@ impl Brick {
             .partition(|l| self.is_other(session, &l.key, &claim));
         self.arbiter.ungrant(session, &void);
         let (locks, dots) = self.arbiter.tables(session);
-        let inode = |l: Lease| if let Key::Inode(ino) = l.key { Some(ino) } else { None };
+        let mut lost = claim.lost;
+        lost.extend(void.into_iter().map(|lease| lease.key));
         let frame = ToMount::Reclaimed(Reclaimed {
             view: self.mounts.view,
             leases,
             locks,
             dots,
-            others: void.into_iter().filter_map(inode).collect(),
+            lost,
         });
         self.tell(session, frame, out);
     }

@@ -7,7 +7,8 @@
 //! E3  Mail goes first: an answer, and the next records of the log, wait until nothing is owed to the log, for a bounded
 //!     time. There is one of them at a time, of not many more bytes than `limits::COPY_BYTES_MAX`: what mounts wait for
 //!     stands behind no more.
-//! E4  While mail is written there is a pause between records and records, too: each batch costs both bricks a flush. Unless
+//! E4  While mail is written there is a pause between answers, too: a small one costs both bricks as much work as a delivery
+//!     does. And one between records and records, which is longer: each batch costs both bricks a flush. Unless
 //!     the peer has got less than twice what was written meanwhile: then the next ones go at once, and more of them. So under
 //!     any load that it could keep up with it comes to the end, and what is numbered after that never waits here.
 //! E5  Files and records have one rate, `limits::COPY_RATE`.
@@ -47,7 +48,9 @@ pub(crate) struct Feed {
     sent: usize,
     /// When it got the last ones.
     sent_at: Nanos,
-    /// Last record of the log when these were due.
+    /// When it got the last answer.
+    answered_at: Nanos,
+    /// Last record of the log when the last of either was due.
     newest: u64,
     rate: Rate,
     held: Option<Held>,
@@ -181,11 +184,22 @@ impl Brick {
         self.refuse_peer("the peer copied files of another moment", out);
     }
 
+    /// It gets files from here.
+    pub(crate) const fn feeds_files(&self) -> bool {
+        matches!(self.stand, Stand::Solo { catch_up: None }) && self.feed.told.is_some()
+    }
+
     // ---- questions
 
     /// From one that gets files, or compares them.
     pub(crate) fn on_copy_ask(&mut self, ticket: u64, ask: Ask, out: &mut Vec<Output>) {
-        let from = self.clock.mono;
+        let (now, last) = (self.clock.mono, self.log.last);
+        let idle = core::mem::replace(&mut self.feed.newest, last) == last;
+        let from = if idle {
+            now
+        } else {
+            now.max(self.feed.answered_at + limits::ANSWER_PAUSE)
+        };
         self.feed.held = Some(Held {
             turn: Turn::Answer { ticket, ask },
             from,
@@ -244,7 +258,10 @@ impl Brick {
             has_time && !(slow && matches!(held.turn, Turn::Records { .. }))
         };
         match self.feed.held.take_if(may).map(|held| held.turn) {
-            Some(Turn::Answer { ticket, ask }) => self.answer_copy_ask(ticket, ask, out),
+            Some(Turn::Answer { ticket, ask }) => {
+                self.feed.answered_at = now;
+                self.answer_copy_ask(ticket, ask, out);
+            }
             Some(Turn::Records { from, bytes }) => out.push(Output::Disk(DiskOp::ReadLog { from, bytes })),
             None => {}
         }
@@ -272,7 +289,8 @@ impl Brick {
             Ask::Xattrs { after } => Look::Xattrs {
                 inos: self.inodes_after(after),
             },
-            Ask::Changes | Ask::Index { .. } | Ask::Read { .. } | Ask::Raw { .. } => {
+            Ask::Raw { ino, block } => Look::Raw { ino, block },
+            Ask::Changes | Ask::Index { .. } | Ask::Read { .. } => {
                 let data = Err(Errno::EINVAL); // of a merge, and there is none
                 let last = true;
                 return out.push(Output::Peer(ToPeer::Part { ticket, data, last }));

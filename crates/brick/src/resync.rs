@@ -65,6 +65,15 @@ pub(crate) struct Resync {
     report: ResyncReport,
 }
 
+impl Resync {
+    /// So many bytes of a file.
+    fn came(&mut self, bytes: usize) {
+        self.report.bytes_done += bytes as u64;
+        self.report.copied += bytes as u64;
+        self.unsaved += bytes;
+    }
+}
+
 /// What is waited for.
 #[derive(Debug)]
 enum Step {

@@ -12,6 +12,9 @@
 //!     at the fork is put before what is here behind it, and counts if all of it fits.
 //! T7  If the other brick's copy is bad, too, and both are in step, it is asked for as it is: two damaged copies make a good
 //!     one, as a rule (`store::mend`). Each brick does that for itself.
+//! T8  While the other brick gets its files from here, it is asked for what it holds in the place of a bad block, as it is:
+//!     whatever that is, it counts only if both copies make the block. If they do not, it gets the block as it is here, and
+//!     knows it to be bad (`resync::copy` C4), so that both can be in step again.
 //!
 //! Not here: checksums (`store`), who looks for rot without being asked (`scrub`), what becomes of a block that both copies
 //! do not make (`heal::quarantine`).
@@ -67,6 +70,20 @@ struct Bad {
     doubtful: bool,
 }
 
+impl Bad {
+    const fn new(again: Nanos, doubtful: bool) -> Self {
+        Self {
+            ticket: None,
+            again,
+            asks: 0,
+            raw: false,
+            both: false,
+            twice: false,
+            doubtful,
+        }
+    }
+}
+
 /// A look that waits for blocks.
 #[derive(Debug)]
 struct Waiting {
@@ -96,6 +113,11 @@ impl Rot {
     /// Who asked does not wait any more.
     pub(crate) fn forget(&mut self, gone: impl Fn(&Asker) -> bool) {
         self.waiting.retain(|w| !gone(&w.question.asker));
+    }
+
+    /// The other brick's bytes were taken, which are bad there.
+    pub(crate) fn take_damaged(&mut self, at: At, now: Nanos) {
+        self.bad.insert(at, Bad::new(now, false));
     }
 
     pub(crate) fn ticket(&mut self) -> u64 {
@@ -133,10 +155,7 @@ impl Brick {
     pub(crate) fn on_rotten(&mut self, mut question: Question, ino: Ino, blocks: &[u64], out: &mut Vec<Output>) {
         question.tries += 1;
         if !self.is_replayed() {
-            // T5. Who copies files would take it for gone.
-            let copied = matches!(question.look, Look::Copy { .. } | Look::Digests { .. });
-            let errno = if copied { Errno::ENODATA } else { Errno::ESTALE };
-            return self.deny(&question, errno, out);
+            return self.deny(&question, not_now(&question), out); // T5
         }
         let at_leisure = matches!(
             question.look,
@@ -146,9 +165,8 @@ impl Brick {
             return self.ask_disk(question, out); // a change in between looks the same
         }
         self.found_rotten(ino, blocks, out);
-        let reaches_peer = self.stand == Stand::Normal || self.merges();
         let hopeless = |at: &At| self.rot.bad.get(at).is_none_or(|bad| bad.both);
-        let waits = reaches_peer
+        let waits = self.may_repair()
             && question.tries < LOOK_TRIES_MAX
             && self.rot.waiting.len() < WAITING_MAX
             && !matches!(question.asker, Asker::Check { .. } | Asker::Suspect)
@@ -184,16 +202,7 @@ impl Brick {
     }
 
     fn note_bad(&mut self, at: At, doubtful: bool) {
-        let bad = Bad {
-            ticket: None,
-            again: self.clock.mono,
-            asks: 0,
-            raw: false,
-            both: false,
-            twice: false,
-            doubtful,
-        };
-        self.rot.bad.insert(at, bad);
+        self.rot.bad.insert(at, Bad::new(self.clock.mono, doubtful));
     }
 
     /// T5
@@ -227,11 +236,17 @@ impl Brick {
         self.heal.is_some() || matches!(self.stand, Stand::Yielding { .. })
     }
 
+    /// The other brick can be asked.
+    fn may_repair(&self) -> bool {
+        self.stand == Stand::Normal || self.merges() || self.feeds_files()
+    }
+
     /// T3
     fn ask_for_blocks(&mut self, out: &mut Vec<Output>) {
-        if self.stand != Stand::Normal && !self.merges() {
+        if !self.may_repair() {
             return;
         }
+        let raw = self.feeds_files(); // T8
         let now = self.clock.mono;
         let due: Vec<At> = self
             .rot
@@ -242,11 +257,11 @@ impl Brick {
             .take(limits::REPAIRS_MAX)
             .collect();
         for at in due {
-            self.ask_for_block(at, false, out);
+            self.ask_for_block(at, raw, out);
         }
     }
 
-    /// `raw`: T7.
+    /// `raw`: T7, T8.
     fn ask_for_block(&mut self, (ino, block): At, raw: bool, out: &mut Vec<Output>) {
         if self.state.inode(ino).is_err() {
             self.rot.bad.remove(&(ino, block)); // freed meanwhile
@@ -282,6 +297,9 @@ impl Brick {
             Ok(version) if self.stand == Stand::Normal || self.merges() => {
                 self.look(Asker::Check { ticket, version }, look, out);
             }
+            _ if self.stand == Stand::Copying && matches!(check, Check::Raw { .. }) => {
+                self.look(Asker::Check { ticket, version: 0 }, look, out); // T8
+            }
             _ => out.push(Output::Peer(ToPeer::Checked {
                 ticket,
                 version: 0,
@@ -304,7 +322,7 @@ impl Brick {
         }
         let now = self.clock.mono;
         let next = self.rot.tickets + 1;
-        let (together, merges) = (self.stand == Stand::Normal, self.merges());
+        let (together, merges, feeds) = (self.stand == Stand::Normal, self.merges(), self.feeds_files());
         let Some(((ino, block), bad)) = self.rot.of_ticket(ticket) else {
             return self.on_compared(ticket, version, data, out);
         };
@@ -322,6 +340,11 @@ impl Brick {
                 };
                 self.restore_block((ino, block), effect, out);
             }
+            Ok(theirs) if feeds && bad.raw => {
+                bad.ticket = Some(next);
+                self.restore_block((ino, block), Effect::Combine { ino, block, theirs }, out);
+            }
+            Err(_) if feeds && bad.raw => self.both_are_bad((ino, block), out), // T8: it has nothing there
             Ok(bytes) if merges && !bad.raw => {
                 bad.ticket = Some(next);
                 let common = self.common_part((ino, block), bytes.len());
@@ -406,10 +429,10 @@ impl Brick {
 
     fn both_are_bad(&mut self, at: At, out: &mut Vec<Output>) {
         let (now, path) = (self.clock.mono, self.shown_path(at.0));
-        let wait = if self.stand == Stand::Normal {
-            limits::REPAIR_RETRY_BOTH
-        } else {
+        let wait = if self.merges() {
             limits::REPAIR_RETRY // the line that yields will soon have what is here
+        } else {
+            limits::REPAIR_RETRY_BOTH
         };
         let Some(bad) = self.rot.bad.get_mut(&at) else {
             return;
@@ -437,7 +460,7 @@ impl Brick {
             let errno = if waiting.blocks.iter().any(both) {
                 unreadable(&waiting.question)
             } else {
-                Errno::ESTALE // perhaps it can be repaired yet
+                not_now(&waiting.question) // perhaps it can be repaired yet
             };
             self.deny(&waiting.question, errno, out);
         }
@@ -517,6 +540,15 @@ const fn repair((ino, block): At, bytes: Bytes, sure: bool) -> Effect {
 const fn unreadable(question: &Question) -> Errno {
     if matches!(question.asker, Asker::Check { .. } | Asker::Peer { .. } | Asker::Heal) {
         Errno::ENODATA
+    } else {
+        Errno::ESTALE
+    }
+}
+
+/// Who copies files would take ESTALE for gone.
+const fn not_now(question: &Question) -> Errno {
+    if matches!(question.look, Look::Copy { .. } | Look::Digests { .. }) {
+        Errno::EAGAIN
     } else {
         Errno::ESTALE
     }

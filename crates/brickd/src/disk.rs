@@ -533,7 +533,9 @@ fn op_weight(op: &Op) -> usize {
 fn effects_weight(effects: &[Effect]) -> usize {
     let data = effects.iter().map(|effect| match effect {
         Effect::Write { extents, .. } => extents.iter().map(|e| e.data.len()).sum(),
-        Effect::Repair { bytes, .. } | Effect::Combine { theirs: bytes, .. } => bytes.len(),
+        Effect::Repair { bytes, .. } | Effect::Combine { theirs: bytes, .. } | Effect::Damaged { bytes, .. } => {
+            bytes.len()
+        }
         _ => 0,
     });
     JOB_BYTES + data.sum::<usize>()

@@ -5,9 +5,10 @@
 //!     exit at once, and the lock belongs to the one who called them. A maker killed by a signal was no helper that was
 //!     done: then its own end is enough (the parent of a Postfix process is a daemon that stays).
 //! O3  Renamed onto a file's name it becomes that file, atomically: what programs do that write a new version that way.
-//! O4  One that went with its session is still there for its maker, and for him alone, until he removes it: the unlink
-//!     succeeds and has no effect, on somebody else's of that name least of all (PROTOCOL 7.5).
-//!
+//! O4  One that was lost with its session, or to the other side of a partition, is still there for its maker, and for him
+//!     alone, until he removes it: the unlink succeeds and has no effect, on somebody else's of that name least of all
+//!     (PROTOCOL 7.5). As long as it is, the mailbox it is named after is not opened for him: he would change it without
+//!     a lock (L6).
 //! O5  One made by link(2) shows the inode of the file that it was linked to, with one link more, for as long as that is there;
 //!     afterwards it is all that there is of that number.
 //!
@@ -28,6 +29,9 @@ use mboxfs_types::{
     limits,
     planted::Bug,
 };
+
+/// Dotlocks remembered after they were lost.
+const LOST_DOTS_MAX: usize = 1000;
 
 /// Inode numbers of dotlocks have this bit, but for those made by link(2): those of bricks have it clear for 2^30 starts.
 pub(crate) const DOT_BIT: u64 = 1 << 62;
@@ -97,6 +101,38 @@ impl Client {
             lease.dot = None;
         }
         self.wake(|w| matches!(w, Wait::Dot(g, _) if g == group));
+    }
+
+    /// O4: it is nobody's any more, whatever its maker thinks.
+    pub(crate) fn lose_dot(&mut self, group: &Group) {
+        if let Some(dot) = self.own_dots.remove(group) {
+            self.keep_dot(group, CallId(0));
+            self.changed(dot.ino);
+            self.lost_dots.insert((group.clone(), dot.pid), dot);
+        }
+        while self.lost_dots.len() > LOST_DOTS_MAX {
+            self.lost_dots.pop_first();
+        }
+    }
+
+    /// O4: does whoever opens this file take it for locked by a dotlock that was lost?
+    pub(crate) fn lost_its_dotlock(
+        &mut self,
+        id: CallId,
+        p: &mut Pending,
+        ino: Ino,
+        out: &mut Vec<Output>,
+    ) -> Option<bool> {
+        let lost = self.lost_dots.iter();
+        let own = lost.filter(|(_, dot)| dot.pid > 1 && self.owns(p.caller, dot));
+        let groups: Vec<Group> = own.map(|((group, _), _)| group.clone()).collect();
+        for group in groups {
+            let state = self.want_name(id, p, &group, Mode::R, Intent::Read, out)?;
+            if state.entry == Some(ino) {
+                return Some(true);
+            }
+        }
+        Some(false)
     }
 
     /// The name is free and held in mode W: `Some(Ok)`. Taken: EEXIST, after a short wait if a process here has it.

@@ -61,6 +61,9 @@ impl Client {
             let fh = self.new_handle(id, ino, Kind::Dot(group));
             return Some(Ok(Answer::Opened { fh, dotlock: true }));
         }
+        if self.lost_its_dotlock(id, p, ino, out)? {
+            return Some(Err(Errno::ESTALE));
+        }
         self.want_inode(id, p, ino, Mode::R, Intent::Read, out)?;
         let fh = self.new_handle(
             id,

@@ -36,8 +36,6 @@ const HOME: Nanos = Nanos::from_millis(300);
 const HOME_MAX: Nanos = Nanos::from_millis(60_000);
 /// It waits this long for a moment without requests.
 const HOME_PATIENCE: Nanos = Nanos::from_millis(2000);
-/// Dotlocks remembered after their session ended.
-const LOST_DOTS_MAX: usize = 1000;
 /// The same file's watchers are not woken more often.
 const POKE: Nanos = Nanos::from_millis(300);
 
@@ -343,6 +341,7 @@ impl Client {
         if reclaimed.view != self.link.view {
             return;
         }
+        self.fence(|key| reclaimed.lost.contains(key)); // while it is known which file a dotlock stands for
         let stands = |key: &Key| reclaimed.leases.iter().find(|l| l.key == *key);
         let cache = &mut self.cache;
         let mut void = Vec::new();
@@ -383,7 +382,6 @@ impl Client {
         for ino in void {
             self.drop_staging(ino);
         }
-        self.end_lock_sessions(&reclaimed.others);
         self.link.confirmed = true;
         self.link.lost_since = None;
         self.link.next_ping = self.clock.mono + limits::BEAT;
@@ -407,17 +405,34 @@ impl Client {
         }
     }
 
-    /// These are other files by now: who has one locked has read a part of the former, and would go on with this one (L6).
-    fn end_lock_sessions(&mut self, others: &[Ino]) {
-        let over = |ino: &Ino| others.contains(ino) && self.own_locks.contains_key(ino);
+    /// Lock sessions end, and with them the handles of their files: who has one locked has read a part of it as it was, and
+    /// would go on with what others have made of it (L6). A dotlock alone is a lock too, of the mailbox it is named after.
+    /// Returns how many handles are dead.
+    fn fence(&mut self, over: impl Fn(&Key) -> bool) -> usize {
+        let is_over = |group: &Group| over(&Key::Name(group.clone()));
+        let dots: Vec<Group> = self.own_dots.keys().filter(|group| is_over(group)).cloned().collect();
+        let entry = |group: &Group| self.names.get(group).and_then(|n| n.entry);
+        let locked = self.own_locks.keys().copied().filter(|ino| over(&Key::Inode(*ino)));
+        let files: BTreeSet<Ino> = dots.iter().filter_map(entry).chain(locked).collect();
+        for group in dots {
+            self.lose_dot(&group);
+        }
         let mut dead: Vec<Fh> = Vec::new();
-        for (fh, handle) in self.handles.iter_mut().filter(|(_, h)| over(&h.ino)) {
-            handle.dead = true;
-            dead.push(*fh);
+        for (fh, handle) in &mut self.handles {
+            let was_locked = match &handle.kind {
+                Kind::File { .. } => files.contains(&handle.ino),
+                Kind::Dot(group) => is_over(group),
+                Kind::Dir(_) => false,
+            };
+            if was_locked {
+                handle.dead = true;
+                dead.push(*fh);
+            }
         }
-        for fh in dead {
-            self.keep_handle(fh);
+        for fh in &dead {
+            self.keep_handle(*fh);
         }
+        dead.len()
     }
 
     fn on_reply(&mut self, reply: Reply, out: &mut Vec<Output>) {
@@ -560,26 +575,8 @@ impl Client {
             self.cache.clear(ino);
             self.changed(ino);
         }
-        // A dotlock alone is a lock too, of whatever mailbox it is named after.
-        let entry = |group: &Group| self.names.get(group).and_then(|n| n.entry);
-        let locked: BTreeSet<Ino> = self
-            .own_dots
-            .keys()
-            .filter_map(entry)
-            .chain(self.own_locks.keys().copied())
-            .collect();
-        let mut dead = 0;
-        for handle in self.handles.values_mut() {
-            let locked = locked.contains(&handle.ino) && matches!(handle.kind, Kind::File { .. });
-            handle.dead |= locked || matches!(handle.kind, Kind::Dot(_));
-            dead += usize::from(handle.dead);
-        }
+        let dead = self.fence(|_| true);
         self.own_locks.clear();
-        let lost = core::mem::take(&mut self.own_dots).into_iter();
-        self.lost_dots.extend(lost.map(|(group, dot)| ((group, dot.pid), dot)));
-        while self.lost_dots.len() > LOST_DOTS_MAX {
-            self.lost_dots.pop_first();
-        }
         self.names.clear();
         self.requests.clear();
         self.wishes.clear();

@@ -18,6 +18,7 @@ use mboxfs_types::{
 };
 
 mod linked;
+mod moved;
 mod overdue;
 mod takeover;
 
@@ -181,7 +182,7 @@ impl Mount {
             leases: claim.leases.into_iter().map(stands).collect(),
             locks: claim.locks,
             dots: claim.dots,
-            others: Vec::new(),
+            lost: Vec::new(),
         }));
         out.extend(self.wait(Nanos::from_millis(1)));
         out
@@ -551,7 +552,7 @@ fn a_close_of_a_file_that_goes_on_as_another_one_is_fine() {
         mount.says(ToMount::View { view, together: true });
         mount.says(ToMount::Reclaimed(Reclaimed {
             view,
-            others: vec![FILE],
+            lost: vec![Key::Inode(FILE)],
             ..Reclaimed::default()
         }));
         let (read, out) = mount.call(Call::Read {

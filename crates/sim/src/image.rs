@@ -284,6 +284,10 @@ impl Image {
                 Effect::Combine { ino, block, theirs } => {
                     self.mend(*ino, *block, |at_rest, file| at_rest.combine(file, *block, theirs))?;
                 }
+                Effect::Damaged { ino, offset, bytes } => {
+                    let block = offset / limits::SUM_BLOCK_BYTES;
+                    self.mend(*ino, block, |at_rest, file| at_rest.take_damaged(file, *offset, bytes))?;
+                }
                 _ => {
                     self.apply_checked(&effect)?;
                     self.since.push(effect);
@@ -293,7 +297,7 @@ impl Image {
         Ok(())
     }
 
-    /// A block that `mend` makes good is durable at once.
+    /// A block that `mend` changes is durable at once.
     fn mend(
         &mut self,
         ino: Ino,

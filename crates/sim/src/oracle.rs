@@ -55,6 +55,8 @@ pub struct Oracle {
     pub forked: bool,
     /// The bricks that the mounts are attached to.
     pub attached: [Option<usize>; 2],
+    /// How many messages of a mailbox were taken out, since they rotted on both bricks.
+    pub taken_out: BTreeMap<String, usize>,
 }
 
 impl Oracle {
@@ -147,13 +149,17 @@ impl Oracle {
     }
 
     /// Those of `due` that are missing in what was read and should not be: nobody removed them meanwhile, nor did the mount
-    /// move to a brick with another line.
+    /// move to a brick with another line, nor were so many taken out (L12).
     #[must_use]
     pub fn missing(&self, due: &[Id], read: &[Id], mount: usize) -> Vec<Id> {
         let still = |id: &Id| self.letters.get(id).is_some_and(|l| self.is_due(l, mount));
-        due.iter()
-            .filter(|id| !read.contains(id) && still(id))
-            .copied()
-            .collect()
+        let lacks = due.iter().filter(|id| !read.contains(id) && still(id));
+        let missing: Vec<Id> = lacks.copied().collect();
+        let mailbox = missing.first().and_then(|id| self.letters.get(id)).map(|l| &l.mailbox);
+        let taken_out = mailbox.and_then(|name| self.taken_out.get(name));
+        if missing.len() <= taken_out.copied().unwrap_or(0) {
+            return Vec::new();
+        }
+        missing
     }
 }

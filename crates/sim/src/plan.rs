@@ -195,6 +195,14 @@ pub enum Action {
 }
 
 impl Action {
+    /// Whoever is on the way to a brick has to find another way, or another daemon.
+    pub(crate) const fn interrupts(&self) -> bool {
+        matches!(
+            self,
+            Self::KillDaemon { .. } | Self::Break { .. } | Self::Crash { .. } | Self::Stop { .. }
+        )
+    }
+
     /// Programs learn nothing of it, but a pause.
     #[must_use]
     pub const fn is_gentle(&self) -> bool {

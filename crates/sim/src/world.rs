@@ -139,6 +139,8 @@ pub struct World {
     pub forced: bool,
     /// A plan is carried out, and nothing was done yet but what programs learn of as a pause at most.
     pub gentle: bool,
+    /// When the last two actions were that interrupt something.
+    interrupted: [Option<u64>; 2],
     /// Mailboxes that were made while a brick had a line of its own.
     pub made_apart: BTreeSet<Name>,
     /// Who attached on which stream.
@@ -174,6 +176,7 @@ impl World {
             rots: 0,
             forced: false,
             gentle: false,
+            interrupted: [None; 2],
             made_apart: BTreeSet::new(),
             sessions: BTreeMap::new(),
             probe: (CallId(0), None),

@@ -9,7 +9,7 @@ use mboxfs_brick::{
 };
 use mboxfs_sim::disk::{Disk, Thread};
 use mboxfs_types::{
-    Attr, BrickId, Group, Ino, Key, Name, Nanos, SessionId, Timestamp,
+    Attr, BrickId, Dotlock, Group, HeldLock, Ino, Key, LockKind, Name, Nanos, Owner, Range, SessionId, Timestamp,
     admin::Status,
     call::{
         Attach, Attached, Extent, Intent, LeaseRequest, Mode, Op, Reclaim, Reclaimed, Request, ToBrick, ToMount, View,
@@ -17,7 +17,7 @@ use mboxfs_types::{
     disk::{DiskOp, Done},
     limits,
 };
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 
 struct Alone {
     brick: Brick,
@@ -255,9 +255,9 @@ fn comes_back_to_a_mailbox(unanswered: u64) -> usize {
     };
     alone.reclaim_all(11, held);
     match alone.said.last() {
-        Some((_, ToMount::Reclaimed(Reclaimed { leases, others, .. }))) => {
+        Some((_, ToMount::Reclaimed(Reclaimed { leases, lost, .. }))) => {
             assert_eq!(
-                leases.len() + others.len(),
+                leases.len() + lost.len(),
                 1,
                 "it is the mount's mailbox, or another one"
             );
@@ -310,4 +310,74 @@ fn a_mount_that_comes_again_before_the_view_opens_is_awaited_again() {
     assert_eq!(alone.reclaimed(21), 0, "nothing was said on this stream yet");
     alone.reclaim(21);
     assert_eq!((alone.reclaimed(21), alone.reclaimed(12)), (1, 1));
+}
+
+/// L5, L6: a mount comes back from the other side of a partition, where it had locked what another mount holds on this one: two
+/// processes would have the same lock.
+#[test]
+fn locks_from_the_other_side_of_a_partition_are_lost_to_who_holds_the_lease_here() {
+    let mut alone = Alone::new();
+    for number in [1, 2] {
+        alone.attach(u64::from(number), session(number), 1);
+    }
+    alone.reclaim(1);
+    alone.reclaim(2);
+    alone.feed(Input::MountLost { conn: MountConn(2) });
+    let name = |text: &str| Name::new(text.as_bytes()).expect("a name");
+    let group = |stem: &str| Group::of(Ino::ROOT, &name(stem));
+    let [one, two] = [(1, "one"), (2, "two")].map(|(seq, text)| {
+        let create = Op::Create {
+            dir: Ino::ROOT,
+            name: name(text),
+            mode: 0o600,
+            uid: 0,
+            gid: 0,
+            excl: false,
+        };
+        alone.request(1, seq, create)[0].ino
+    });
+    let held = [Key::Name(group("held")), Key::Inode(one)];
+    let free = [Key::Name(group("free")), Key::Inode(two)];
+    for key in held.clone() {
+        alone.lease(1, key);
+    }
+    let owner = Owner {
+        session: session(2),
+        id: 7,
+    };
+    let lock = HeldLock {
+        owner,
+        range: Range::ALL,
+        kind: LockKind::Exclusive,
+        pid: 100,
+    };
+    let dot = |stem: &str| Dotlock {
+        session: session(2),
+        name: name(&format!("{stem}.lock")),
+        ino: Ino(8),
+        mode: 0o600,
+        uid: 0,
+        gid: 0,
+        pid: 100,
+        ppid: 50,
+        content: Vec::new(),
+        ctime: Timestamp::default(),
+        mtime: Timestamp::default(),
+    };
+    let dots = ["held", "free"].map(|stem| (group(stem), dot(stem)));
+    let claim = Reclaim {
+        leases: held.iter().chain(&free).map(|key| (key.clone(), Mode::W)).collect(),
+        locks: vec![(one, lock), (two, lock)],
+        dots: dots.to_vec(),
+        ..Reclaim::default()
+    };
+    alone.attach(12, session(2), 2);
+    alone.reclaim_all(12, claim);
+    let Some((_, ToMount::Reclaimed(said))) = alone.said.last() else {
+        panic!("not confirmed: {:?}", alone.said.last());
+    };
+    let keys: BTreeSet<&Key> = said.leases.iter().map(|lease| &lease.key).collect();
+    assert_eq!(keys, free.iter().collect());
+    assert_eq!(said.lost.iter().collect::<BTreeSet<_>>(), held.iter().collect());
+    assert_eq!((&said.locks, &said.dots), (&vec![(two, lock)], &dots[1..].to_vec()));
 }

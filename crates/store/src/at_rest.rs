@@ -349,6 +349,23 @@ impl<M: Medium> AtRest<M> {
         }
     }
 
+    /// The other brick's bytes, within a block that is bad there. What it has to hold is not known here from now on.
+    ///
+    /// Returns whether they were put there: not if no sums are known.
+    pub fn take_damaged(
+        &mut self,
+        (ino, file): (Ino, &mut impl Resting),
+        offset: u64,
+        bytes: &[u8],
+    ) -> io::Result<bool> {
+        let Some(size) = self.sums.get(ino).map(|sums| sums.size) else {
+            return Ok(false);
+        };
+        self.mark(ino, &[offset / BLOCK], true)?;
+        file.restore(offset, bytes, size)?;
+        Ok(true)
+    }
+
     /// Which of `count` blocks from `first` on do not fit.
     pub fn suspects(&self, (ino, file): (Ino, &impl Resting), first: u64, count: u64) -> io::Result<Vec<u64>> {
         self.sums

@@ -270,6 +270,7 @@ impl Files {
                 sure,
             } => self.repair(*ino, *block, bytes, *sure),
             Effect::Combine { ino, block, theirs } => self.combine(*ino, *block, theirs),
+            Effect::Damaged { ino, offset, bytes } => self.take_damaged(*ino, *offset, bytes),
             Effect::Note(note) => {
                 self.begin_note(note);
                 Ok(())
@@ -415,6 +416,7 @@ fn describe(effect: &Effect) -> String {
         Effect::Rotten { ino, .. } => format!("mark {ino} as damaged"),
         Effect::Combine { ino, block, .. } => format!("mend block {block} of {ino}"),
         Effect::Repair { ino, block, .. } => format!("repair block {block} of {ino}"),
+        Effect::Damaged { ino, offset, .. } => format!("take what is damaged at {offset} of {ino}"),
         Effect::Forget { .. } => "forget what was kept for a fork".to_string(),
         Effect::Note(note) => format!("note what happens to {}", note.ino),
     }

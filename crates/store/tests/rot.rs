@@ -423,6 +423,43 @@ fn two_damaged_copies_make_a_good_one() {
     assert_eq!(before, after);
 }
 
+/// A brick that gets files takes what is bad on the other one; it is believed of nobody, not even of itself.
+#[test]
+fn what_was_bad_on_the_other_brick_is_bad_until_it_is_repaired() {
+    let (mut brick, content) = three_blocks();
+    brick.checkpoint(2);
+    let damaged = Effect::Damaged {
+        ino: BOX,
+        offset: 70_000,
+        bytes: vec![9; 1000].into(),
+    };
+    brick.now().files.apply(&[damaged]).unwrap();
+    let there = [&content[..70_000], &[9; 1000], &content[71_000..]].concat();
+    assert!(brick.bytes() == there);
+    for _ in 0..2 {
+        assert_eq!(brick.block(1), Seen::Rotten(vec![1]));
+        assert_eq!(brick.read(0, 65_536), data(&content[..65_536]));
+        assert_eq!(brick.now().files.damage().0, [(BOX, 1)]);
+        brick.open(); // it is still known after a crash
+    }
+    // What is bad on both sides in the same way is no proof of anything.
+    let combine = Effect::Combine {
+        ino: BOX,
+        block: 1,
+        theirs: there[65_536..131_072].to_vec().into(),
+    };
+    brick.now().files.apply(&[combine]).unwrap();
+    assert_eq!(brick.block(1), Seen::Rotten(vec![1]));
+    let repair = Effect::Repair {
+        ino: BOX,
+        block: 1,
+        bytes: content[65_536..131_072].to_vec().into(),
+        sure: true,
+    };
+    brick.now().files.apply(&[repair]).unwrap();
+    assert_eq!(brick.read(0, 150_000), data(&content));
+}
+
 #[test]
 fn what_is_damaged_is_read_as_it_is_only_by_who_asks_for_that() {
     let (mut brick, content) = three_blocks();

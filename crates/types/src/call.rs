@@ -525,8 +525,9 @@ pub struct Reclaimed {
     pub locks: Vec<(Ino, HeldLock)>,
     /// Dotlocks of the groups held.
     pub dots: Vec<(Group, Dotlock)>,
-    /// What was claimed and is another file by now: it went on on the other side of a partition.
-    pub others: Vec<Ino>,
+    /// What was claimed and is another file by now, or was locked and is in other hands by now: it went on on the other side
+    /// of a partition. Lock sessions and dotlocks of these are over.
+    pub lost: Vec<Key>,
 }
 
 /// A question that changes nothing.

@@ -413,6 +413,16 @@ pub enum Effect {
         /// The other brick's copy.
         theirs: Bytes,
     },
+    /// What a block holds on the other brick, where it is bad: put in its place, and known to be bad here as well, durably,
+    /// until it is overwritten, cut off or repaired.
+    Damaged {
+        /// The file.
+        ino: Ino,
+        /// First byte; all lie in one block of `limits::SUM_BLOCK_BYTES`.
+        offset: u64,
+        /// As they are there.
+        bytes: Bytes,
+    },
     /// What the effects that follow do, for the history. Changes no file.
     Note(Note),
     /// Nothing that was kept for forks below this position is needed any more. Not before the superblock that knows no such

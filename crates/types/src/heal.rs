@@ -1,7 +1,7 @@
 //! Questions of one brick to the other about its files, and answers in parts.
 //!
 //! In a merge the brick that goes on asks the one whose line of history will be given up. In a resync the one whose files
-//! are being made those of its peer asks the one that serves. `Digests` and `Read` may be asked whenever both work, too.
+//! are being made those of its peer asks the one that serves. `Digests`, `Read` and `Raw` may be asked whenever both work, too.
 //!
 //! Promises
 //! H1  In a merge the one that answers serves no mount and changes nothing: all answers are of one moment.

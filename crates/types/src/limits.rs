@@ -160,8 +160,10 @@ pub const COPY_RATE: u64 = 96 << 20;
 pub const COPY_BURST: Nanos = Nanos::from_millis(100);
 /// While mail is being written the one that serves lets it wait up to this long for each answer, and for each batch ...
 pub const COPY_YIELD: Nanos = Nanos::from_millis(10);
-/// ... and between two batches is at least this much time.
+/// ... and between two batches is at least this much time ...
 pub const COPY_PAUSE: Nanos = Nanos::from_millis(20);
+/// ... and this between two answers.
+pub const ANSWER_PAUSE: Nanos = Nanos(1_500_000);
 /// An answer that does not come within this ends a resync; it begins again, with what it has.
 pub const COPY_PATIENCE: Nanos = Nanos::from_millis(30_000);
 /// Free bytes that a brick keeps for expunge and heal; below them writes get ENOSPC.

@@ -121,7 +121,8 @@ pub enum Check {
         /// Which, of `limits::SUM_BLOCK_BYTES` each.
         block: u64,
     },
-    /// A whole block of a file as it is, good or not: both are bad.
+    /// A whole block of a file as it is, good or not: it is bad on the side that asks. One that gets files answers, too, with
+    /// version 0.
     Raw {
         /// The file.
         ino: Ino,

@@ -132,6 +132,39 @@ const SHARE: usize = limits::COPY_BYTES_MAX;
 const WHOLE: usize = limits::SUFFIX_BYTES_MAX;
 
 #[test]
+fn e4_while_mail_is_written_there_is_a_pause_between_answers() {
+    let mut bench = Bench::new(150);
+    let ask = |bench: &mut Bench| {
+        let (ino, offset, len) = (Ino(7), 0, 10);
+        let ask = Ask::Digests { ino, offset, len };
+        bench.step(Input::Peer(ToPeer::Ask { ticket: 1, ask }));
+    };
+    let answers = |bench: &mut Bench| {
+        let all = core::mem::take(&mut bench.out);
+        all.iter()
+            .filter(|o| matches!(o, Output::Disk(DiskOp::Look { .. })))
+            .count()
+    };
+    ask(&mut bench);
+    answers(&mut bench);
+    for _ in 0..3 {
+        ask(&mut bench);
+        assert_eq!(answers(&mut bench), 1, "nobody writes: at once");
+    }
+    for _ in 0..3 {
+        bench.write();
+        bench.written(0);
+        ask(&mut bench);
+        assert_eq!(answers(&mut bench), 0, "too soon after the last one");
+        for answered in [0, 1] {
+            bench.pass(1);
+            bench.written(0); // what the brick wrote on its own
+            assert_eq!(answers(&mut bench), answered);
+        }
+    }
+}
+
+#[test]
 fn e3_while_nobody_waits_nothing_does() {
     let mut bench = Bench::new(150);
     bench.brick.feed_log(0, &mut bench.out);

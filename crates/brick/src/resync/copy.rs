@@ -4,6 +4,8 @@
 //!     byte that was written since (`debt`).
 //! C2  It is cut to its size in the state first, and never longer (Y3 of `resync`).
 //! C3  Bytes are written into the file that is there: its inode stays (L10).
+//! C4  What the peer cannot read, and both cannot make together (`rot` T8), is taken as it is there, block by block, and known
+//!     to be bad here as well. Once both are in step they deal with it. The rest of the file comes as ever.
 //!
 //! Not here: in which order files come (`resync`).
 
@@ -20,6 +22,7 @@ use mboxfs_types::{
 };
 
 const BLOCK: u64 = limits::BLOCK_BYTES as u64;
+const SUM_BLOCK: u64 = limits::SUM_BLOCK_BYTES;
 
 /// A file under way.
 #[derive(Debug)]
@@ -41,8 +44,10 @@ enum Wait {
     Own,
     /// Those of the peer; the ones here, and up to where they go.
     Theirs(Bytes, u64),
-    /// Bytes, from here on.
-    Bytes(u64),
+    /// Bytes, from and to.
+    Bytes(u64, u64),
+    /// C4: the block with these, as it is.
+    Damaged(u64, u64),
     /// Time, or room on the disk.
     Turn,
 }
@@ -75,6 +80,17 @@ impl Copy {
             }
         }
         same
+    }
+
+    /// C4: these cannot be read there. True: they lie in one block, which is the bad one. Else its blocks are asked for one by
+    /// one.
+    fn split(&mut self, from: u64, to: u64) -> bool {
+        let edge = (from / SUM_BLOCK + 1) * SUM_BLOCK;
+        if edge < to {
+            self.ranges.push_front((edge, to));
+            self.ranges.push_front((from, edge));
+        }
+        edge >= to
     }
 
     /// Everything from `at` up to `to` has to be fetched.
@@ -165,12 +181,27 @@ impl Brick {
     pub(super) fn on_file_answer(&mut self, data: Result<Bytes, Errno>, out: &mut Vec<Output>) {
         let Some(copy) = self.copy() else { return };
         match (&copy.wait, data) {
-            (Wait::Theirs(..) | Wait::Bytes(_), Err(Errno::ESTALE)) => {
+            (Wait::Theirs(_, end), Err(Errno::ENODATA)) => {
+                copy.want(*end);
+                self.go_on_copying(out);
+            }
+            (Wait::Bytes(from, to), Err(Errno::ENODATA)) => {
+                let (from, to) = (*from, *to);
+                if !copy.split(from, to) {
+                    return self.go_on_copying(out);
+                }
+                copy.wait = Wait::Damaged(from, to);
+                let (ino, block) = (copy.ino, from / SUM_BLOCK);
+                self.ask_source(Ask::Raw { ino, block }, out);
+            }
+            (Wait::Theirs(..) | Wait::Bytes(..) | Wait::Damaged(..), Err(Errno::ESTALE)) => {
                 // It is gone there: its log will tell.
                 self.finish_file();
                 self.next_file(out);
             }
-            (Wait::Theirs(..) | Wait::Bytes(_), Err(_)) => self.fail_resync("it cannot read a file", out),
+            (Wait::Theirs(..) | Wait::Bytes(..) | Wait::Damaged(..), Err(_)) => {
+                self.fail_resync("it cannot read a file", out)
+            }
             (Wait::Theirs(own, end), Ok(theirs)) => {
                 let (own, end) = (own.clone(), *end);
                 // The file here did not go on, or the look did not.
@@ -184,9 +215,14 @@ impl Brick {
                 }
                 self.go_on_copying(out);
             }
-            (Wait::Bytes(from), Ok(data)) => {
+            (Wait::Bytes(from, _), Ok(data)) => {
                 let from = *from;
                 self.take_bytes(from, data, out);
+                self.go_on_copying(out);
+            }
+            (Wait::Damaged(from, to), Ok(data)) => {
+                let (from, to) = (*from, *to);
+                self.take_damaged((from, to), &data, out);
                 self.go_on_copying(out);
             }
             (Wait::Own | Wait::Turn, _) => {}
@@ -199,19 +235,41 @@ impl Brick {
             return;
         };
         copy.fetched = true;
-        let (ino, bytes) = (copy.ino, data.len());
-        resync.report.bytes_done += bytes as u64;
-        resync.report.copied += bytes as u64;
-        resync.unsaved += bytes;
+        let ino = copy.ino;
         let Ok(inode) = target.state.inode(ino) else { return };
         if data.is_empty() {
             return; // it is shorter there by now: its log will tell
         }
+        let bytes = data.len();
         let mut effect = tree::resize(ino, inode);
         if let Effect::Write { extents, .. } = &mut effect {
             extents.push(Extent { offset, data }); // C3
         }
         out.push(Output::Disk(DiskOp::Apply(vec![effect])));
+        resync.came(bytes);
+    }
+
+    /// C4. `block`: all of it, as it is there.
+    fn take_damaged(&mut self, (from, to): (u64, u64), block: &Bytes, out: &mut Vec<Output>) {
+        let now = self.clock.mono;
+        let Some(resync) = &mut self.resync else { return };
+        let Step::File(copy) = &mut resync.step else { return };
+        copy.fetched = true;
+        let ino = copy.ino;
+        let in_block = |at: u64| usize::try_from(at - from / SUM_BLOCK * SUM_BLOCK).unwrap_or(usize::MAX);
+        let range = in_block(from).min(block.len())..in_block(to).min(block.len());
+        let bytes = block.slice(range);
+        if bytes.is_empty() {
+            return; // it is shorter there by now: its log will tell
+        }
+        resync.came(bytes.len());
+        let offset = from;
+        out.push(Output::Disk(DiskOp::Apply(vec![Effect::Damaged {
+            ino,
+            offset,
+            bytes,
+        }])));
+        self.rot.take_damaged((ino, from / SUM_BLOCK), now);
     }
 
     /// Asks for the next bytes that are missing, or goes on comparing, or to the next file.
@@ -233,7 +291,7 @@ impl Brick {
             }
             let Some((from, to)) = copy.take_range() else { return };
             let bytes = to - from;
-            copy.wait = Wait::Bytes(from);
+            copy.wait = Wait::Bytes(from, to);
             rate.use_up(bytes, now); // Y5
             let ask = Ask::Read {
                 ino: copy.ino,

@@ -7,6 +7,7 @@ use mboxfs_types::{
     BrickId, Name, OpId, SessionId, Tag, Timestamp,
     admin::ScrubVerb,
     call::{Extent, Found, Op, ToMount},
+    heal::Ask,
     record::{Body, Record},
 };
 
@@ -290,6 +291,85 @@ fn alone_a_bad_block_is_a_temporary_error_and_repaired_later() {
         matches!(&said[..], [.., Output::Peer(ToPeer::Check { .. })]),
         "T3: {said:?}"
     );
+}
+
+/// T8: it holds what it had when it went away, or nothing.
+#[test]
+fn who_gets_files_is_asked_for_what_it_holds_in_the_place_of_a_bad_block() {
+    let (ino, block, raw) = (BOX, 1, Check::Raw { ino: BOX, block: 1 });
+    for (theirs, seen, data) in [
+        (Ok(good()), Seen::Data(good()), Ok(good())),
+        (Ok(good()), Seen::Rotten(vec![1]), Err(Errno::ENODATA)),
+        (Err(Errno::ESTALE), Seen::Rotten(vec![1]), Err(Errno::ENODATA)),
+    ] {
+        let mut bench = Bench::new();
+        bench.brick.stand = Stand::Solo { catch_up: None };
+        bench.brick.log.durable = 3;
+        bench.brick.clock.mono = Nanos::from_millis(1000);
+        bench.brick.on_ask(1, Ask::State { offset: 0 }, &mut bench.out);
+        bench.said();
+        let look = Look::Digests {
+            ino,
+            offset: 0,
+            len: 70_000,
+        };
+        bench.brick.look(Asker::Peer { ticket: 2 }, look, &mut bench.out);
+        let mut said = bench.said();
+        for _ in 0..INDEX_TRIES_MAX {
+            said = bench.answer(ticket(&said), Seen::Rotten(vec![1])); // a change in between looks the same
+        }
+        let [
+            _,
+            _,
+            Output::Peer(ToPeer::Check {
+                ticket: question,
+                check,
+            }),
+        ] = said[..]
+        else {
+            panic!("{said:?}");
+        };
+        assert_eq!(check, raw);
+        let mut said = bench.checked(question, 0, theirs.clone());
+        if let Ok(theirs) = theirs {
+            let combine = Effect::Combine { ino, block, theirs };
+            assert_eq!(said[0], Output::Disk(DiskOp::Apply(vec![combine])));
+            said = bench.answer(ticket(&said), seen);
+        }
+        if data.is_ok() {
+            said = bench.answer(ticket(&said), Seen::Data(good()));
+        }
+        let part = ToPeer::Part {
+            ticket: 2,
+            data,
+            last: true,
+        };
+        assert_eq!(said.last(), Some(&Output::Peer(part)));
+    }
+}
+
+/// T8: whatever it holds; but nobody gets a good block from it.
+#[test]
+fn who_gets_files_says_what_it_holds_as_it_is() {
+    let mut bench = Bench::new();
+    bench.brick.stand = Stand::Copying;
+    let (ino, block) = (BOX, 1);
+    bench.brick.on_check(7, Check::Block { ino, block }, &mut bench.out);
+    assert!(matches!(
+        bench.said()[..],
+        [Output::Peer(ToPeer::Checked {
+            data: Err(Errno::ESTALE),
+            ..
+        })]
+    ));
+    bench.brick.on_check(8, Check::Raw { ino, block }, &mut bench.out);
+    let said = bench.said();
+    let bytes = good();
+    let said = bench.answer(ticket(&said), Seen::Raw { bytes, damaged: None });
+    let [Output::Peer(ToPeer::Checked { ticket: 8, data, .. })] = &said[..] else {
+        panic!("{said:?}");
+    };
+    assert_eq!(*data, Ok(good()));
 }
 
 #[test]

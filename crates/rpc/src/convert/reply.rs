@@ -147,7 +147,7 @@ impl From<Reclaimed> for w::Reclaimed {
             leases: list(from.leases),
             locks: list(from.locks),
             dots: list(from.dots),
-            others: from.others.into_iter().map(|ino| ino.0).collect(),
+            lost: list(from.lost),
         }
     }
 }
@@ -160,7 +160,11 @@ impl TryFrom<w::Reclaimed> for Reclaimed {
             leases: try_list(from.leases)?,
             locks: try_list(from.locks)?,
             dots: try_list(from.dots)?,
-            others: from.others.into_iter().map(Ino).collect(),
+            lost: from
+                .lost
+                .into_iter()
+                .map(|key| base::key(Some(key)))
+                .collect::<Result<_, _>>()?,
         })
     }
 }

@@ -447,17 +447,17 @@ pub(crate) fn to_mount() -> impl Strategy<Value = ToMount> {
         vec(lease(), 0..3),
         vec((ino(), lock()), 0..3),
         vec(group_dot(), 0..3),
-        vec(ino(), 0..3),
+        vec(key(), 0..3),
     );
     prop_oneof![
         attached().prop_map(ToMount::Attached),
         (view(), any::<bool>()).prop_map(|(view, together)| ToMount::View { view, together }),
-        reclaimed.prop_map(|(view, leases, locks, dots, others)| ToMount::Reclaimed(Reclaimed {
+        reclaimed.prop_map(|(view, leases, locks, dots, lost)| ToMount::Reclaimed(Reclaimed {
             view,
             leases,
             locks,
             dots,
-            others
+            lost
         })),
         (any::<u64>(), result(vec(attr(), 0..3))).prop_map(|(seq, result)| ToMount::Reply(Reply { seq, result })),
         (any::<u64>(), result(grant())).prop_map(|(req, result)| ToMount::Granted(Granted { req, result })),

@@ -11,11 +11,19 @@ use crate::{
 };
 use mboxfs_brick::input::Input;
 
+/// A session outlives two interruptions within this time, not any number: somebody has to be there for its grace.
+const OUTLIVED: u64 = 2_000 * MS;
+
 impl World {
     /// Carries out an action of the plan.
     pub(crate) fn act(&mut self, action: &Action) {
         self.journal.event(self.now, format_args!("# {action}"));
         self.gentle &= action.is_gentle();
+        if action.interrupts() {
+            let [earlier, last] = self.interrupted;
+            self.gentle &= earlier.is_none_or(|at| self.now >= at + OUTLIVED);
+            self.interrupted = [last, Some(self.now)];
+        }
         match action {
             Action::Run { at, mailbox, job } => self.run_job(*at, mailbox, job),
             Action::KillOne { at, nth } => {

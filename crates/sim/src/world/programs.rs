@@ -258,9 +258,15 @@ impl World {
     }
 
     fn go_on(&mut self, process: usize, answer: Option<Result<Answer, Errno>>) {
-        let p = &mut self.processes[process];
-        let mount = p.mount;
+        let mount = self.processes[process].mount;
         self.oracle.attached[mount] = self.mounts[mount].attached();
+        if self.rots > 0 {
+            let taken_out = |name: &String| self.hosts.iter().map(|host| host.disk.image.taken_out(name)).max();
+            let all = self.oracle.mailboxes.iter();
+            let all = all.map(|name| (name.clone(), taken_out(name).unwrap_or(0) as usize));
+            self.oracle.taken_out = all.collect();
+        }
+        let p = &mut self.processes[process];
         let mut around = Around {
             oracle: &mut self.oracle,
             now: self.now,

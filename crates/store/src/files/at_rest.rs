@@ -62,6 +62,11 @@ impl Files {
         self.mend(ino, |at_rest, file| at_rest.combine(file, block, theirs))
     }
 
+    /// Takes the other brick's bytes, which are bad there.
+    pub(super) fn take_damaged(&mut self, ino: Ino, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        self.mend(ino, |at_rest, file| at_rest.take_damaged(file, offset, bytes))
+    }
+
     /// Nothing that users see changes. A file that is not there is skipped (F3).
     fn mend(
         &mut self,

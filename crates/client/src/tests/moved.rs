@@ -1,0 +1,102 @@
+//! A mount comes from the other side of a partition, where it had locked what is in other hands on this one.
+//!
+//! Not here: which locks these are (`brick`), whole worlds (`sim`).
+
+use super::*;
+
+const MAKER: u32 = 100;
+
+/// The name of the mailbox, as the brick tells it.
+fn grant_mailbox(mount: &mut Mount, out: &[Output]) -> Vec<Output> {
+    let request = asked(out).expect("asks for the name");
+    let Key::Name(group) = request.key.clone() else {
+        panic!("not of a name: {request:?}")
+    };
+    let (key, mode, seq) = (request.key, request.mode, 1);
+    let grant = Grant {
+        leases: vec![Lease { key, mode, seq }],
+        name: Some(NameState {
+            group,
+            entry: Some(FILE),
+            dot: None,
+        }),
+        ..Grant::default()
+    };
+    mount.says(ToMount::Granted(Granted {
+        req: request.req,
+        result: Ok(grant),
+    }))
+}
+
+/// The process made a dotlock, has the mailbox open, and then lost the dotlock. What unlinks it.
+fn moved() -> (Mount, Fh, Call) {
+    let mut mount = Mount::ready(8);
+    let name = Name::new(b"u.lock").expect("a name");
+    let create = Call::Create {
+        dir: Ino::ROOT,
+        name: name.clone(),
+        mode: 0o600,
+        flags: OpenFlags::default(),
+        excl: true,
+    };
+    let (id, out) = mount.call_by(process(MAKER, 50), create);
+    let out = grant_mailbox(&mut mount, &out);
+    assert!(matches!(done(&out, id), Some(Ok(Answer::Created { .. }))));
+    let fh = mount.open();
+    let view = View {
+        v: 9,
+        ..View::default()
+    };
+    let out = mount.says(ToMount::View { view, together: true });
+    assert_eq!(claimed(&out).expect("claims").dots.len(), 1);
+    mount.says(ToMount::Reclaimed(Reclaimed {
+        view,
+        lost: vec![Key::Name(Group::of(Ino::ROOT, &name))],
+        ..Reclaimed::default()
+    }));
+    mount.wait(Nanos::from_millis(1));
+    (mount, fh, Call::Unlink { dir: Ino::ROOT, name })
+}
+
+fn opens(mount: &mut Mount, pid: u32) -> Result<Answer, Errno> {
+    let flags = OpenFlags::default();
+    let (id, mut out) = mount.call_by(process(pid, 1), Call::Open { ino: FILE, flags });
+    while done(&out, id).is_none() {
+        out = match asked(&out).expect("asks for a lease").key {
+            Key::Name(_) => grant_mailbox(mount, &out),
+            Key::Inode(_) => mount.grant(&out, 5),
+        };
+    }
+    done(&out, id).expect("it ended")
+}
+
+/// L6: it wrote to a mailbox that others had locked.
+#[test]
+fn who_lost_its_dotlock_changes_the_mailbox_no_more() {
+    let (mut mount, fh, _) = moved();
+    let (ino, offset, len) = (FILE, 0, 4);
+    let (id, out) = mount.call(Call::Read { ino, fh, offset, len });
+    assert_eq!(done(&out, id), Some(Err(Errno::ESTALE)), "what is open");
+    assert_eq!(opens(&mut mount, MAKER), Err(Errno::ESTALE), "and what it opens");
+    assert!(opens(&mut mount, 300).is_ok(), "others can");
+}
+
+/// L7 (seed 220042): its unlink said ENOENT. And on the next view the mount claimed the dotlock again.
+#[test]
+fn who_lost_its_dotlock_removes_it_like_any_other() {
+    let (mut mount, _, unlink) = moved();
+    let view = View {
+        v: 10,
+        ..View::default()
+    };
+    let out = mount.says(ToMount::View { view, together: true });
+    assert_eq!(claimed(&out).expect("claims").dots, []);
+    mount.says(ToMount::Reclaimed(Reclaimed {
+        view,
+        ..Reclaimed::default()
+    }));
+    mount.wait(Nanos::from_millis(1));
+    let (id, out) = mount.call_by(process(MAKER, 50), unlink);
+    assert_eq!(done(&out, id), Some(Ok(Answer::Empty)));
+    assert!(opens(&mut mount, MAKER).is_ok());
+}
