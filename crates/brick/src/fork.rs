@@ -61,30 +61,34 @@ impl Fork {
         }
     }
 
-    /// This record was executed, with this result.
-    pub(crate) fn follow(&mut self, record: &Record, now: &State) {
-        if let Body::NewGen {
-            members: Members::Only(_),
-            ..
-        } = record.body
-        {
-            let changed = self.changed(now);
-            self.marks.set(record.tag.n, changed);
+    /// This record is about to be executed.
+    pub(crate) fn follow(&mut self, record: &Record, before: &State) {
+        let alone = matches!(
+            record.body,
+            Body::NewGen {
+                members: Members::Only(_),
+                ..
+            }
+        );
+        if alone || !self.marks.is_alone() {
+            let changed = self.changed(before);
+            self.marks.set(record.tag.n, changed, alone);
         }
     }
 
-    /// Where to find a file as it was, if that is known.
-    pub(crate) fn find(&self, ino: Ino, of: Of) -> Option<AtFork> {
+    /// Where to find a file as it was, if that is known. `common`: last record that both lines share.
+    pub(crate) fn find(&self, ino: Ino, of: Of, common: u64) -> Option<AtFork> {
         let at_fork = || AtFork {
             fork: self.at(),
             size: self.size_of(ino).unwrap_or(0),
         };
-        match of {
-            Of::Now => None,
-            Of::Fork => Some(at_fork()),
-            // Too long ago: what both knew at the fork they knew then, too.
-            Of::Version(version) => Some(self.marks.find(ino, version).unwrap_or_else(at_fork)),
-        }
+        let version = match of {
+            Of::Now => return None,
+            Of::Fork => self.marks.shared(ino, common).map(|node| node.attr.version),
+            Of::Version(version) => Some(version),
+        };
+        // Too long ago: what both knew at the fork they knew then, too.
+        Some(version.and_then(|v| self.marks.find(ino, v)).unwrap_or_else(at_fork))
     }
 
     /// The last record before it.
@@ -174,12 +178,15 @@ impl Fork {
     }
 
     /// Everything that is not now as it was, in ascending order of inodes, and what was there in between and may have been
-    /// merged: that is removed, not unknown.
-    pub(crate) fn changes(&self, now: &State) -> Vec<Change> {
+    /// merged: that is removed, not unknown. `common`: last record that both lines share.
+    pub(crate) fn changes(&self, now: &State, common: u64) -> Vec<Change> {
         let changed = self.changed(now);
         let mut changes: BTreeMap<Ino, Change> = changed.into_iter().map(|c| (c.ino, c)).collect();
         for (ino, change) in &mut changes {
             change.marks = self.marks.of(*ino);
+            if let Some(node) = self.marks.shared(*ino, common) {
+                change.base = Some(node.clone()); // N4
+            }
         }
         for (ino, node) in self.marks.nodes().filter(|(ino, _)| self.base.inode(**ino).is_err()) {
             changes.entry(*ino).or_insert_with(|| Change {
@@ -322,7 +329,7 @@ impl Fork {
                 .filter(|(ino, _)| self.base.inode(*ino).is_err())
                 .map(|(ino, _)| Effect::RemoveDir { ino }),
         );
-        let changed = self.changes(now);
+        let changed = self.changes(now, self.at());
         for ino in changed.iter().map(|c| c.ino).chain(self.written.keys().copied()) {
             if let Ok(inode) = self.base.inode(ino) {
                 out.push(set_attr(ino, inode));

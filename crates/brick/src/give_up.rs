@@ -95,10 +95,11 @@ impl Brick {
         let Some((ticket, ask)) = asked else {
             return;
         };
+        let common = self.sb.diverged.unwrap_or_default();
         let look = match ask {
             Ask::Changes => {
                 let mut list = match &self.fork {
-                    Some(fork) => fork.changes(&self.state),
+                    Some(fork) => fork.changes(&self.state, common),
                     None => Fork::changes_without(&self.state, &self.debt),
                 };
                 for change in &mut list {
@@ -125,9 +126,9 @@ impl Brick {
             }
             Ask::Index { ino, of } => Look::Index {
                 ino,
-                base: self.fork.as_ref().and_then(|f| f.find(ino, of)),
+                base: self.fork.as_ref().and_then(|f| f.find(ino, of, common)),
             },
-            Ask::Read { ino, of, offset, len } => match self.fork.as_ref().and_then(|f| f.find(ino, of)) {
+            Ask::Read { ino, of, offset, len } => match self.fork.as_ref().and_then(|f| f.find(ino, of, common)) {
                 None => Look::Read { ino, offset, len },
                 base => Look::Copy { ino, base, offset, len },
             },
@@ -192,11 +193,13 @@ impl Brick {
         if self.log.last > at {
             self.catch_fork();
             while let Some(record) = self.log.pending.pop_front() {
-                let Outcome { effects, was, .. } = self.state.execute(&record);
                 let late = record.tag.n > at;
+                if let Some(fork) = self.fork.as_mut().filter(|_| late) {
+                    fork.follow(&record, &self.state);
+                }
+                let Outcome { effects, was, .. } = self.state.execute(&record);
                 let effects = match &mut self.fork {
                     Some(fork) if late => {
-                        fork.follow(&record, &self.state);
                         fork.guard(effects, was, record.time);
                         continue;
                     }

@@ -402,10 +402,10 @@ impl Brick {
 
     fn execute(&mut self, record: &Record, out: &mut Vec<Output>) {
         let was = debt::committed(&record.body).and_then(|ino| Some((ino, self.state.inode(ino).ok()?.version)));
-        let outcome = self.state.execute(record);
         if let Some(fork) = &mut self.fork {
             fork.follow(record, &self.state);
         }
+        let outcome = self.state.execute(record);
         if let Body::NewGen { g, members, primary } = record.body {
             self.on_new_gen(g, members, primary, out);
         }

@@ -34,7 +34,7 @@ use mboxfs_client::{
     input::{Call, Caller},
     output::Answer,
 };
-use mboxfs_types::Errno;
+use mboxfs_types::{Errno, call::ToMount};
 use std::fmt;
 
 /// What broke.
@@ -73,6 +73,11 @@ pub enum Fact<'a> {
     /// A disk has done something.
     Written {
         brick: usize,
+    },
+    /// A brick's word has come to a mount.
+    Hears {
+        mount: usize,
+        frame: &'a ToMount,
     },
     /// The kernel of a mount asks.
     Asks {
@@ -118,6 +123,6 @@ pub fn all() -> Vec<Box<dyn Watch>> {
         Box::new(i27_healed::Healed::default()),
         Box::new(i28_inode_stays::InodeStays::default()),
         Box::new(i29_incomplete::Incomplete),
-        Box::new(i33_rot::Rot),
+        Box::new(i33_rot::Rot::default()),
     ]
 }

@@ -9,6 +9,8 @@
 //! N2  Of a file that had changed by then, a mark keeps what is overwritten later, as the fork does (K1, K2); what was made
 //!     by then is not freed.
 //! N3  Marks follow from the log, as the fork does (K3).
+//! N4  Records that were not executed yet when the peer went may be in its log, too. So there is a mark before each of them as
+//!     well: one of them is the moment at which the two lines parted, which is the ancestor, rather than the fork.
 //!
 //! Not here: which version was merged (the other side knows: `State::merged`).
 
@@ -24,11 +26,13 @@ use mboxfs_types::{
 
 /// Older ones are forgotten. An object that changed between each two of so many interrupted merges is merged as of the fork.
 const MARKS_MAX: usize = 16;
+/// N4: records that are under way at a time. Of more the older ones count as of the fork.
+const EARLY_MAX: usize = 64;
 
 /// One of them.
 #[derive(Debug)]
 struct Mark {
-    /// The record that went on alone: the file is kept under this number, as for a fork.
+    /// The record before which it is: the file is kept under this number, as for a fork.
     at: u64,
     /// Everything that was not as at the fork, and there.
     nodes: BTreeMap<Ino, Node>,
@@ -36,34 +40,58 @@ struct Mark {
 
 /// All of them, oldest first.
 #[derive(Debug, Default)]
-pub(super) struct Marks(VecDeque<Mark>);
+pub(super) struct Marks {
+    /// N4
+    early: VecDeque<Mark>,
+    late: VecDeque<Mark>,
+    alone: bool,
+}
 
 impl Marks {
-    pub(super) fn set(&mut self, at: u64, changed: Vec<Change>) {
+    /// The brick has gone on alone.
+    pub(super) const fn is_alone(&self) -> bool {
+        self.alone
+    }
+
+    fn all(&self) -> impl DoubleEndedIterator<Item = &Mark> {
+        self.early.iter().chain(&self.late)
+    }
+
+    /// `alone`: before the record that goes on alone.
+    pub(super) fn set(&mut self, at: u64, changed: Vec<Change>, alone: bool) {
+        self.alone |= alone;
         let nodes = changed.into_iter().filter_map(|c| Some((c.ino, c.now?))).collect();
         // Nothing happened since the last one, or nothing at all.
-        if self
-            .0
-            .back()
-            .map_or(BTreeMap::is_empty(&nodes), |last| last.nodes == nodes)
-        {
+        let last = self.all().next_back();
+        if last.map_or(BTreeMap::is_empty(&nodes), |last| last.nodes == nodes) {
             return;
         }
-        if self.0.len() == MARKS_MAX {
-            self.0.pop_front();
+        let (marks, max) = if alone {
+            (&mut self.late, MARKS_MAX)
+        } else {
+            (&mut self.early, EARLY_MAX)
+        };
+        if marks.len() == max {
+            marks.pop_front();
         }
-        self.0.push_back(Mark { at, nodes });
+        marks.push_back(Mark { at, nodes });
+    }
+
+    /// N4: an object as it was when the lines parted, if that is not as at the fork. `common`: last record that both share.
+    pub(super) fn shared(&self, ino: Ino, common: u64) -> Option<&Node> {
+        let parted = self.all().take_while(|mark| mark.at <= common + 1).last()?;
+        parted.nodes.get(&ino)
     }
 
     /// Everything that was there at a mark.
     pub(super) fn nodes(&self) -> impl Iterator<Item = (&Ino, &Node)> {
-        self.0.iter().rev().flat_map(|mark| &mark.nodes)
+        self.all().rev().flat_map(|mark| &mark.nodes)
     }
 
     /// An object at each of them, where it is not as at the one before (`Change::marks`).
     pub(super) fn of(&self, ino: Ino) -> Vec<(u64, Option<Node>)> {
         let mut all: Vec<(u64, Option<Node>)> = Vec::new();
-        for mark in &self.0 {
+        for mark in self.all() {
             let node = mark.nodes.get(&ino);
             if all.last().map_or(node.is_some(), |(_, last)| last.as_ref() != node) {
                 all.push((mark.at, node.cloned()));
@@ -79,12 +107,12 @@ impl Marks {
     }
 
     pub(super) fn knows(&self, ino: Ino) -> bool {
-        self.0.iter().any(|mark| mark.nodes.contains_key(&ino))
+        self.all().any(|mark| mark.nodes.contains_key(&ino))
     }
 
     /// The file in this version.
     pub(super) fn find(&self, ino: Ino, version: u64) -> Option<AtFork> {
-        self.0.iter().rev().find_map(|mark| {
+        self.all().rev().find_map(|mark| {
             let node = mark.nodes.get(&ino).filter(|node| node.attr.version == version)?;
             Some(AtFork {
                 fork: mark.at,
@@ -97,7 +125,7 @@ impl Marks {
     pub(super) fn keep(&self, ino: Ino, overwritten: impl Fn(u64) -> Vec<(u64, u64)>) -> Vec<Effect> {
         let mut version = None;
         let mut kept = Vec::new();
-        for mark in self.0.iter().rev() {
+        for mark in self.all().rev() {
             let Some(node) = mark.nodes.get(&ino).filter(|node| node.kind() == Kind::File) else {
                 continue;
             };

@@ -256,7 +256,11 @@ impl Merge<'_> {
                 let of = |line: &Line, ino: Ino| line.tokens.get(&ino).cloned().unwrap_or_default();
                 let before = match both.base {
                     Some(Of::Version(version))
-                        if self.fork.find(c.ino, Of::Version(version)).map(|at| at.fork) != Some(self.fork.at()) =>
+                        if self
+                            .fork
+                            .find(c.ino, Of::Version(version), self.fork.at())
+                            .map(|at| at.fork)
+                            != Some(self.fork.at()) =>
                     {
                         self.theirs.versions.get(&(c.ino, version)).cloned().unwrap_or_default()
                     }
@@ -320,7 +324,7 @@ fn merge_all(ours: &mut Line, theirs: &Line, base: &Line, fork: &Fork) {
 }
 
 fn merge_some(ours: &mut Line, theirs: &Line, base: &Line, fork: &Fork, steps: u32) -> Option<()> {
-    let changes = fork.changes(&theirs.state);
+    let changes = fork.changes(&theirs.state, fork.at());
     ours.mark(State::MERGE, theirs.state.applied);
     let merge = &mut Merge {
         ours,

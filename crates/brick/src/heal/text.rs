@@ -235,7 +235,7 @@ impl Brick {
             let (dir, name) = self.state.inode(into).ok()?.home.as_ref()?;
             let fork = self.fork.as_ref()?;
             let ino = fork.base().lookup(*dir, name).ok()??;
-            let at = fork.find(ino, Of::Fork)?;
+            let at = fork.find(ino, Of::Fork, self.sb.diverged.unwrap_or_default())?;
             (at.size <= TEXT_BYTES_MAX as u64).then_some(Base::Fork(ino, at))
         };
         at_fork().unwrap_or(Base::None)

@@ -12,7 +12,7 @@ use mboxfs_types::{
     disk::{Effect, Seen},
     limits::SUM_BLOCK_BYTES as BLOCK,
 };
-use std::ops::Range;
+use std::{collections::BTreeSet, ops::Range};
 
 /// Bytes of a block, as far as the file reaches.
 pub(super) fn block_of(data: &[u8], block: u64) -> &[u8] {
@@ -96,10 +96,16 @@ impl Image {
         self.at_rest.is_some() && !self.rots() && self.damage() == <_>::default()
     }
 
-    /// Is anything rotten here?
+    /// Is anything rotten here, but for what is left of damaged messages?
     #[must_use]
     pub fn rots(&self) -> bool {
-        self.now.files.values().any(|file| has_rot(&file.data))
+        let names = self.now.names.iter();
+        let left = names.filter(|((_, name), _)| name.to_string().contains(".damaged-"));
+        let left: BTreeSet<&Ino> = left.map(|(_, ino)| ino).collect();
+        let files = self.now.files.iter();
+        files
+            .filter(|(ino, _)| !left.contains(ino))
+            .any(|(_, file)| has_rot(&file.data))
     }
 
     /// See "not drawn". `change`: by a record that may have been in the file before.

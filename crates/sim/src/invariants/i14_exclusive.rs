@@ -4,7 +4,7 @@
 use super::{Fact, Watch};
 use crate::world::World;
 use mboxfs_client::{input::Call, output::Answer};
-use mboxfs_types::{Errno, Ino, Name, SessionId};
+use mboxfs_types::{Errno, Ino, Key, Name, SessionId, call::ToMount};
 use std::collections::BTreeMap;
 
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -32,14 +32,21 @@ impl Watch for Exclusive {
     }
 
     fn see(&mut self, world: &World, fact: &Fact<'_>) -> Result<(), String> {
-        let Fact::Answers {
-            mount,
-            pid,
-            call,
-            result,
-        } = fact
-        else {
-            return Ok(());
+        let (mount, pid, call, result) = match fact {
+            Fact::Hears {
+                mount,
+                frame: ToMount::Reclaimed(reclaimed),
+            } => {
+                self.lose(*mount, &reclaimed.lost);
+                return Ok(());
+            }
+            Fact::Answers {
+                mount,
+                pid,
+                call,
+                result,
+            } => (mount, pid, call, result),
+            _ => return Ok(()),
         };
         let who = (*mount, *pid);
         match (call, result) {
@@ -62,6 +69,22 @@ impl Watch for Exclusive {
 }
 
 impl Exclusive {
+    /// Its programs cannot act on them any more.
+    fn lose(&mut self, mount: usize, lost: &[Key]) {
+        for key in lost {
+            let what = match key {
+                Key::Inode(ino) => What::File(*ino),
+                Key::Name(group) => match Name::new(format!("{}.lock", group.stem).as_bytes()) {
+                    Ok(name) => What::Dot(name),
+                    Err(_) => continue,
+                },
+            };
+            if let Some(held) = self.held.get_mut(&what) {
+                held.retain(|h| h.mount != mount);
+            }
+        }
+    }
+
     fn drop(&mut self, what: &What, (mount, pid): (usize, u32)) {
         if let Some(held) = self.held.get_mut(what) {
             held.retain(|h| (h.mount, h.pid) != (mount, pid));

@@ -1,5 +1,5 @@
-//! I33 (PROTOCOL.md 9.1 and 9.6), law L12: a byte that rotted is given to nobody: no mount, and no file as content or repair.
-//! At rest, when both bricks have looked through their files, none is left.
+//! I33 (PROTOCOL.md 9.1 and 9.6), law L12: a byte that rotted is given to nobody: no mount, and no file as content or repair,
+//! but for those that are named after what they are: what is left of damaged messages. At rest, when both bricks have looked through their files, none is left.
 
 use super::{Broken, Fact, Watch};
 use crate::{
@@ -8,15 +8,21 @@ use crate::{
 };
 use mboxfs_brick::{output::Output, quorum::Order};
 use mboxfs_types::{
+    Ino,
     admin::ScrubVerb,
     call::{Found, ToMount},
     disk::{DiskOp, Effect},
 };
+use std::collections::BTreeSet;
 
 /// A pass takes far less, in ms; but what was bad on both sides is asked for again only after a minute.
 const WITHIN: u64 = 100_000;
 
-pub(super) struct Rot;
+#[derive(Default)]
+pub(super) struct Rot {
+    /// What is left of damaged messages.
+    damaged: BTreeSet<Ino>,
+}
 
 impl Watch for Rot {
     fn names(&self) -> (&'static str, &'static str) {
@@ -37,7 +43,13 @@ impl Watch for Rot {
                 ..
             } if has_rot(bytes) => Err(format!("brick {brick} serves what has rotted")),
             Output::Disk(DiskOp::Apply(effects)) => effects.iter().try_for_each(|effect| match effect {
-                Effect::Write { ino, extents, .. } if extents.iter().any(|e| has_rot(&e.data)) => {
+                Effect::Make { ino, name, .. } if name.to_string().contains(".damaged-") => {
+                    self.damaged.insert(*ino);
+                    Ok(())
+                }
+                Effect::Write { ino, extents, .. }
+                    if extents.iter().any(|e| has_rot(&e.data)) && !self.damaged.contains(ino) =>
+                {
                     Err(format!("brick {brick} writes to {ino} what has rotted"))
                 }
                 Effect::Repair { ino, bytes, .. } if has_rot(bytes) => {

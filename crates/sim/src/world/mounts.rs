@@ -208,7 +208,13 @@ impl World {
         }
         match word {
             Word::Open => self.mount_step(m, Input::Connected),
-            Word::ToMount(frame) => self.mount_step(m, Input::Frame(frame)),
+            Word::ToMount(frame) => {
+                self.see(&Fact::Hears {
+                    mount: m,
+                    frame: &frame,
+                });
+                self.mount_step(m, Input::Frame(frame));
+            }
             Word::End => {
                 self.close_mount(m);
                 self.mount_step(m, Input::Disconnected);
