@@ -258,7 +258,7 @@ impl Merge<'_> {
                     Some(Of::Version(version))
                         if self
                             .fork
-                            .find(c.ino, Of::Version(version), self.fork.at())
+                            .find(c.ino, Of::Version(version), self.base.state.applied)
                             .map(|at| at.fork)
                             != Some(self.fork.at()) =>
                     {
@@ -324,7 +324,7 @@ fn merge_all(ours: &mut Line, theirs: &Line, base: &Line, fork: &Fork) {
 }
 
 fn merge_some(ours: &mut Line, theirs: &Line, base: &Line, fork: &Fork, steps: u32) -> Option<()> {
-    let changes = fork.changes(&theirs.state, fork.at());
+    let changes = fork.changes(&theirs.state, base.state.applied);
     ours.mark(State::MERGE, theirs.state.applied);
     let merge = &mut Merge {
         ours,

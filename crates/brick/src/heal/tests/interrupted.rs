@@ -63,9 +63,30 @@ impl Apart {
     }
 }
 
+/// The next record was numbered before its brick was left alone.
+fn under_way(line: &Line, fork: &mut Fork) {
+    let body = Body::Merge {
+        theirs: Ino(0),
+        version: None,
+        ops: vec![],
+    };
+    fork.follow(&next_record(line, body), &line.state);
+}
+
 /// The right side goes on alone again.
 pub(super) fn alone_again(line: &mut Line, fork: &mut Fork) {
-    let record = Record {
+    let body = Body::NewGen {
+        g: GenId::default(),
+        members: Members::Only(BrickId::B),
+        primary: BrickId::B,
+    };
+    let record = next_record(line, body);
+    fork.follow(&record, &line.state);
+    line.state.execute(&record);
+}
+
+fn next_record(line: &Line, body: Body) -> Record {
+    Record {
         tag: Tag {
             n: line.state.applied + 1,
             g: GenId::default(),
@@ -73,14 +94,8 @@ pub(super) fn alone_again(line: &mut Line, fork: &mut Fork) {
         },
         time: Timestamp::default(),
         ino: Ino(0),
-        body: Body::NewGen {
-            g: GenId::default(),
-            members: Members::Only(BrickId::B),
-            primary: BrickId::B,
-        },
-    };
-    line.state.execute(&record);
-    fork.follow(&record, &line.state);
+        body,
+    }
 }
 
 #[test]
@@ -106,10 +121,19 @@ fn nothing_is_lost_and_nothing_returns_however_often_it_is_interrupted() {
         for _ in 0..before {
             apart.act(false);
         }
+        let mut fork = Fork::new(&apart.left.state);
+        // Under way when the link broke, and in both logs; then what is in the right one only (N4).
+        for _ in 0..apart.rng.below(4) {
+            under_way(&apart.left, &mut fork);
+            apart.act(false);
+        }
         let base = apart.left.clone();
         apart.right = base.clone();
         apart.right.brick = 2;
-        let mut fork = Fork::new(&base.state);
+        for _ in 0..apart.rng.below(3) {
+            under_way(&apart.right, &mut fork);
+            apart.act(true);
+        }
         for round in 0..=rounds {
             alone_again(&mut apart.right, &mut fork);
             for _ in 0..apart.rng.below(16) {
