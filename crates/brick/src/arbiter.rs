@@ -43,6 +43,12 @@ impl Entry {
         self.holders.is_empty() && self.locks.is_empty() && self.dot.is_none() && self.busy == 0
     }
 
+    /// Its table is with another one.
+    fn is_ruled_by_another(&self, session: SessionId) -> bool {
+        let mut others = self.holders.iter().filter(|(holder, _)| **holder != session);
+        others.any(|(_, hold)| hold.mode == Mode::W)
+    }
+
     /// Were there any?
     fn forget_locks_of(&mut self, session: SessionId) -> bool {
         let before = self.locks.len();
@@ -278,13 +284,15 @@ impl Arbiter {
 
     /// At the start of a view, or after a re-attachment: the session says what it holds. Returns the leases that stand.
     /// A lease is refused if another session's claim or hold conflicts with it; never two of them stand (A1). That happens to
-    /// those only who come from the other side of a partition: then their locks under it are lost as well, and named.
+    /// those only who come from the other side of a partition: then their locks under it are lost as well, and named. So are
+    /// those under a lease that others hold, if nobody knew them here. `open`: all others have said what they hold.
     pub(crate) fn reclaim(
         &mut self,
         session: SessionId,
         leases: &[(Key, Mode)],
         locks: &[(Ino, HeldLock)],
         dots: &[(Group, Dotlock)],
+        open: bool,
     ) -> (Vec<Lease>, Vec<Key>) {
         let claimed: BTreeMap<&Key, Mode> = leases.iter().map(|(k, m)| (k, *m)).collect();
         let held: Vec<Key> = self
@@ -305,10 +313,14 @@ impl Arbiter {
         let mut lost = Vec::new();
         for (ino, lock) in locks.iter().filter(|(_, l)| l.owner.session == session) {
             let entry = self.keys.entry(Key::Inode(*ino)).or_default();
+            if entry.locks.contains(lock) {
+                continue;
+            }
             let mut others = entry.locks.iter().filter(|l| l.owner.session != session);
-            if others.any(|l| l.conflicts(lock.owner, lock.range, lock.kind)) {
+            let taken = others.any(|l| l.conflicts(lock.owner, lock.range, lock.kind));
+            if taken || open && entry.is_ruled_by_another(session) {
                 lost.push(Key::Inode(*ino));
-            } else if !entry.locks.contains(lock) {
+            } else {
                 entry.locks.push(*lock);
             }
         }
@@ -317,6 +329,7 @@ impl Arbiter {
             let entry = self.keys.entry(key.clone()).or_default();
             match &entry.dot {
                 Some(other) if other.session != session => lost.push(key),
+                None if open && entry.is_ruled_by_another(session) => lost.push(key),
                 _ => entry.dot = Some(dot.clone()),
             }
         }

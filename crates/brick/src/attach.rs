@@ -370,9 +370,13 @@ impl Brick {
         if reclaim.view != self.mounts.view || !self.state.sessions.contains_key(&session) {
             return;
         }
-        let (leases, lost) = self
-            .arbiter
-            .reclaim(session, &reclaim.leases, &reclaim.locks, &reclaim.dots);
+        let (leases, lost) = self.arbiter.reclaim(
+            session,
+            &reclaim.leases,
+            &reclaim.locks,
+            &reclaim.dots,
+            self.mounts.open,
+        );
         self.mounts.awaited.remove(&session);
         let claim = Claim {
             leases,

@@ -12,7 +12,8 @@ use mboxfs_types::{
     Attr, BrickId, Dotlock, Group, HeldLock, Ino, Key, LockKind, Name, Nanos, Owner, Range, SessionId, Timestamp,
     admin::Status,
     call::{
-        Attach, Attached, Extent, Intent, LeaseRequest, Mode, Op, Reclaim, Reclaimed, Request, ToBrick, ToMount, View,
+        Answer, Attach, Attached, Extent, Intent, LeaseRequest, Mode, Op, Reclaim, Reclaimed, Request, ToBrick,
+        ToMount, Verdict, View,
     },
     disk::{DiskOp, Done},
     limits,
@@ -312,20 +313,19 @@ fn a_mount_that_comes_again_before_the_view_opens_is_awaited_again() {
     assert_eq!((alone.reclaimed(21), alone.reclaimed(12)), (1, 1));
 }
 
-/// L5, L6: a mount comes back from the other side of a partition, where it had locked what another mount holds on this one: two
-/// processes would have the same lock.
-#[test]
-fn locks_from_the_other_side_of_a_partition_are_lost_to_who_holds_the_lease_here() {
+fn name(text: &str) -> Name {
+    Name::new(text.as_bytes()).expect("a name")
+}
+
+/// Two mounts, and two empty mailboxes.
+fn two_mounts() -> (Alone, [Ino; 2]) {
     let mut alone = Alone::new();
     for number in [1, 2] {
         alone.attach(u64::from(number), session(number), 1);
     }
     alone.reclaim(1);
     alone.reclaim(2);
-    alone.feed(Input::MountLost { conn: MountConn(2) });
-    let name = |text: &str| Name::new(text.as_bytes()).expect("a name");
-    let group = |stem: &str| Group::of(Ino::ROOT, &name(stem));
-    let [one, two] = [(1, "one"), (2, "two")].map(|(seq, text)| {
+    let mailboxes = [(1, "one"), (2, "two")].map(|(seq, text)| {
         let create = Op::Create {
             dir: Ino::ROOT,
             name: name(text),
@@ -336,21 +336,35 @@ fn locks_from_the_other_side_of_a_partition_are_lost_to_who_holds_the_lease_here
         };
         alone.request(1, seq, create)[0].ino
     });
-    let held = [Key::Name(group("held")), Key::Inode(one)];
-    let free = [Key::Name(group("free")), Key::Inode(two)];
-    for key in held.clone() {
-        alone.lease(1, key);
-    }
+    (alone, mailboxes)
+}
+
+/// Of the second mount.
+fn lock() -> HeldLock {
     let owner = Owner {
         session: session(2),
         id: 7,
     };
-    let lock = HeldLock {
+    HeldLock {
         owner,
         range: Range::ALL,
         kind: LockKind::Exclusive,
         pid: 100,
-    };
+    }
+}
+
+fn last_reclaimed(alone: &Alone) -> &Reclaimed {
+    match alone.said.last() {
+        Some((_, ToMount::Reclaimed(said))) => said,
+        other => panic!("not confirmed: {other:?}"),
+    }
+}
+
+/// L5, L6: a mount comes back from the other side of a partition, where it had locked what another mount holds on this one: two
+/// processes would have the same lock.
+#[test]
+fn locks_from_the_other_side_of_a_partition_are_lost_to_who_holds_the_lease_here() {
+    let group = |stem: &str| Group::of(Ino::ROOT, &name(stem));
     let dot = |stem: &str| Dotlock {
         session: session(2),
         name: name(&format!("{stem}.lock")),
@@ -365,19 +379,55 @@ fn locks_from_the_other_side_of_a_partition_are_lost_to_who_holds_the_lease_here
         mtime: Timestamp::default(),
     };
     let dots = ["held", "free"].map(|stem| (group(stem), dot(stem)));
+    for claims in [true, false] {
+        let (mut alone, [one, two]) = two_mounts();
+        alone.feed(Input::MountLost { conn: MountConn(2) });
+        let held = [Key::Name(group("held")), Key::Inode(one)];
+        let free = [Key::Name(group("free")), Key::Inode(two)];
+        for key in held.clone() {
+            alone.lease(1, key);
+        }
+        let claimed = held.iter().filter(|_| claims).chain(&free);
+        let claim = Reclaim {
+            leases: claimed.map(|key| (key.clone(), Mode::W)).collect(),
+            locks: vec![(one, lock()), (two, lock())],
+            dots: dots.to_vec(),
+            ..Reclaim::default()
+        };
+        alone.attach(12, session(2), 2);
+        alone.reclaim_all(12, claim);
+        let said = last_reclaimed(&alone);
+        let keys: BTreeSet<&Key> = said.leases.iter().map(|lease| &lease.key).collect();
+        assert_eq!(keys, free.iter().collect());
+        assert_eq!(said.lost.iter().collect::<BTreeSet<_>>(), held.iter().collect());
+        assert_eq!((&said.locks, &said.dots), (&vec![(two, lock())], &dots[1..].to_vec()));
+    }
+}
+
+/// L5: what a mount has locked stays locked when the lease is in other hands and its stream breaks.
+#[test]
+fn a_lock_that_was_handed_over_with_its_lease_outlives_the_stream() {
+    let (mut alone, [mailbox, _]) = two_mounts();
+    let key = Key::Inode(mailbox);
+    alone.lease(2, key.clone());
+    alone.lease(1, key.clone());
+    let Some((MountConn(2), ToMount::Recall(recall))) = alone.said.last().cloned() else {
+        panic!("no recall: {:?}", alone.said.last());
+    };
+    let verdict = Verdict::Give {
+        keep: None,
+        locks: vec![lock()],
+        dot: None,
+    };
+    let (id, seq) = (recall.id, recall.seq);
+    alone.say(2, ToBrick::Answer(Answer { id, key, seq, verdict }));
+    assert!(matches!(alone.said.last(), Some((MountConn(1), ToMount::Granted(_)))));
+    alone.feed(Input::MountLost { conn: MountConn(2) });
     let claim = Reclaim {
-        leases: held.iter().chain(&free).map(|key| (key.clone(), Mode::W)).collect(),
-        locks: vec![(one, lock), (two, lock)],
-        dots: dots.to_vec(),
+        locks: vec![(mailbox, lock())],
         ..Reclaim::default()
     };
     alone.attach(12, session(2), 2);
     alone.reclaim_all(12, claim);
-    let Some((_, ToMount::Reclaimed(said))) = alone.said.last() else {
-        panic!("not confirmed: {:?}", alone.said.last());
-    };
-    let keys: BTreeSet<&Key> = said.leases.iter().map(|lease| &lease.key).collect();
-    assert_eq!(keys, free.iter().collect());
-    assert_eq!(said.lost.iter().collect::<BTreeSet<_>>(), held.iter().collect());
-    assert_eq!((&said.locks, &said.dots), (&vec![(two, lock)], &dots[1..].to_vec()));
+    assert_eq!(last_reclaimed(&alone).lost, []);
 }

@@ -465,7 +465,7 @@ fn a_mailbox_that_is_in_use_is_put_off() {
         kind: mboxfs_types::LockKind::Shared,
         pid: 1,
     };
-    world.brick.arbiter.reclaim(reader, &[], &[(BOX, lock)], &[]);
+    world.brick.arbiter.reclaim(reader, &[], &[(BOX, lock)], &[], false);
     world.tick(Nanos(0));
     world.tick(limits::LOCK_WAIT);
     assert_eq!((world.kept(), world.was_quarantined()), (vec![], 0), "Q3");
