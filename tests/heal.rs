@@ -383,6 +383,15 @@ fn damage_holds_up_no_merge() {
         deliver(&pair.one, name, &["a"]);
         deliver(&pair.two, name, &["b"]);
     }
+    // A brick acknowledges from its log, and writes its files a moment later.
+    for node in both(&pair) {
+        for name in &boxes {
+            let seen = read(node, name);
+            wait_for("it is in the brick", Duration::from_secs(20), || {
+                fs::read_to_string(node.in_brick(name)).is_ok_and(|held| held == seen)
+            });
+        }
+    }
     // Whoever of them leads the merge: a copy here and one there cannot be read. Not where a message says its name.
     let (old, new) = (5, common + 5);
     let (one, two) = (&pair.one, &pair.two);

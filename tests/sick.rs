@@ -216,6 +216,7 @@ fn a_disk_that_cannot_be_read_is_not_asked_again() {
     let mut pair = Pair::start(&Lab::new());
     std::fs::write(pair.one.seen("box"), "mail").expect("it is written");
     pair.wait_whole();
+    pair.wait_at_home(); // else the other brick is read, and this one has nothing to find out
     pair.two.fail_disk();
     assert_eq!(
         std::fs::read_to_string(pair.two.seen("box")).expect("never an error"),

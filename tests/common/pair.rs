@@ -9,6 +9,7 @@ use std::process::{Child, Output};
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
 
 use super::host::{Host, Lab};
 use super::image::Image;
@@ -23,6 +24,9 @@ const BRICK_MIB: u64 = 512;
 
 /// Long enough for a brick that boots without its peer (10 s) and everything faster.
 const SERVE_MAX: Duration = Duration::from_secs(40);
+
+/// A mount goes home 0.3 s after its own brick serves again; later if it has met that one out of service before.
+const HOME_MAX: Duration = Duration::from_secs(60);
 
 /// One server.
 pub(crate) struct Node {
@@ -286,7 +290,20 @@ impl Pair {
         }
     }
 
-    /// Both bricks hold the same plain files, as far as users see them.
+    /// Both bricks work together, and each mount is at the brick on its own host: what a host reads from now on its own brick
+    /// reads. A mount begins at the other one if its own does not serve yet in that moment, and goes home a little later.
+    pub(crate) fn wait_at_home(&self) {
+        for node in [&self.one, &self.two] {
+            wait_for("each mount is at its own brick", HOME_MAX, || {
+                let all: Value = serde_json::from_slice(&node.cli("--json heal status").stdout).unwrap_or_default();
+                let brick = |i: usize| &all["volumes"][0]["bricks"][i];
+                (0..2).all(|i| brick(i)["status"] == "normal" && brick(i)["mounts"] == 1)
+            });
+        }
+    }
+
+    /// Both bricks hold the same plain files, as far as users see them. A brick acknowledges from its log, and writes its
+    /// files a moment later.
     pub(crate) fn bricks_are_equal(&self) {
         wait_for("both bricks hold the same files", Duration::from_secs(10), || {
             let list = |node: &Node| {
