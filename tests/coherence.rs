@@ -208,7 +208,9 @@ fn flock_across_hosts() {
     let other = one.done("open box RDWR");
     assert_eq!(one.ask(&format!("flock {other} sh")), "error EAGAIN");
     one.done(&format!("close {a}"));
-    two.done(&format!("flock {b} ex"));
+    // close(2) does not wait until the mount has heard of it: LOCK_NB may come before that.
+    two.tell(&format!("flock {b} ex wait"));
+    assert_eq!(comes_at_once(&mut two, "the open file is closed"), "ok");
 }
 
 #[test]
@@ -337,8 +339,7 @@ fn who_waits_can_be_interrupted_and_killed() {
         for node in [&pair.one, &pair.two] {
             let mut waiter = actor(node);
             let b = waiter.done("open box RDWR");
-            waiter.done("alarm 0.7");
-            waiter.tell(&format!("{} wait", lock.replace("FD", &b)));
+            waiter.tell(&format!("alarm 0.7 {} wait", lock.replace("FD", &b)));
             let said = waiter.answer(Duration::from_millis(700) + AT_ONCE);
             assert_eq!(
                 said.as_deref(),

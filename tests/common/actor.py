@@ -49,6 +49,12 @@ def do_getlk(fd, kind, start, length):
     return "u" if name == "u" else f"{name} {start} {length}"
 
 
+def do_alarm(seconds, *words):
+    """The rest of the line is done under an alarm. One command: an alarm between two of them would meet nobody's call."""
+    signal.setitimer(signal.ITIMER_REAL, float(seconds))
+    return COMMANDS[words[0]](*words[1:])
+
+
 def do_fork(*words):
     """A child does the rest of the line and stays: its pid and its answer."""
     ours, theirs = os.pipe()
@@ -92,7 +98,7 @@ COMMANDS = {
     "lock": do_lock,
     "getlk": do_getlk,
     "flock": lambda fd, op, how="now": fcntl.flock(int(fd), FLOCK_OPS[op] | (0 if how == "wait" else fcntl.LOCK_NB)),
-    "alarm": lambda seconds: signal.setitimer(signal.ITIMER_REAL, float(seconds)) and None,
+    "alarm": do_alarm,
     "fork": do_fork,
 }
 
