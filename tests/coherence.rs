@@ -34,6 +34,9 @@ const SEED: u64 = 20_261_123;
 /// A lock whose owner was killed has to be free "at once"; the machine has two shared cores.
 const AT_ONCE: Duration = Duration::from_secs(2);
 
+/// Writers get on within this.
+const FLOWS_MAX: Duration = Duration::from_secs(60);
+
 /// A program that hangs does so for longer.
 const EXEC_MAX: Duration = Duration::from_secs(20);
 
@@ -92,7 +95,7 @@ fn random_writers_and_readers_on_both_hosts() {
     for node in [&pair.one, &pair.two] {
         letters.reader(node);
     }
-    letters.wait_written(Duration::from_secs(120));
+    letters.wait_written(FLOWS_MAX);
     letters.stop();
     assert_eq!(letters.acknowledged_count(), 6 * 60, "every message was acknowledged");
     letters.audit(&pair);
@@ -112,7 +115,7 @@ fn one_mailbox_and_every_writer() {
             }
         }
         letters.reader(&pair.one);
-        letters.wait_written(Duration::from_secs(60));
+        letters.wait_written(FLOWS_MAX);
         letters.stop();
         assert_eq!(letters.acknowledged_count(), 4 * 25, "{kind}");
         letters.audit(&pair);

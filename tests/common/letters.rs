@@ -113,12 +113,16 @@ impl Letters {
         self.start(&node.host, &node.spool, "read", None);
     }
 
-    /// Waits until all writers with a count are through, at most so long.
-    pub(crate) fn wait_written(&mut self, deadline: Duration) {
-        let writers = self.processes.iter_mut().filter(|p| p.name.contains("write"));
-        for process in writers {
-            wait_for(&format!("{} is through", process.name), deadline, || {
-                process.child.try_wait().expect("a child of ours").is_some()
+    /// Waits until all writers with a count are through. They may take as long as the machine needs: one more message has to
+    /// be acknowledged within each `patience`.
+    pub(crate) fn wait_written(&mut self, patience: Duration) {
+        let mut through = false;
+        while !through {
+            let before = self.acknowledged_count();
+            wait_for("the writers are through, or get on", patience, || {
+                let mut writers = self.processes.iter_mut().filter(|p| p.name.contains("write"));
+                through = writers.all(|p| p.child.try_wait().expect("a child of ours").is_some());
+                through || self.acknowledged_count() > before
             });
         }
     }
