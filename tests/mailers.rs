@@ -223,6 +223,10 @@ fn rig_audit_catches_damage() {
 
     audit(servers, &ledger);
     one.s_nail_send("u03", "nobody-here", "to no one", "x\n");
+    // Postfix's log is written by a process of its own, which nobody waits for.
+    wait_for("the bounce is logged", Duration::from_secs(30), || {
+        one.maillog().contains("status=bounced")
+    });
     catches("bounce", servers, &ledger, "status=bounced");
 }
 

@@ -74,9 +74,13 @@ pub(crate) fn inspect(servers: [&MailServer; 2], ledger: &Ledger) -> (Report, Ve
     let mut bad: Vec<String> = ledger.wrong.clone();
     for server in servers {
         let mut queue = Vec::new();
+        let mut empty = 0;
+        // Postfix lists one directory of its queue after the other: what moves into one that it has passed is in none. The
+        // next look finds it there.
         let drained = holds_within(DRAIN_MAX, || {
             queue = server.queue();
-            queue.is_empty()
+            empty = if queue.is_empty() { empty + 1 } else { 0 };
+            empty == 2
         });
         if !drained {
             bad.push(format!(
