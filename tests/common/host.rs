@@ -329,11 +329,13 @@ impl Drop for Inner {
     }
 }
 
-/// The parent of a process; `None` if there is no such process.
+/// The parent of a process; `None` if there is no such process. Not from its `stat`: while a process becomes another program
+/// that waits until it has closed its files, which may wait for a mount whose daemon is gone.
 fn parent(pid: i32) -> Option<u32> {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // "pid (name) state ppid ...": the name may hold blanks and brackets, so look behind the last one.
-    stat.rsplit_once(") ")?.1.split(' ').nth(1)?.parse().ok()
+    let status = fs::read(format!("/proc/{pid}/status")).ok()?;
+    let status = String::from_utf8_lossy(&status);
+    let parent = status.lines().find_map(|line| line.strip_prefix("PPid:"))?;
+    parent.trim().parse().ok()
 }
 
 /// The files that `holder.sh` puts over the machine's own, and the users' homes.
