@@ -177,7 +177,8 @@ impl Client {
         self.keep(word);
     }
 
-    /// The reply to `request` is in, and the caller does not have it yet.
+    /// The reply to `request` is in, and the caller does not have it yet. Not for one that failed: it changed nothing, and if
+    /// it were asked again after the caller was told so, it might be done.
     pub(crate) fn owes(&mut self, id: CallId, request: Request) {
         self.keep.owed.entry(id).or_default().push(request);
     }
@@ -361,13 +362,14 @@ impl Client {
         Some(p)
     }
 
-    /// A reply for a call that the kernel has not asked again yet. False: it will not, the caller has its answer.
-    pub(crate) fn early(&mut self, id: CallId, request: &Request, result: Result<Vec<Attr>, Errno>) -> bool {
-        if self.keep.heir_until.is_some() {
-            self.owes(id, request.clone());
+    /// A reply for a call that the kernel has not asked again yet. False: it will not, the caller has its answer. Or nothing
+    /// was done: then it is done anew.
+    pub(crate) fn early(&mut self, id: CallId, result: Result<Vec<Attr>, Errno>) -> bool {
+        let comes = self.keep.heir_until.is_some() && result.is_ok();
+        if comes {
             self.keep.early.insert(id, result);
         }
-        self.keep.heir_until.is_some()
+        comes
     }
 
     /// The kernel has asked again by now whatever it ever will.

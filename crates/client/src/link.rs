@@ -446,13 +446,20 @@ impl Client {
         }
         match whose {
             For::Call(id) => {
+                let done = reply.result.is_ok();
                 if let Some(p) = self.calls.get_mut(&id) {
                     p.reply = Some(reply.result);
                     self.ready.push_back(id);
-                    return self.owes(id, request);
+                } else {
+                    if let Ok(attrs) = &reply.result {
+                        self.name_as_done(&request.op, attrs);
+                    }
+                    if !self.early(id, reply.result) {
+                        return self.keep(Kept::Answered { seq: reply.seq });
+                    }
                 }
-                if self.early(id, &request, reply.result) {
-                    return;
+                if done {
+                    return self.owes(id, request);
                 }
             }
             For::Commit(ino) => self.on_committed(ino, reply.result),

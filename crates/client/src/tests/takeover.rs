@@ -159,6 +159,49 @@ fn a_reply_that_did_not_reach_its_caller_is_had_again() {
     }
 }
 
+/// L11: a program was told that there is no room, and the next daemon asked once more, when there was. (Seed 364513.)
+#[test]
+fn what_was_refused_is_not_asked_for_by_the_next_daemon() {
+    let create = || Call::Mkdir {
+        dir: Ino::ROOT,
+        name: name("new"),
+        mode: 0o700,
+    };
+    let mut mount = Mount::ready(4);
+    let (id, out) = mount.call(create());
+    let seq = requested(&out).expect("asks the brick").seq;
+    let result = Err(Errno::ENOSPC);
+    let out = mount.says(ToMount::Reply(Reply { seq, result }));
+    assert_eq!(done(&out, id), Some(Err(Errno::ENOSPC)));
+    let (mut mount, out) = mount.succeeded();
+    assert_eq!(requested(&out), None);
+    let out = mount.again(id, create()); // the answer did not arrive
+    assert_eq!(requested(&out).map(|r| r.seq), Some(seq + 1));
+}
+
+/// L3: the caller was killed meanwhile, and the mount went on saying that there is no such name. (Seed 364513.)
+#[test]
+fn a_name_that_is_made_when_nobody_waits_for_it_any_more_is_there() {
+    let mut mount = Mount::ready(4);
+    let (dir, mode) = (Ino::ROOT, 0o700);
+    let (_, out) = mount.call(Call::Mkdir {
+        dir,
+        name: name("new"),
+        mode,
+    });
+    let seq = requested(&out).expect("asks the brick").seq;
+    let (mut mount, _) = mount.succeeded();
+    let lookup = || Call::Lookup { dir, name: name("new") };
+    let (before, out) = mount.call(lookup());
+    let out = mount.grant_name(&out);
+    assert_eq!(done(&out, before), Some(Err(Errno::ENOENT)));
+    let result = Ok(vec![mount.attr]);
+    mount.says(ToMount::Reply(Reply { seq, result }));
+    let (after, out) = mount.call(lookup());
+    let out = mount.grant(&out, 2);
+    assert!(matches!(done(&out, after), Some(Ok(Answer::Entry { .. }))), "{out:?}");
+}
+
 #[test]
 fn a_dotlock_made_or_removed_without_an_answer() {
     let caller = Caller {
