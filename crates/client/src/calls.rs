@@ -301,9 +301,7 @@ impl Client {
         let calls = self.calls.values().filter(late).count();
         Self::event(Event::Unanswered { calls, session }, out);
         if session {
-            self.abandon(out);
-            out.push(Output::Disconnect);
-            return self.on_disconnected(out);
+            return self.abandon(out);
         }
         let (late, rest) = core::mem::take(&mut self.calls)
             .into_iter()

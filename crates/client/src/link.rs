@@ -564,6 +564,11 @@ impl Client {
     pub(crate) fn abandon(&mut self, out: &mut Vec<Output>) {
         self.fail_calls(out);
         self.begin_session(out);
+        if self.link.phase == Phase::Up {
+            // The stream is one of the session that ended: the brick would take the new one's requests for those.
+            out.push(Output::Disconnect);
+            self.on_disconnected(out);
+        }
     }
 
     /// F3.

@@ -101,6 +101,34 @@ fn a_commit_without_a_reply_takes_the_session_with_it() {
     );
 }
 
+/// L1, L6: no brick was there for so long that the session ended, while a brick that had just come back was about to confirm
+/// it. The new session's requests went on over the old one's stream, and were taken for those that it had been told the
+/// replies of. (Seed 365967.)
+#[test]
+fn a_session_that_ends_on_a_stream_takes_that_with_it() {
+    let mut mount = Mount::ready(10);
+    let later = |mount: &mut Mount, time: Nanos| {
+        mount.now.mono = mount.now.mono + time;
+        mount.step(Input::Tick)
+    };
+    mount.step(Input::Disconnected);
+    later(&mut mount, Nanos(limits::OP_TIMEOUT.0 - 100));
+    mount.step(Input::Connected);
+    let (brick, bricks) = (BrickId::A, vec![]);
+    mount.says(ToMount::Attached(Attached::Ok { brick, bricks }));
+    let (view, together) = (View::default(), true);
+    let out = mount.says(ToMount::View { view, together });
+    assert!(claimed(&out).is_some());
+    let (id, _) = mount.call(Call::GetAttr { ino: FILE });
+    let out = later(&mut mount, Nanos(100));
+    assert_eq!(done(&out, id), Some(Err(Errno::ESTALE)));
+    assert!(hangs_up(&out));
+    later(&mut mount, SECOND);
+    let out = mount.step(Input::Connected);
+    let mut attaches = sent(&out);
+    assert!(matches!(attaches.next(), Some(ToBrick::Attach(a)) if a.fresh && a.session.nonce == 2));
+}
+
 #[test]
 fn who_waits_for_a_lock_may_wait_for_ever() {
     let mut mount = Mount::ready(10);
