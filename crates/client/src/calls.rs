@@ -3,8 +3,8 @@
 //! H1  A call holds nothing while it waits: whatever woke it, it looks at everything anew from its start (PROTOCOL 4.2.5).
 //! H2  What was sent is not sent again by a second attempt: the answer that came is kept with the call.
 //! H3  No call takes longer than `OP_TIMEOUT`, whatever the brick does or leaves undone (L13), but a wait for a lock. A change
-//!     without a reply may still be made: its session ends with it, so that no lock or handle lives on in doubt
-//!     (PROTOCOL 7.2).
+//!     without a reply may still be made, and a lock that could not be freed would stay: its session ends with it, so that no
+//!     lock or handle lives on in doubt (PROTOCOL 7.2).
 //!
 //! Not here: what each call does (`file_calls`, `name_calls`, `lock_calls`, `dot_calls`).
 
@@ -296,7 +296,9 @@ impl Client {
         if !self.calls.values().any(|p| late(&p)) {
             return;
         }
-        let asked = |p: &Pending| matches!(p.wait, Wait::Request(_) | Wait::Commit(_)) || self.frees_dot(p).is_some();
+        let asked = |p: &Pending| {
+            matches!(p.wait, Wait::Request(_) | Wait::Commit(_)) || self.frees_dot(p).is_some() || self.frees_lock(p)
+        };
         let session = self.calls.values().filter(late).any(asked);
         let calls = self.calls.values().filter(late).count();
         Self::event(Event::Unanswered { calls, session }, out);
@@ -336,6 +338,20 @@ impl Client {
         let group = name.is_dotlock().then(|| Group::of(*dir, name))?;
         let mine = self.own_dots.get(&group).is_some_and(|dot| dot.pid == p.caller.pid);
         mine.then_some(group)
+    }
+
+    /// Is the call the end of a lock?
+    fn frees_lock(&self, p: &Pending) -> bool {
+        let (ino, owner) = match p.call {
+            Call::SetLock {
+                ino, owner, kind: None, ..
+            }
+            | Call::Flush { ino, owner, .. } => (ino, Some(owner)),
+            Call::Release { ino, flock, .. } => (ino, flock),
+            _ => return false,
+        };
+        let mut own = self.own_locks.get(&ino).into_iter().flatten();
+        own.any(|lock| Some(lock.owner.id) == owner)
     }
 
     /// Ends a call with ESTALE, but one that has nothing to lose: what close and unlock were to commit is gone, and they are

@@ -2,6 +2,9 @@
 
 use mboxfs_sim::world::{Rng, World};
 
+/// A little less than `OP_TIMEOUT`, in ms: a brick takes its time to serve.
+const OUTAGE: u64 = 14_700;
+
 #[test]
 fn one_delivery_reaches_both_bricks() {
     let mut world = World::new(1);
@@ -87,6 +90,30 @@ fn both_bricks_die_at_once() {
         world.deliver_some(&mut rng, 5, 3);
         world.settle(90_000);
         assert_eq!(world.acknowledged(), 20);
+    }
+}
+
+/// No brick for about as long as a mount waits for one: its session ends, at some step of the bricks' return or of its own.
+/// (Where that was while a brick was about to confirm it, the old session's replies were taken for the new one's.)
+#[test]
+fn nobody_is_there_for_as_long_as_a_session_waits() {
+    for seed in 1..=60 {
+        let mut world = World::new(seed);
+        let mut rng = Rng::new(seed + 4_500);
+        world.deliver_some(&mut rng, 10, 3);
+        for _ in 0..3 {
+            world.deliver_some(&mut rng, 5, 3);
+            world.run(rng.below(30));
+            world.kill(0);
+            world.kill(1);
+            let away = OUTAGE + rng.below(400);
+            world.restart_later(0, away);
+            world.restart_later(1, away + rng.below(100));
+            world.deliver_some(&mut rng, 5, 3);
+            world.run(OUTAGE + 1_500);
+        }
+        world.settle(90_000);
+        assert!(world.acknowledged() > 15, "seed {seed}");
     }
 }
 

@@ -101,6 +101,30 @@ fn a_commit_without_a_reply_takes_the_session_with_it() {
     );
 }
 
+/// L7: the close said yes after 15 s, and the lock stayed for ever.
+#[test]
+fn an_unlock_that_nobody_hears_takes_the_session_with_it() {
+    for close in [true, false] {
+        let mut mount = Mount::ready(10);
+        let fh = mount.open();
+        mount.call(mount.lock(7, Some(LockKind::Exclusive), false));
+        let (view, together) = (View::default(), true);
+        mount.says(ToMount::View { view, together });
+        mount.says(ToMount::Reclaimed(Reclaimed::default())); // the lease is in other hands
+        mount.wait(Nanos::from_millis(1));
+        let (ino, owner) = (FILE, 7);
+        let (id, out) = mount.call(if close {
+            Call::Flush { ino, fh, owner }
+        } else {
+            mount.lock(owner, None, false)
+        });
+        assert!(asked(&out).is_some(), "the lock is in a table elsewhere");
+        let (_, out) = mount.wait_it_out();
+        assert_eq!(done(&out, id), Some(Ok(Answer::Empty)));
+        assert!(hangs_up(&out));
+    }
+}
+
 /// L1, L6: no brick was there for so long that the session ended, while a brick that had just come back was about to confirm
 /// it. The new session's requests went on over the old one's stream, and were taken for those that it had been told the
 /// replies of. (Seed 365967.)
