@@ -194,6 +194,9 @@ pub enum Action {
     },
 }
 
+/// A brick that is away for so long may be the last one that was there: programs are told, in ms.
+const OUTAGE: u64 = 10_000;
+
 impl Action {
     /// Whoever is on the way to a brick has to find another way, or another daemon.
     pub(crate) const fn interrupts(&self) -> bool {
@@ -206,6 +209,11 @@ impl Action {
     /// Programs learn nothing of it, but a pause.
     #[must_use]
     pub const fn is_gentle(&self) -> bool {
+        if let Self::Crash { ms, .. } = self
+            && *ms >= OUTAGE
+        {
+            return false;
+        }
         matches!(
             self,
             Self::Run { .. }

@@ -10,6 +10,9 @@ use mboxfs_types::limits;
 /// Longest time in which something is done, in ms.
 const SPAN: u64 = 9_000;
 
+/// Worlds (of 100) in which no brick is there for about as long as a mount waits for one.
+const OUTAGES: u64 = 6;
+
 /// Kinds of faults, and how often each is drawn (of 100).
 const KINDS: [(Fault, u64); 19] = [
     (Fault::Crash, 35),
@@ -112,6 +115,9 @@ impl Plan {
         };
         draw.mail();
         draw.faults(policy);
+        if draw.rng.chance(OUTAGES) {
+            draw.outage();
+        }
         draw.actions.sort_by_key(|(at, _)| *at);
         Self {
             settings,
@@ -190,6 +196,24 @@ impl Draw {
             for _ in 0..self.rng.below(4) {
                 self.witness();
             }
+        }
+    }
+
+    /// Programs come before it, and at its end.
+    fn outage(&mut self) {
+        let time = self.time();
+        let ms = limits::OP_TIMEOUT.0 / 1_000_000 - 1_500 + self.rng.below(2_500);
+        for brick in 0..2 {
+            let ms = ms + self.rng.below(200);
+            self.push(time, Action::Crash { brick, ms });
+        }
+        let from = self.rng.below(2_000);
+        for _ in 0..6 {
+            let at = time + if self.rng.chance(50) { 0 } else { ms - from };
+            let (at, side) = (at + self.rng.below(500), self.rng.side());
+            let mailbox = format!("user{}", self.rng.below(2));
+            let job = Job::Postfix { lines: 1, writes: 1 };
+            self.push(at, Action::Run { at: side, mailbox, job });
         }
     }
 
