@@ -61,12 +61,17 @@ fn common(a: &Hello, b: &Hello) -> u64 {
     end
 }
 
+/// Brick1, and Brick2.
+fn in_order<'a>(x: &'a Hello, y: &'a Hello) -> (&'a Hello, &'a Hello) {
+    if x.brick == BrickId::A { (x, y) } else { (y, x) }
+}
+
 /// V1: symmetric in its arguments.
 pub(crate) fn decide(x: &Hello, y: &Hello) -> Decision {
     if let Some(why) = misfit(x, y) {
         return Decision::Refuse(why);
     }
-    let (a, b) = if x.brick == BrickId::A { (x, y) } else { (y, x) };
+    let (a, b) = in_order(x, y);
     if let Some(decision) = incomplete(a, b) {
         return decision;
     }
@@ -158,12 +163,13 @@ fn misfit(x: &Hello, y: &Hello) -> Option<String> {
 /// V4: who goes on and merges, of two that diverged: who began to already, else who does not know any more what it would have
 /// to go back to, else who has more to lose, else Brick1.
 pub(crate) fn leader(x: &Hello, y: &Hello, common: u64) -> BrickId {
-    let (a, b) = if x.brick == BrickId::A { (x, y) } else { (y, x) };
+    let (a, b) = in_order(x, y);
     let weight = |h: &Hello| (h.merging, h.overrun, h.last.saturating_sub(common));
     if weight(a) >= weight(b) { a.brick } else { b.brick }
 }
 
-fn rejoin(a: &Hello, b: &Hello, common: u64) -> Decision {
+fn rejoin(x: &Hello, y: &Hello, common: u64) -> Decision {
+    let (a, b) = in_order(x, y);
     let key = |h: &Hello| (epoch_at(&h.history, h.last), h.last);
     let source = if key(a) >= key(b) { BrickId::A } else { BrickId::B };
     // The one whose memory of leases is intact goes on numbering.
@@ -244,4 +250,81 @@ pub(crate) fn extend_empty(history: &mut Vec<Epoch>, view: View, first: u64) {
         v: view.v,
         first,
     });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use mboxfs_types::{GenId, VolumeId, ids::BrickUuid};
+
+    fn view(g: u32, v: u32) -> View {
+        let (num, brick, nonce) = (g, 0, 0);
+        View {
+            g: GenId { num, brick, nonce },
+            v,
+        }
+    }
+
+    /// `history`: generation and first record of each.
+    fn hello(brick: BrickId, view: View, members: Members, history: &[(u32, u64)], last: u64) -> Hello {
+        let epoch = |(g, first): &(u32, u64)| Epoch {
+            g: self::view(*g, 0).g,
+            v: 0,
+            first: *first,
+        };
+        Hello {
+            protocol: limits::PROTOCOL_VERSION,
+            volume: VolumeId([7; 16]),
+            brick,
+            uuid: BrickUuid([brick.index() + 1; 16]),
+            inc: 1,
+            view,
+            members,
+            history: history.iter().map(epoch).collect(),
+            last,
+            log_start: 1,
+            last_change: last,
+            fresh: true,
+            diverged: false,
+            merging: false,
+            joint: None,
+            overrun: false,
+            incomplete: false,
+        }
+    }
+
+    /// V2 (seed 115496): a survivor let its peer join, and both lost power before that had got what it lacked. If the survivor
+    /// was Brick1 it dropped what it had acknowledged alone.
+    #[test]
+    fn who_was_alone_keeps_what_its_peer_did_not_get() {
+        for alone in [BrickId::A, BrickId::B] {
+            let long = [(0, 1), (1, 29), (2, 30)];
+            let survivor = hello(alone, view(2, 1), Members::Both, &long, 30);
+            let other = hello(alone.other(), view(1, 0), Members::Only(alone), &[(0, 1)], 27);
+            let expected = Decision::Rejoin {
+                view: view(2, 2),
+                primary: alone,
+                source: alone,
+                common: 27,
+            };
+            assert_eq!(decide(&survivor, &other), expected);
+            assert_eq!(decide(&other, &survivor), expected, "V1");
+        }
+    }
+
+    /// V1, V2: whatever two members say, both decide the same, and the one with the newer records is the source.
+    #[test]
+    fn two_members_agree_on_the_source() {
+        for (last_a, last_b) in [(5, 5), (5, 9), (9, 5)] {
+            let a = hello(BrickId::A, view(0, 1), Members::Both, &[(0, 1)], last_a);
+            let b = hello(BrickId::B, view(0, 1), Members::Both, &[(0, 1)], last_b);
+            let decision = decide(&a, &b);
+            assert_eq!(decide(&b, &a), decision, "V1");
+            let Decision::Rejoin { source, common, .. } = decision else {
+                panic!("{decision:?}");
+            };
+            let expected = if last_b > last_a { BrickId::B } else { BrickId::A };
+            assert_eq!((source, common), (expected, last_a.min(last_b)));
+        }
+    }
 }
