@@ -210,7 +210,8 @@ impl Arbiter {
                     entry
                         .locks
                         .extend(locks.into_iter().filter(|l| l.owner.session == session));
-                    entry.dot = dot;
+                    // Another one's it can only have removed: if that is gone here its session has ended meanwhile.
+                    entry.dot = dot.filter(|dot| dot.session == session || entry.dot.as_ref() == Some(dot));
                 }
                 match keep {
                     Some(Mode::R) => hold.mode = Mode::R,

@@ -353,6 +353,23 @@ fn lock() -> HeldLock {
     }
 }
 
+/// Of the second mount.
+fn dotlock(stem: &str) -> Dotlock {
+    Dotlock {
+        session: session(2),
+        name: name(&format!("{stem}.lock")),
+        ino: Ino(8),
+        mode: 0o600,
+        uid: 0,
+        gid: 0,
+        pid: 100,
+        ppid: 50,
+        content: Vec::new(),
+        ctime: Timestamp::default(),
+        mtime: Timestamp::default(),
+    }
+}
+
 fn last_reclaimed(alone: &Alone) -> &Reclaimed {
     match alone.said.last() {
         Some((_, ToMount::Reclaimed(said))) => said,
@@ -365,20 +382,7 @@ fn last_reclaimed(alone: &Alone) -> &Reclaimed {
 #[test]
 fn locks_from_the_other_side_of_a_partition_are_lost_to_who_holds_the_lease_here() {
     let group = |stem: &str| Group::of(Ino::ROOT, &name(stem));
-    let dot = |stem: &str| Dotlock {
-        session: session(2),
-        name: name(&format!("{stem}.lock")),
-        ino: Ino(8),
-        mode: 0o600,
-        uid: 0,
-        gid: 0,
-        pid: 100,
-        ppid: 50,
-        content: Vec::new(),
-        ctime: Timestamp::default(),
-        mtime: Timestamp::default(),
-    };
-    let dots = ["held", "free"].map(|stem| (group(stem), dot(stem)));
+    let dots = ["held", "free"].map(|stem| (group(stem), dotlock(stem)));
     for claims in [true, false] {
         let (mut alone, [one, two]) = two_mounts();
         alone.feed(Input::MountLost { conn: MountConn(2) });
@@ -401,6 +405,45 @@ fn locks_from_the_other_side_of_a_partition_are_lost_to_who_holds_the_lease_here
         assert_eq!(keys, free.iter().collect());
         assert_eq!(said.lost.iter().collect::<BTreeSet<_>>(), held.iter().collect());
         assert_eq!((&said.locks, &said.dots), (&vec![(two, lock())], &dots[1..].to_vec()));
+    }
+}
+
+/// L7: a session ended while the table with its dotlock was on its way back from another mount: that brought it back, for ever.
+/// (Seed 116815.)
+#[test]
+fn a_dotlock_is_gone_with_its_session_also_from_a_table_on_its_way() {
+    let (mut alone, _) = two_mounts();
+    let key = Key::Name(Group::of(Ino::ROOT, &name("u")));
+    let dot = dotlock("u");
+    alone.lease(2, key.clone());
+    for (holder, next) in [(2, 1), (1, 3)] {
+        if next == 3 {
+            alone.feed(Input::MountLost { conn: MountConn(2) });
+            alone.now += 3_000;
+            alone.feed(Input::Tick);
+            alone.attach(3, session(3), 1);
+            alone.reclaim(3);
+        }
+        alone.lease(next, key.clone());
+        let recalls = alone.said.iter().rev();
+        let mut recalls = recalls.filter_map(|(to, frame)| match frame {
+            ToMount::Recall(recall) if *to == MountConn(holder) => Some(recall.clone()),
+            _ => None,
+        });
+        let recall = recalls.next().expect("the holder is asked");
+        let verdict = Verdict::Give {
+            keep: None,
+            locks: vec![],
+            dot: Some(dot.clone()),
+        };
+        let (id, seq, key) = (recall.id, recall.seq, key.clone());
+        alone.say(holder, ToBrick::Answer(Answer { id, key, seq, verdict }));
+        let Some((_, ToMount::Granted(granted))) = alone.said.last() else {
+            panic!("not granted: {:?}", alone.said.last());
+        };
+        let state = granted.result.as_ref().ok().and_then(|grant| grant.name.clone());
+        let seen = state.expect("a grant of a name says what it is").dot;
+        assert_eq!(seen, Some(dot.clone()).filter(|_| next == 1));
     }
 }
 
