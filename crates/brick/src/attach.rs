@@ -7,6 +7,7 @@
 //!
 //! Not here: leases (`arbiter`), replies (`replicate`).
 
+use crate::arbiter::Names;
 use crate::{
     brick::Brick,
     input::MountConn,
@@ -402,6 +403,11 @@ impl Brick {
             .partition(|l| self.is_other(session, &l.key, &claim));
         self.arbiter.ungrant(session, &void);
         let (locks, dots) = self.arbiter.tables(session);
+        let entry = |lease: &Lease| match &lease.key {
+            Key::Name(group) => Some((group.clone(), self.state.named(group)?)),
+            Key::Inode(_) => None,
+        };
+        let entries = leases.iter().filter_map(entry).collect();
         let mut lost = claim.lost;
         lost.extend(void.into_iter().map(|lease| lease.key));
         let frame = ToMount::Reclaimed(Reclaimed {
@@ -410,6 +416,7 @@ impl Brick {
             locks,
             dots,
             lost,
+            entries,
         });
         self.tell(session, frame, out);
     }

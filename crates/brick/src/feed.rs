@@ -48,8 +48,9 @@ pub(crate) struct Feed {
     sent: usize,
     /// When it got the last ones.
     sent_at: Nanos,
-    /// When it got the last answer.
+    /// When it got the last answer, and until when mail counts as being written.
     answered_at: Nanos,
+    busy_until: Nanos,
     /// Last record of the log when the last of either was due.
     newest: u64,
     rate: Rate,
@@ -153,6 +154,21 @@ impl Brick {
         }
     }
 
+    /// It is to start anew with the log up to `common`, and would not find its way: that has to wait for a checkpoint. (If one
+    /// helps: else its operator has to know.)
+    pub(crate) fn saves_first(&mut self, common: u64, out: &mut Vec<Output>) -> bool {
+        let applied = self.state.applied;
+        let helps = self.log.is_broken() && applied + 1 >= self.log.start && applied <= common;
+        if helps {
+            if !self.log.checkpointing {
+                self.checkpoint(out);
+            }
+            out.push(Output::DropPeer);
+            self.peer.up = false;
+        }
+        helps
+    }
+
     // ---- E2
 
     /// Last record that the log need not have any more for the peer's sake.
@@ -194,11 +210,13 @@ impl Brick {
     /// From one that gets files, or compares them.
     pub(crate) fn on_copy_ask(&mut self, ticket: u64, ask: Ask, out: &mut Vec<Output>) {
         let (now, last) = (self.clock.mono, self.log.last);
-        let idle = core::mem::replace(&mut self.feed.newest, last) == last;
-        let from = if idle {
-            now
-        } else {
+        if core::mem::replace(&mut self.feed.newest, last) != last {
+            self.feed.busy_until = now + limits::COPY_PAUSE;
+        }
+        let from = if now < self.feed.busy_until {
             now.max(self.feed.answered_at + limits::ANSWER_PAUSE)
+        } else {
+            now
         };
         self.feed.held = Some(Held {
             turn: Turn::Answer { ticket, ask },

@@ -393,7 +393,9 @@ impl Brick {
     ) {
         if source != self.me && self.log.last > common {
             // Never committed: a committed record is on both (V2).
-            out.push(Output::Reload { keep: common });
+            if !self.saves_first(common, out) {
+                out.push(Output::Reload { keep: common });
+            }
             return;
         }
         let until = self.log.last.max(theirs.last.max(common));

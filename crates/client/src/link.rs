@@ -352,6 +352,7 @@ impl Client {
             lease.held.seq = l.seq;
             lease.held.mode = l.mode;
             lease.dot = reclaimed.dots.iter().find(|(g, _)| g == group).map(|(_, d)| d.clone());
+            lease.entry = reclaimed.entries.iter().find(|(g, _)| g == group).map(|(_, ino)| *ino);
             true
         });
         for (ino, node) in &mut self.nodes {

@@ -183,6 +183,7 @@ impl Mount {
             locks: claim.locks,
             dots: claim.dots,
             lost: Vec::new(),
+            entries: Vec::new(),
         }));
         out.extend(self.wait(Nanos::from_millis(1)));
         out

@@ -387,7 +387,7 @@ fn locks_from_the_other_side_of_a_partition_are_lost_to_who_holds_the_lease_here
         let (mut alone, [one, two]) = two_mounts();
         alone.feed(Input::MountLost { conn: MountConn(2) });
         let held = [Key::Name(group("held")), Key::Inode(one)];
-        let free = [Key::Name(group("free")), Key::Inode(two)];
+        let free = [Key::Name(group("free")), Key::Inode(two), Key::Name(group("two"))];
         for key in held.clone() {
             alone.lease(1, key);
         }
@@ -405,6 +405,11 @@ fn locks_from_the_other_side_of_a_partition_are_lost_to_who_holds_the_lease_here
         assert_eq!(keys, free.iter().collect());
         assert_eq!(said.lost.iter().collect::<BTreeSet<_>>(), held.iter().collect());
         assert_eq!((&said.locks, &said.dots), (&vec![(two, lock())], &dots[1..].to_vec()));
+        assert_eq!(
+            said.entries,
+            [(group("two"), two)],
+            "what it knew of the name may be of the other side"
+        );
     }
 }
 

@@ -528,6 +528,9 @@ pub struct Reclaimed {
     /// What was claimed and is another file by now, or was locked and is in other hands by now: it went on on the other side
     /// of a partition. Lock sessions and dotlocks of these are over.
     pub lost: Vec<Key>,
+    /// Which inodes have the names that are held; those that are not here have none. A mount that comes from the other side of
+    /// a partition knows others.
+    pub entries: Vec<(Group, Ino)>,
 }
 
 /// A question that changes nothing.

@@ -56,7 +56,9 @@ impl Brick {
         let of_its_own = self.sb.files != Worth::Copying && self.log.start <= common + 1;
         if of_its_own && (self.log.last > common || matches!(self.stand, Stand::Solo { .. })) {
             // Above the common point are records that nobody relies on (V2); as after a crash, without them.
-            out.push(Output::Reload { keep: common });
+            if !self.saves_first(common, out) {
+                out.push(Output::Reload { keep: common });
+            }
             return;
         }
         if whole {

@@ -81,6 +81,38 @@ fn who_lost_its_dotlock_changes_the_mailbox_no_more() {
     assert!(opens(&mut mount, 300).is_ok(), "others can");
 }
 
+/// L9: the mailbox was made on this side. The name was held, and the mount went on saying that there is none: a bounce. (Seed
+/// 509395.)
+#[test]
+fn who_comes_from_the_other_side_learns_what_names_are_here() {
+    let (mut mount, _, _) = with_dotlock();
+    let (dir, name) = (Ino::ROOT, Name::new(b"u").expect("a name"));
+    let lookup = || Call::Lookup {
+        dir,
+        name: name.clone(),
+    };
+    let (id, out) = mount.call(lookup());
+    assert_eq!(done(&out, id), Some(Err(Errno::ENOENT)));
+    let view = View {
+        v: 9,
+        ..View::default()
+    };
+    let (key, mode, seq) = (Key::Name(Group::of(dir, &name)), Mode::W, 1);
+    let out = mount.says(ToMount::View { view, together: true });
+    let dots = claimed(&out).expect("claims").dots;
+    mount.says(ToMount::Reclaimed(Reclaimed {
+        view,
+        leases: vec![Lease { key, mode, seq }],
+        dots,
+        entries: vec![(Group::of(dir, &name), FILE)],
+        ..Reclaimed::default()
+    }));
+    mount.wait(Nanos::from_millis(1));
+    let (id, out) = mount.call(lookup());
+    let out = mount.grant(&out, 5);
+    assert!(matches!(done(&out, id), Some(Ok(Answer::Entry { .. }))), "{out:?}");
+}
+
 /// L7 (seed 220042): its unlink said ENOENT. And on the next view the mount claimed the dotlock again.
 #[test]
 fn who_lost_its_dotlock_removes_it_like_any_other() {

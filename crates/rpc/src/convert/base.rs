@@ -503,3 +503,19 @@ impl TryFrom<w::GroupDot> for (t::Group, t::Dotlock) {
         Ok((group(from.group)?, need(from.dot, "no dotlock")?.try_into()?))
     }
 }
+
+impl From<(t::Group, t::Ino)> for w::GroupInode {
+    fn from((group, ino): (t::Group, t::Ino)) -> Self {
+        Self {
+            group: Some(group.into()),
+            ino: ino.0,
+        }
+    }
+}
+
+impl TryFrom<w::GroupInode> for (t::Group, t::Ino) {
+    type Error = Invalid;
+    fn try_from(from: w::GroupInode) -> Result<Self, Invalid> {
+        Ok((group(from.group)?, t::Ino(from.ino)))
+    }
+}

@@ -148,6 +148,7 @@ impl From<Reclaimed> for w::Reclaimed {
             locks: list(from.locks),
             dots: list(from.dots),
             lost: list(from.lost),
+            entries: list(from.entries),
         }
     }
 }
@@ -165,6 +166,7 @@ impl TryFrom<w::Reclaimed> for Reclaimed {
                 .into_iter()
                 .map(|key| base::key(Some(key)))
                 .collect::<Result<_, _>>()?,
+            entries: try_list(from.entries)?,
         })
     }
 }

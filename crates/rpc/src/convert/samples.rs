@@ -448,17 +448,21 @@ pub(crate) fn to_mount() -> impl Strategy<Value = ToMount> {
         vec((ino(), lock()), 0..3),
         vec(group_dot(), 0..3),
         vec(key(), 0..3),
+        vec((group(), ino()), 0..3),
     );
     prop_oneof![
         attached().prop_map(ToMount::Attached),
         (view(), any::<bool>()).prop_map(|(view, together)| ToMount::View { view, together }),
-        reclaimed.prop_map(|(view, leases, locks, dots, lost)| ToMount::Reclaimed(Reclaimed {
-            view,
-            leases,
-            locks,
-            dots,
-            lost
-        })),
+        reclaimed.prop_map(
+            |(view, leases, locks, dots, lost, entries)| ToMount::Reclaimed(Reclaimed {
+                view,
+                leases,
+                locks,
+                dots,
+                lost,
+                entries
+            })
+        ),
         (any::<u64>(), result(vec(attr(), 0..3))).prop_map(|(seq, result)| ToMount::Reply(Reply { seq, result })),
         (any::<u64>(), result(grant())).prop_map(|(req, result)| ToMount::Granted(Granted { req, result })),
         (any::<(u64, u64)>(), key(), intent()).prop_map(|((id, seq), key, intent)| ToMount::Recall(Recall {
