@@ -26,6 +26,7 @@ use bytes::Bytes;
 use mboxfs_types::{
     Attr, Dotlock, Errno, Group, Ino, Kind as InodeKind, Name, Nanos,
     call::{Intent, Mode, Op, SetAttr},
+    kept::Kept,
     limits,
     planted::Bug,
 };
@@ -86,7 +87,7 @@ impl Client {
         if let Some(lease) = self.names.get_mut(&group) {
             lease.dot = Some(dot.clone());
         }
-        self.lost_dots.remove(&(group.clone(), dot.pid));
+        self.undo_loss(&group, dot.pid);
         self.own_dots.insert(group.clone(), dot.clone());
         self.keep_dot(&group, id);
         dot
@@ -108,11 +109,24 @@ impl Client {
         if let Some(dot) = self.own_dots.remove(group) {
             self.keep_dot(group, CallId(0));
             self.changed(dot.ino);
-            self.lost_dots.insert((group.clone(), dot.pid), dot);
+            let (group, pid) = (group.clone(), dot.pid);
+            self.lost_dots.insert((group.clone(), pid), dot.clone());
+            let dot = Some(dot);
+            self.keep(Kept::Lost { group, pid, dot });
         }
         while self.lost_dots.len() > LOST_DOTS_MAX {
             self.lost_dots.pop_first();
         }
+    }
+
+    /// O4: its maker has removed it, or has another one. Was there one?
+    fn undo_loss(&mut self, group: &Group, pid: u32) -> bool {
+        let (group, dot) = (group.clone(), None);
+        let was = self.lost_dots.remove(&(group.clone(), pid)).is_some();
+        if was {
+            self.keep(Kept::Lost { group, pid, dot });
+        }
+        was
     }
 
     /// O4: does whoever opens this file take it for locked by a dotlock that was lost?
@@ -302,7 +316,7 @@ impl Client {
         out: &mut Vec<Output>,
     ) -> Done {
         let group = Group::of(dir, name);
-        if self.lost_dots.remove(&(group.clone(), p.caller.pid)).is_some() {
+        if self.undo_loss(&group, p.caller.pid) {
             // O4
             return Some(Ok(Answer::Empty));
         }

@@ -75,6 +75,11 @@ impl Client {
             all.push(Kept::Locks { ino, locks });
         }
         all.extend(self.own_dots.keys().map(|group| self.dot_word(group, CallId(0))));
+        all.extend(self.lost_dots.iter().map(|((group, pid), dot)| Kept::Lost {
+            group: group.clone(),
+            pid: *pid,
+            dot: Some(dot.clone()),
+        }));
         for (ino, node) in &self.nodes {
             if node.staging.is_some() {
                 all.push(self.staged_word(*ino));
@@ -309,6 +314,16 @@ impl Client {
                 }
             }
             Kept::Orphan { ino } => self.node(ino).orphan = true,
+            Kept::Lost {
+                group,
+                pid,
+                dot: Some(dot),
+            } => {
+                self.lost_dots.insert((group, pid), dot);
+            }
+            Kept::Lost { group, pid, dot: None } => {
+                self.lost_dots.remove(&(group, pid));
+            }
             Kept::Session { .. } | Kept::Asked { .. } | Kept::Answered { .. } => {}
         }
     }

@@ -105,6 +105,15 @@ pub enum Kept {
         /// `Request::seq`.
         seq: u64,
     },
+    /// A dotlock was lost, and its maker thinks that it is there.
+    Lost {
+        /// Its group.
+        group: Group,
+        /// Its maker.
+        pid: u32,
+        /// The dotlock; none: the maker has removed it.
+        dot: Option<Dotlock>,
+    },
 }
 
 /// As what a file is open.

@@ -81,6 +81,18 @@ fn who_lost_its_dotlock_changes_the_mailbox_no_more() {
     assert!(opens(&mut mount, 300).is_ok(), "others can");
 }
 
+/// L5 (seed 400254): the next daemon removed the dotlock of another program, which had made it since.
+#[test]
+fn a_dotlock_that_was_lost_is_lost_under_the_next_daemon_too() {
+    let (mount, _, unlink) = moved();
+    let (mut mount, _) = mount.succeeded();
+    let (id, out) = mount.call_by(process(MAKER, 50), unlink.clone());
+    assert_eq!(done(&out, id), Some(Ok(Answer::Empty)));
+    let (id, out) = mount.call_by(process(MAKER, 50), unlink);
+    let out = grant_mailbox(&mut mount, &out);
+    assert_eq!(done(&out, id), Some(Err(Errno::ENOENT)), "that was all");
+}
+
 /// L9: the mailbox was made on this side. The name was held, and the mount went on saying that there is none: a bounce. (Seed
 /// 509395.)
 #[test]

@@ -4,7 +4,7 @@ use super::*;
 
 impl Mount {
     /// The daemon is killed; another one has begun with what it kept, and is attached. What it said from then on.
-    fn succeeded(mut self) -> (Self, Vec<Output>) {
+    pub(super) fn succeeded(mut self) -> (Self, Vec<Output>) {
         let now = self.now;
         let words = core::mem::take(&mut self.words);
         let config = self.client.config.clone();
