@@ -81,16 +81,22 @@ fn is_told(node: &Node, why: &str) {
     }
 }
 
-/// Freezes and thaws the file system at argv[1] in turn, until its stdin ends. One process does it: to start one for each turn
-/// takes a busy machine so long that many quick syncs come in between.
-const CRAWL: &str = "import fcntl, os, select, sys
+/// Freezes and thaws the file system of the brick at argv[1] in turn, until its stdin ends. In between one write to the log
+/// gets through, and what else waits in that moment: more of them would be quick, and none at all is a disk that does not
+/// answer.
+const CRAWL: &str = "import fcntl, os, select, sys, time
 FREEZE, THAW = 0xc0045877, 0xc0045878
 disk = os.open(sys.argv[1], os.O_RDONLY)
+written = lambda: max(file.stat().st_mtime_ns for file in os.scandir(sys.argv[1] + '/.mboxfs/log'))
 over = []
 while not over:
     fcntl.ioctl(disk, FREEZE, 0)
-    over = select.select([0], [], [], 0.8)[0]
-    fcntl.ioctl(disk, THAW, 0)";
+    over = select.select([0], [], [], 0.6)[0]
+    before, idle = written(), time.monotonic() + 0.2
+    fcntl.ioctl(disk, THAW, 0)
+    while written() == before and time.monotonic() < idle:
+        pass
+    time.sleep(0.0003)";
 
 /// Each sync of a brick's disk takes most of a second, until this is dropped.
 struct SlowDisk(Child);

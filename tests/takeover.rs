@@ -34,8 +34,10 @@ const FLOWS_MAX: Duration = Duration::from_secs(40);
 fn daemons(host: &Host, serving: bool) -> Vec<i32> {
     let text = |pid: i32, what: &str| fs::read(format!("/proc/{pid}/{what}")).unwrap_or_default();
     let is_wanted = |pid: &i32| {
+        // In this order: a helper shows the words of the daemon that starts it until it becomes the program that it runs.
+        let name = text(*pid, "comm");
         let words = text(*pid, "cmdline");
-        text(*pid, "comm").starts_with(b"mount-mboxfs")
+        name.starts_with(b"mount-mboxfs")
             && !words.is_empty() // a zombie
             && !words.ends_with(b"\0--poke\0")
             && words.split(|b| *b == 0).any(|w| w == b"--worker") == serving
