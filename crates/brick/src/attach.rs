@@ -7,8 +7,8 @@
 //!
 //! Not here: leases (`arbiter`), replies (`replicate`).
 
-use crate::arbiter::Names;
 use crate::{
+    arbiter::Names,
     brick::Brick,
     input::MountConn,
     output::{Event, Output},
