@@ -8,6 +8,8 @@
 //! A6  The lock table here is right about every session that holds no lease: only the W holder changes its own locks.
 //! A7  Who holds a lease and asks for it again gets no new grant: a new `seq` would void the answer to a recall that is on
 //!     its way, and a node whose processes keep asking would never give the lease away.
+//! A8  A claim meets another one's hold only where a mount comes from the other side of a partition: what it has locked under
+//!     that, or under a lease that others hold here without anybody knowing of the lock, is lost, and it is told (L5, I14).
 //!
 //! One table, at the primary; the backup passes words on. Volatile: a new view starts empty and the mounts say what they
 //! hold (`attach`). Not here: lock conflicts (the W holder decides, in `client`), sessions, the log.
@@ -43,10 +45,10 @@ impl Entry {
         self.holders.is_empty() && self.locks.is_empty() && self.dot.is_none() && self.busy == 0
     }
 
-    /// Its table is with another one.
-    fn is_ruled_by_another(&self, session: SessionId) -> bool {
+    /// What another one holds excludes this.
+    fn excludes(&self, session: SessionId, mode: Mode) -> bool {
         let mut others = self.holders.iter().filter(|(holder, _)| **holder != session);
-        others.any(|(_, hold)| hold.mode == Mode::W)
+        others.any(|(_, hold)| hold.mode == Mode::W || mode == Mode::W)
     }
 
     /// Were there any?
@@ -210,7 +212,7 @@ impl Arbiter {
                     entry
                         .locks
                         .extend(locks.into_iter().filter(|l| l.owner.session == session));
-                    // Another one's it can only have removed: if that is gone here its session has ended meanwhile.
+                    // Another one's it can only have removed: if that is gone here its session has ended meanwhile (L7).
                     entry.dot = dot.filter(|dot| dot.session == session || entry.dot.as_ref() == Some(dot));
                 }
                 match keep {
@@ -284,9 +286,8 @@ impl Arbiter {
     }
 
     /// At the start of a view, or after a re-attachment: the session says what it holds. Returns the leases that stand.
-    /// A lease is refused if another session's claim or hold conflicts with it; never two of them stand (A1). That happens to
-    /// those only who come from the other side of a partition: then their locks under it are lost as well, and named. So are
-    /// those under a lease that others hold, if nobody knew them here. `open`: all others have said what they hold.
+    /// A lease is refused if another session's claim or hold conflicts with it; never two of them stand (A1). Also returned:
+    /// the keys of the locks that are lost (A8). `open`: all others have said what they hold.
     pub(crate) fn reclaim(
         &mut self,
         session: SessionId,
@@ -319,7 +320,7 @@ impl Arbiter {
             }
             let mut others = entry.locks.iter().filter(|l| l.owner.session != session);
             let taken = others.any(|l| l.conflicts(lock.owner, lock.range, lock.kind));
-            if taken || open && entry.is_ruled_by_another(session) {
+            if taken || open && entry.excludes(session, Mode::R) {
                 lost.push(Key::Inode(*ino));
             } else {
                 entry.locks.push(*lock);
@@ -330,17 +331,14 @@ impl Arbiter {
             let entry = self.keys.entry(key.clone()).or_default();
             match &entry.dot {
                 Some(other) if other.session != session => lost.push(key),
-                None if open && entry.is_ruled_by_another(session) => lost.push(key),
+                None if open && entry.excludes(session, Mode::R) => lost.push(key),
                 _ => entry.dot = Some(dot.clone()),
             }
         }
         let mut stand = Vec::new();
         for (key, mode) in claimed {
             let entry = self.keys.entry(key.clone()).or_default();
-            let taken = entry
-                .holders
-                .iter()
-                .any(|(s, h)| *s != session && (h.mode == Mode::W || mode == Mode::W));
+            let taken = entry.excludes(session, mode);
             if taken && entry.forget_locks_of(session) {
                 lost.push(key.clone());
             }

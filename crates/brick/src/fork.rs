@@ -24,7 +24,7 @@ use alloc::{
 };
 use marks::Marks;
 use mboxfs_types::{
-    Ino, Kind, Timestamp,
+    Ino, Key, Kind, Name, Timestamp,
     call::Op,
     disk::{AtFork, Effect},
     heal::{Change, Node, Of},
@@ -41,6 +41,8 @@ pub(crate) struct Fork {
     /// Extended attributes set or removed since, and when last.
     xattrs: BTreeMap<Ino, BTreeMap<Vec<u8>, Timestamp>>,
     marks: Marks,
+    /// What the records that were under way at the fork may have changed.
+    under_way: BTreeSet<Ino>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -58,6 +60,7 @@ impl Fork {
             written: BTreeMap::new(),
             xattrs: BTreeMap::new(),
             marks: Marks::default(),
+            under_way: BTreeSet::new(),
         }
     }
 
@@ -70,10 +73,36 @@ impl Fork {
                 ..
             }
         );
-        if alone || !self.marks.is_alone() {
-            let changed = self.changed(before);
-            self.marks.set(record.tag.n, changed, alone);
+        if alone {
+            let changed = self.changed(before).into_iter();
+            let nodes = changed.filter_map(|c| Some((c.ino, c.now?))).collect();
+            self.marks.go_alone(record.tag.n, nodes);
+        } else if !self.marks.is_alone() {
+            // Mail waits meanwhile: not all that there is is looked at, but what these records may have changed.
+            let changed = self
+                .under_way
+                .iter()
+                .filter_map(|ino| Some((*ino, self.changed_node(*ino, before)?)));
+            let nodes = changed.collect();
+            self.marks.set_early(record.tag.n, nodes);
+            self.under_way.insert(record.ino);
+            for op in record.body.ops() {
+                let keys = before.keys(op).into_iter();
+                self.under_way.extend(keys.filter_map(|key| match key {
+                    Key::Inode(ino) => Some(ino),
+                    Key::Name(_) => None,
+                }));
+            }
         }
+    }
+
+    /// An object as it is, if it is not as at the fork.
+    fn changed_node(&self, ino: Ino, now: &State) -> Option<Node> {
+        let node_in = |state: &State| node(state, ino, names_of(state, ino));
+        let node = node_in(now)?;
+        node_in(&self.base)
+            .is_none_or(|base| !is_same(&base, &node))
+            .then_some(node)
     }
 
     /// Where to find a file as it was, if that is known. `common`: last record that both lines share.
@@ -207,8 +236,8 @@ impl Fork {
         let (names_then, names_now) = (names(&self.base), names(now));
         let mut changes = Vec::new();
         for ino in all_inodes(&self.base, now) {
-            let base = node(&self.base, ino, &names_then);
-            let now = node(now, ino, &names_now);
+            let base = node(&self.base, ino, of(&names_then, ino));
+            let now = node(now, ino, of(&names_now, ino));
             let same = match (&base, &now) {
                 (Some(b), Some(n)) => is_same(b, n),
                 (None, None) => true,
@@ -246,7 +275,7 @@ impl Fork {
                     ino,
                     base: None,
                     marks: vec![],
-                    now: Some(node(now, ino, &names)?),
+                    now: Some(node(now, ino, of(&names, ino))?),
                     appended: 0, // counts with an ancestor only
                     observed: true,
                     intact: 0,
@@ -287,8 +316,6 @@ impl Fork {
     /// What makes files that are as of `now`, or anywhere between it and the fork, as they were at the fork (K1).
     pub(crate) fn undo(&self, now: &State) -> Vec<Effect> {
         let (then, late) = (names(&self.base), names(now));
-        let none = Vec::new();
-        let of = |names: &Names, ino: Ino| names.get(&ino).unwrap_or(&none).clone();
         let mut out = Vec::new();
         for (ino, inode) in by_depth(&self.base) {
             if let Some((dir, name)) = of(&then, ino).into_iter().next() {
@@ -358,8 +385,25 @@ fn all_inodes(a: &State, b: &State) -> BTreeSet<Ino> {
     a.inodes().chain(b.inodes()).map(|(ino, _)| *ino).collect()
 }
 
+fn of(names: &Names, ino: Ino) -> Vec<(Ino, Name)> {
+    names.get(&ino).cloned().unwrap_or_default()
+}
+
+/// As `names`, of one object: without looking everywhere, as a rule.
+fn names_of(state: &State, ino: Ino) -> Vec<(Ino, Name)> {
+    let Ok(inode) = state.inode(ino) else { return vec![] };
+    let home = inode
+        .home
+        .as_ref()
+        .filter(|_| inode.nlink == 1 || inode.kind() == Kind::Dir);
+    match home.filter(|(dir, name)| state.lookup(*dir, name) == Ok(Some(ino))) {
+        Some(home) => vec![home.clone()],
+        None => names(state).remove(&ino).unwrap_or_default(),
+    }
+}
+
 /// None: it is not there, or has no name any more.
-fn node(state: &State, ino: Ino, names: &Names) -> Option<Node> {
+fn node(state: &State, ino: Ino, names: Vec<(Ino, Name)>) -> Option<Node> {
     let inode = state.inode(ino).ok()?;
     if inode.orphan.is_some() {
         return None;
@@ -370,7 +414,7 @@ fn node(state: &State, ino: Ino, names: &Names) -> Option<Node> {
     };
     Some(Node {
         attr: inode.attr(ino),
-        names: names.get(&ino).cloned().unwrap_or_default(),
+        names,
         target,
     })
 }

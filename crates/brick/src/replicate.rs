@@ -501,10 +501,5 @@ pub(crate) fn size_of_changes(record: &Record) -> usize {
         Op::Put { content, .. } => content.len(),
         _ => 0,
     };
-    match &record.body {
-        Body::Op { op, .. } => of(op),
-        Body::Merge { ops, .. } => ops.iter().map(of).sum(),
-        Body::Quarantine { op } => of(op),
-        _ => 0,
-    }
+    record.body.ops().iter().map(of).sum()
 }

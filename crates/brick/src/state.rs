@@ -155,34 +155,16 @@ impl State {
                 keys.insert(Key::Inode(ino));
             }
         };
-        match op {
-            Op::Stage { .. } | Op::Free { .. } => {}
-            Op::Commit { ino, .. }
-            | Op::SetAttr { ino, .. }
-            | Op::SetXattr { ino, .. }
-            | Op::RemoveXattr { ino, .. } => {
-                keys.insert(Key::Inode(*ino));
-            }
-            Op::Create { dir, name, .. }
-            | Op::Mkdir { dir, name, .. }
-            | Op::Symlink { dir, name, .. }
-            | Op::Unlink { dir, name }
-            | Op::Rmdir { dir, name }
-            | Op::Put { dir, name, .. } => name_in(*dir, name, &mut keys),
-            Op::Link { ino, dir, name } => {
-                name_in(*dir, name, &mut keys);
-                keys.insert(Key::Inode(*ino));
-            }
-            Op::Rename {
-                dir,
-                name,
-                to_dir,
-                to_name,
-                ..
-            } => {
-                name_in(*dir, name, &mut keys);
-                name_in(*to_dir, to_name, &mut keys);
-            }
+        for (dir, name) in op.takes().into_iter().chain(op.gives()) {
+            name_in(dir, name, &mut keys);
+        }
+        if let Op::Commit { ino, .. }
+        | Op::SetAttr { ino, .. }
+        | Op::SetXattr { ino, .. }
+        | Op::RemoveXattr { ino, .. }
+        | Op::Link { ino, .. } = op
+        {
+            keys.insert(Key::Inode(*ino));
         }
         keys
     }

@@ -27,7 +27,7 @@ use alloc::{
     vec::Vec,
 };
 use mboxfs_types::{
-    Attr, Errno, Group, Ino, Nanos, SessionId,
+    Attr, Group, Ino, Nanos, SessionId,
     call::{Mode, Request},
     kept::{Kept, Opened, Whose},
     limits,
@@ -48,7 +48,7 @@ pub(crate) struct Keep {
     resumed: bool,
     /// After this the kernel asks none of them again.
     heir_until: Option<Nanos>,
-    early: BTreeMap<CallId, Result<Vec<Attr>, Errno>>,
+    early: BTreeMap<CallId, Vec<Attr>>,
     opened: BTreeMap<CallId, Fh>,
     undone: BTreeSet<CallId>,
 }
@@ -373,16 +373,15 @@ impl Client {
         if let Some((seq, _)) = under_way {
             p.wait = Wait::Request(*seq);
         }
-        p.reply = self.keep.early.remove(&id);
+        p.reply = self.keep.early.remove(&id).map(Ok);
         Some(p)
     }
 
-    /// A reply for a call that the kernel has not asked again yet. False: it will not, the caller has its answer. Or nothing
-    /// was done: then it is done anew.
-    pub(crate) fn early(&mut self, id: CallId, result: Result<Vec<Attr>, Errno>) -> bool {
-        let comes = self.keep.heir_until.is_some() && result.is_ok();
+    /// A reply for a call that the kernel has not asked again yet. False: it will not, the caller has its answer.
+    pub(crate) fn early(&mut self, id: CallId, attrs: Vec<Attr>) -> bool {
+        let comes = self.keep.heir_until.is_some();
         if comes {
-            self.keep.early.insert(id, result);
+            self.keep.early.insert(id, attrs);
         }
         comes
     }

@@ -2,8 +2,9 @@
 //!
 //! F1  A request is kept until its reply and said again, with its number, in every new view, in order (types C1).
 //! F2  After `View` nothing is served from leases before `Reclaimed` confirms which of them stand.
-//! F3  A session that is over takes with it what it held: staged bytes, locks, dotlocks; handles that had any are dead
-//!     and never write again (I15). Clean handles live on under the next session.
+//! F3  A session that is over takes with it what it held: staged bytes, locks, dotlocks, and its stream; handles that had
+//!     any are dead and never write again (I15). Clean handles live on under the next session. So it is with what the brick
+//!     says is lost (arbiter A8), while the session goes on.
 //! F4  The brick on this host is preferred; the other one serves while that one does not.
 //!
 //! Not here: leases and recalls themselves.
@@ -447,17 +448,13 @@ impl Client {
         }
         match whose {
             For::Call(id) => {
-                let done = reply.result.is_ok();
+                let mut done = reply.result.is_ok();
                 if let Some(p) = self.calls.get_mut(&id) {
                     p.reply = Some(reply.result);
                     self.ready.push_back(id);
-                } else {
-                    if let Ok(attrs) = &reply.result {
-                        self.name_as_done(&request.op, attrs);
-                    }
-                    if !self.early(id, reply.result) {
-                        return self.keep(Kept::Answered { seq: reply.seq });
-                    }
+                } else if let Ok(attrs) = reply.result {
+                    self.name_as_done(&request.op, &attrs);
+                    done = self.early(id, attrs);
                 }
                 if done {
                     return self.owes(id, request);

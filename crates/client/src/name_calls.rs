@@ -92,30 +92,11 @@ impl Client {
 
     /// Nobody waits for the reply to this any more, which would make the names what they are now.
     pub(crate) fn name_as_done(&mut self, op: &Op, attrs: &[Attr]) {
-        let ino = attrs.first().map(|a| a.ino);
-        match op {
-            Op::Create { dir, name, .. }
-            | Op::Mkdir { dir, name, .. }
-            | Op::Symlink { dir, name, .. }
-            | Op::Link { dir, name, .. }
-            | Op::Put { dir, name, .. } => self.name_is(*dir, name, ino),
-            Op::Unlink { dir, name } | Op::Rmdir { dir, name } => self.name_is(*dir, name, None),
-            Op::Rename {
-                dir,
-                name,
-                to_dir,
-                to_name,
-                ..
-            } => {
-                self.name_is(*dir, name, None);
-                self.name_is(*to_dir, to_name, ino);
-            }
-            Op::Stage { .. }
-            | Op::Commit { .. }
-            | Op::SetAttr { .. }
-            | Op::SetXattr { .. }
-            | Op::RemoveXattr { .. }
-            | Op::Free { .. } => {}
+        if let Some((dir, name)) = op.takes() {
+            self.name_is(dir, name, None);
+        }
+        if let Some((dir, name)) = op.gives() {
+            self.name_is(dir, name, attrs.first().map(|a| a.ino));
         }
     }
 

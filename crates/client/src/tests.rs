@@ -451,8 +451,8 @@ fn a_lock_taken_on_the_other_node_without_waiting_waits_a_little() {
 }
 
 /// A dotlock made by the process 100, a child of 50.
-fn with_dotlock() -> (Mount, Name, Call) {
-    let mut mount = Mount::ready(8);
+/// What makes `u.lock`, and its name.
+fn make_dotlock() -> (Name, Call) {
     let name = Name::new(b"u.lock").expect("a name");
     let create = Call::Create {
         dir: Ino::ROOT,
@@ -461,6 +461,12 @@ fn with_dotlock() -> (Mount, Name, Call) {
         flags: OpenFlags::default(),
         excl: true,
     };
+    (name, create)
+}
+
+fn with_dotlock() -> (Mount, Name, Call) {
+    let mut mount = Mount::ready(8);
+    let (name, create) = make_dotlock();
     let (id, out) = mount.call_by(process(100, 50), create);
     let out = mount.grant_name(&out);
     match done(&out, id) {

@@ -450,13 +450,11 @@ fn what_was_bad_on_the_other_brick_is_bad_until_it_is_repaired() {
     };
     brick.now().files.apply(&[combine]).unwrap();
     assert_eq!(brick.block(1), Seen::Rotten(vec![1]));
-    let repair = Effect::Repair {
-        ino: BOX,
-        block: 1,
-        bytes: content[65_536..131_072].to_vec().into(),
-        sure: true,
-    };
-    brick.now().files.apply(&[repair]).unwrap();
+    brick
+        .now()
+        .files
+        .apply(&[repair(1, &content[65_536..131_072], true)])
+        .unwrap();
     assert_eq!(brick.read(0, 150_000), data(&content));
 }
 
@@ -514,13 +512,11 @@ fn rot_that_was_kept_for_a_fork_is_still_known_when_it_is_put_back() {
         .unwrap();
     assert_eq!(brick.read(0, 150_000), Seen::Rotten(vec![1]));
     assert_eq!(brick.read(0, 65_536), data(&content[..65_536]));
-    let repair = Effect::Repair {
-        ino: BOX,
-        block: 1,
-        bytes: content[65_536..131_072].to_vec().into(),
-        sure: true,
-    };
-    brick.now().files.apply(&[repair]).unwrap();
+    brick
+        .now()
+        .files
+        .apply(&[repair(1, &content[65_536..131_072], true)])
+        .unwrap();
     assert_eq!(brick.read(0, 150_000), data(&content));
 }
 

@@ -332,6 +332,37 @@ pub enum Op {
     },
 }
 
+impl Op {
+    /// Directory and name of what has no such name afterwards.
+    #[must_use]
+    pub const fn takes(&self) -> Option<(Ino, &Name)> {
+        match self {
+            Self::Unlink { dir, name } | Self::Rmdir { dir, name } | Self::Rename { dir, name, .. } => {
+                Some((*dir, name))
+            }
+            _ => None,
+        }
+    }
+
+    /// Directory and name of what has that name afterwards.
+    #[must_use]
+    pub const fn gives(&self) -> Option<(Ino, &Name)> {
+        match self {
+            Self::Create { dir, name, .. }
+            | Self::Mkdir { dir, name, .. }
+            | Self::Symlink { dir, name, .. }
+            | Self::Link { dir, name, .. }
+            | Self::Put { dir, name, .. }
+            | Self::Rename {
+                to_dir: dir,
+                to_name: name,
+                ..
+            } => Some((*dir, name)),
+            _ => None,
+        }
+    }
+}
+
 /// Attributes to set; `None` leaves one as it is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct SetAttr {

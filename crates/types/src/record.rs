@@ -78,6 +78,18 @@ pub enum Body {
 }
 
 impl Body {
+    /// The changes that it makes, in order.
+    #[must_use]
+    pub fn ops(&self) -> &[Op] {
+        match self {
+            Self::Op { op, .. } | Self::Quarantine { op } => core::slice::from_ref(op),
+            Self::Merge { ops, .. } => ops,
+            _ => &[],
+        }
+    }
+}
+
+impl Body {
     /// Does this record change what users see? A line without such records has not diverged.
     #[must_use]
     pub const fn is_bookkeeping(&self) -> bool {

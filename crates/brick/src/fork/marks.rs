@@ -21,7 +21,7 @@ use alloc::{
 use mboxfs_types::{
     Ino, Kind,
     disk::{AtFork, Effect},
-    heal::{Change, Node},
+    heal::Node,
 };
 
 /// Older ones are forgotten. An object that changed between each two of so many interrupted merges is merged as of the fork.
@@ -57,24 +57,25 @@ impl Marks {
         self.early.iter().chain(&self.late)
     }
 
-    /// `alone`: before the record that goes on alone.
-    pub(super) fn set(&mut self, at: u64, changed: Vec<Change>, alone: bool) {
-        self.alone |= alone;
-        let nodes = changed.into_iter().filter_map(|c| Some((c.ino, c.now?))).collect();
-        // Nothing happened since the last one, or nothing at all.
+    /// N1: before the record that goes on alone. `nodes`: all that is not as at the fork.
+    pub(super) fn go_alone(&mut self, at: u64, nodes: BTreeMap<Ino, Node>) {
+        self.alone = true;
+        if self.is_news(&nodes) {
+            push(&mut self.late, MARKS_MAX, Mark { at, nodes });
+        }
+    }
+
+    /// N4: before one that was numbered by then.
+    pub(super) fn set_early(&mut self, at: u64, nodes: BTreeMap<Ino, Node>) {
+        if self.is_news(&nodes) {
+            push(&mut self.early, EARLY_MAX, Mark { at, nodes });
+        }
+    }
+
+    /// Something happened since the last one, or at all.
+    fn is_news(&self, nodes: &BTreeMap<Ino, Node>) -> bool {
         let last = self.all().next_back();
-        if last.map_or(BTreeMap::is_empty(&nodes), |last| last.nodes == nodes) {
-            return;
-        }
-        let (marks, max) = if alone {
-            (&mut self.late, MARKS_MAX)
-        } else {
-            (&mut self.early, EARLY_MAX)
-        };
-        if marks.len() == max {
-            marks.pop_front();
-        }
-        marks.push_back(Mark { at, nodes });
+        last.map_or(!nodes.is_empty(), |last| last.nodes != *nodes)
     }
 
     /// N4: an object as it was when the lines parted, if that is not as at the fork. `common`: last record that both share.
@@ -143,4 +144,11 @@ impl Marks {
         }
         kept
     }
+}
+
+fn push(marks: &mut VecDeque<Mark>, max: usize, mark: Mark) {
+    if marks.len() == max {
+        marks.pop_front();
+    }
+    marks.push_back(mark);
 }

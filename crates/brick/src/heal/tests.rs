@@ -52,9 +52,20 @@ struct Line {
     /// By version.
     versions: BTreeMap<(Ino, u64), BTreeSet<u64>>,
     brick: u64,
+    last: Option<Record>,
 }
 
 impl Line {
+    fn new() -> Self {
+        Self {
+            state: State::new(),
+            tokens: Tokens::new(),
+            versions: BTreeMap::new(),
+            brick: 1,
+            last: None,
+        }
+    }
+
     fn run(&mut self, op: Op, ino: Option<Ino>, theirs: Ino, version: Option<u64>) -> Result<(), Errno> {
         let body = Body::Merge {
             theirs,
@@ -80,6 +91,7 @@ impl Line {
             body,
         };
         let outcome = self.state.execute(&record);
+        self.last = Some(record);
         self.state.check();
         outcome.reply.expect("an operation has a reply").1.map(|_| ())
     }
@@ -340,12 +352,7 @@ fn merge_some(ours: &mut Line, theirs: &Line, base: &Line, fork: &Fork, steps: u
 
 fn lines(seed: u64) -> (Line, Line, Line, Fork) {
     let mut rng = Rng(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1);
-    let mut base = Line {
-        state: State::new(),
-        tokens: Tokens::new(),
-        versions: BTreeMap::new(),
-        brick: 1,
-    };
+    let mut base = Line::new();
     for _ in 0..rng.below(30) {
         base.act(&mut rng);
     }

@@ -31,14 +31,7 @@ fn grant_mailbox(mount: &mut Mount, out: &[Output]) -> Vec<Output> {
 /// The process made a dotlock, has the mailbox open, and then lost the dotlock. What unlinks it.
 fn moved() -> (Mount, Fh, Call) {
     let mut mount = Mount::ready(8);
-    let name = Name::new(b"u.lock").expect("a name");
-    let create = Call::Create {
-        dir: Ino::ROOT,
-        name: name.clone(),
-        mode: 0o600,
-        flags: OpenFlags::default(),
-        excl: true,
-    };
+    let (name, create) = make_dotlock();
     let (id, out) = mount.call_by(process(MAKER, 50), create);
     let out = grant_mailbox(&mut mount, &out);
     assert!(matches!(done(&out, id), Some(Ok(Answer::Created { .. }))));

@@ -7,12 +7,7 @@ use super::{interrupted::alone_again, *};
 /// outcome of the second merge.
 #[track_caller]
 fn merged_again(before: &str, left: &str, right: &str, expected: &str) {
-    let mut base = Line {
-        state: State::new(),
-        tokens: Tokens::new(),
-        versions: BTreeMap::new(),
-        brick: 1,
-    };
+    let mut base = Line::new();
     base.play("*f *k /d");
     let (mut ours, mut theirs) = (base.clone(), base.clone());
     theirs.brick = 2;
@@ -78,12 +73,7 @@ fn attributes_are_those_of_the_last_change() {
 /// MAIL.md 6.9, whichever side goes on.
 #[test]
 fn of_two_changes_of_a_mode_the_later_one_counts() {
-    let mut base = Line {
-        state: State::new(),
-        tokens: Tokens::new(),
-        versions: BTreeMap::new(),
-        brick: 1,
-    };
+    let mut base = Line::new();
     base.play("*f");
     let fork = Fork::new(&base.state);
     let [early, late] = ["f=644", "*x f=640"].map(|steps| {

@@ -61,32 +61,19 @@ impl Apart {
         }
         line.commit(ino, tokens, Ino(0), None);
     }
-}
 
-/// The next record was numbered before its brick was left alone.
-fn under_way(line: &Line, fork: &mut Fork) {
-    let body = Body::Merge {
-        theirs: Ino(0),
-        version: None,
-        ops: vec![],
-    };
-    fork.follow(&next_record(line, body), &line.state);
+    /// As `act`, of what was numbered before its brick was left alone.
+    fn under_way(&mut self, right: bool, fork: &mut Fork) {
+        let line = |apart: &Self| if right { apart.right.clone() } else { apart.left.clone() };
+        let before = line(self).state;
+        self.act(right);
+        fork.follow(&line(self).last.expect("it did something"), &before);
+    }
 }
 
 /// The right side goes on alone again.
 pub(super) fn alone_again(line: &mut Line, fork: &mut Fork) {
-    let body = Body::NewGen {
-        g: GenId::default(),
-        members: Members::Only(BrickId::B),
-        primary: BrickId::B,
-    };
-    let record = next_record(line, body);
-    fork.follow(&record, &line.state);
-    line.state.execute(&record);
-}
-
-fn next_record(line: &Line, body: Body) -> Record {
-    Record {
+    let record = Record {
         tag: Tag {
             n: line.state.applied + 1,
             g: GenId::default(),
@@ -94,8 +81,14 @@ fn next_record(line: &Line, body: Body) -> Record {
         },
         time: Timestamp::default(),
         ino: Ino(0),
-        body,
-    }
+        body: Body::NewGen {
+            g: GenId::default(),
+            members: Members::Only(BrickId::B),
+            primary: BrickId::B,
+        },
+    };
+    fork.follow(&record, &line.state);
+    line.state.execute(&record);
 }
 
 #[test]
@@ -103,12 +96,7 @@ fn nothing_is_lost_and_nothing_returns_however_often_it_is_interrupted() {
     for seed in 1..=3000 {
         let mut rng = Rng(u64::wrapping_mul(seed, 0x9E37_79B9_7F4A_7C15) | 1);
         let (rounds, before) = (1 + rng.below(5), rng.below(20));
-        let line = Line {
-            state: State::new(),
-            tokens: Tokens::new(),
-            versions: BTreeMap::new(),
-            brick: 1,
-        };
+        let line = Line::new();
         let (left, right) = (line.clone(), line);
         let (added, removed) = (BTreeSet::new(), BTreeSet::new());
         let mut apart = Apart {
@@ -124,15 +112,13 @@ fn nothing_is_lost_and_nothing_returns_however_often_it_is_interrupted() {
         let mut fork = Fork::new(&apart.left.state);
         // Under way when the link broke, and in both logs; then what is in the right one only (N4).
         for _ in 0..apart.rng.below(4) {
-            under_way(&apart.left, &mut fork);
-            apart.act(false);
+            apart.under_way(false, &mut fork);
         }
         let base = apart.left.clone();
         apart.right = base.clone();
         apart.right.brick = 2;
         for _ in 0..apart.rng.below(3) {
-            under_way(&apart.right, &mut fork);
-            apart.act(true);
+            apart.under_way(true, &mut fork);
         }
         for round in 0..=rounds {
             alone_again(&mut apart.right, &mut fork);

@@ -4,12 +4,7 @@ use super::*;
 
 /// The root holds `new` and `cur`, with these messages.
 fn line(messages: &[&str]) -> Line {
-    let mut line = Line {
-        state: State::new(),
-        tokens: Tokens::new(),
-        versions: BTreeMap::new(),
-        brick: 1,
-    };
+    let mut line = Line::new();
     for name in ["new", "cur", "tmp", "other"] {
         let (mode, uid, gid) = (0o700, 0, 0);
         let (dir, name) = (Ino::ROOT, Name::new(name.as_bytes()).expect("a name"));
