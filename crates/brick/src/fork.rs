@@ -398,6 +398,7 @@ fn names_of(state: &State, ino: Ino) -> Vec<(Ino, Name)> {
         .filter(|_| inode.nlink == 1 || inode.kind() == Kind::Dir);
     match home.filter(|(dir, name)| state.lookup(*dir, name) == Ok(Some(ino))) {
         Some(home) => vec![home.clone()],
+        None if ino == Ino::ROOT => vec![],
         None => names(state).remove(&ino).unwrap_or_default(),
     }
 }
