@@ -10,6 +10,7 @@
 //!     its way, and a node whose processes keep asking would never give the lease away.
 //! A8  A claim meets another one's hold only where a mount comes from the other side of a partition: what it has locked under
 //!     that, or under a lease that others hold here without anybody knowing of the lock, is lost, and it is told (L5, I14).
+//!     So is what it has locked and claims no lease for: whether the file is the same one here, only a claim says (L6).
 //!
 //! One table, at the primary; the backup passes words on. Volatile: a new view starts empty and the mounts say what they
 //! hold (`attach`). Not here: lock conflicts (the W holder decides, in `client`), sessions, the log.
@@ -20,7 +21,7 @@ use alloc::{
 };
 use mboxfs_types::{
     Dotlock, Errno, Group, HeldLock, Ino, Key, LockKind, Owner, Range, SessionId,
-    call::{Answer, Intent, Lease, Mode, Recall, Request, Verdict},
+    call::{Answer, Intent, Lease, Mode, Recall, Reclaim, Request, Verdict},
 };
 
 /// A lease as the arbiter knows it.
@@ -287,16 +288,16 @@ impl Arbiter {
 
     /// At the start of a view, or after a re-attachment: the session says what it holds. Returns the leases that stand.
     /// A lease is refused if another session's claim or hold conflicts with it; never two of them stand (A1). Also returned:
-    /// the keys of the locks that are lost (A8). `open`: all others have said what they hold.
+    /// the keys of the locks that are lost (A8). `open`: all others have said what they hold. `crossed`: it comes from another
+    /// line of history.
     pub(crate) fn reclaim(
         &mut self,
         session: SessionId,
-        leases: &[(Key, Mode)],
-        locks: &[(Ino, HeldLock)],
-        dots: &[(Group, Dotlock)],
+        reclaim: &Reclaim,
         open: bool,
+        crossed: bool,
     ) -> (Vec<Lease>, Vec<Key>) {
-        let claimed: BTreeMap<&Key, Mode> = leases.iter().map(|(k, m)| (k, *m)).collect();
+        let claimed: BTreeMap<&Key, Mode> = reclaim.leases.iter().map(|(k, m)| (k, *m)).collect();
         let held: Vec<Key> = self
             .keys
             .iter()
@@ -313,7 +314,7 @@ impl Arbiter {
             self.forget_void(&key);
         }
         let mut lost = Vec::new();
-        for (ino, lock) in locks.iter().filter(|(_, l)| l.owner.session == session) {
+        for (ino, lock) in reclaim.locks.iter().filter(|(_, l)| l.owner.session == session) {
             let entry = self.keys.entry(Key::Inode(*ino)).or_default();
             if entry.locks.contains(lock) {
                 continue;
@@ -326,7 +327,7 @@ impl Arbiter {
                 entry.locks.push(*lock);
             }
         }
-        for (group, dot) in dots.iter().filter(|(_, d)| d.session == session) {
+        for (group, dot) in reclaim.dots.iter().filter(|(_, d)| d.session == session) {
             let key = Key::Name(group.clone());
             let entry = self.keys.entry(key.clone()).or_default();
             match &entry.dot {
@@ -360,6 +361,16 @@ impl Arbiter {
                 });
             }
             self.forget_void(key);
+        }
+        if crossed {
+            let locks = reclaim.locks.iter().map(|(ino, _)| Key::Inode(*ino));
+            let locked = locks.chain(reclaim.dots.iter().map(|(group, _)| Key::Name(group.clone())));
+            for key in locked.filter(|key| stand.iter().all(|lease| lease.key != *key)) {
+                if self.keys.get_mut(&key).is_some_and(|e| e.forget_locks_of(session)) {
+                    self.forget_void(&key);
+                    lost.push(key);
+                }
+            }
         }
         (stand, lost)
     }

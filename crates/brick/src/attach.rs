@@ -371,13 +371,9 @@ impl Brick {
         if reclaim.view != self.mounts.view || !self.state.sessions.contains_key(&session) {
             return;
         }
-        let (leases, lost) = self.arbiter.reclaim(
-            session,
-            &reclaim.leases,
-            &reclaim.locks,
-            &reclaim.dots,
-            self.mounts.open,
-        );
+        let from = reclaim.from.g;
+        let crossed = from != self.view.g && self.sb.history.iter().all(|epoch| epoch.g != from);
+        let (leases, lost) = self.arbiter.reclaim(session, reclaim, self.mounts.open, crossed);
         self.mounts.awaited.remove(&session);
         let claim = Claim {
             leases,

@@ -124,11 +124,12 @@ impl Client {
     }
 
     fn session_word(&self) -> Kept {
-        let (attach_no, fresh, bricks) = self.link.attachment();
+        let (attach_no, fresh, from, bricks) = self.link.attachment();
         Kept::Session {
             bricks: bricks.to_vec(),
             session: self.session,
             fresh,
+            from,
             attach_no,
             next_seq: self.next_seq,
         }
@@ -219,13 +220,14 @@ impl Client {
                 Kept::Session {
                     session,
                     fresh,
+                    from,
                     attach_no,
                     next_seq,
                     bricks,
                 } => {
                     new.session = session;
                     new.next_seq = new.next_seq.max(next_seq);
-                    new.link = new.link.resumed((attach_no, fresh, bricks), retry);
+                    new.link = new.link.resumed((attach_no, fresh, from, bricks), retry);
                 }
                 Kept::Asked { request, whose } => {
                     new.next_seq = new.next_seq.max(request.seq + 1);

@@ -68,6 +68,8 @@ pub(crate) struct Link {
     attach_no: u64,
     fresh: bool,
     view: View,
+    /// The last view that was confirmed, by a former daemon, too.
+    from: View,
     /// Both bricks work in it.
     together: bool,
     /// The view is confirmed: requests may be sent.
@@ -87,8 +89,8 @@ pub(crate) struct Link {
 
 impl Link {
     /// As left by a former daemon; not dialled before `retry`.
-    pub(crate) fn resumed(mut self, kept: (u64, bool, Vec<String>), retry: Nanos) -> Self {
-        (self.attach_no, self.fresh, self.bricks) = kept;
+    pub(crate) fn resumed(mut self, kept: (u64, bool, View, Vec<String>), retry: Nanos) -> Self {
+        (self.attach_no, self.fresh, self.from, self.bricks) = kept;
         self.ready = true;
         self.phase = Phase::Down { retry };
         self
@@ -98,8 +100,8 @@ impl Link {
         self.view
     }
 
-    pub(crate) fn attachment(&self) -> (u64, bool, &[String]) {
-        (self.attach_no, self.fresh, &self.bricks)
+    pub(crate) fn attachment(&self) -> (u64, bool, View, &[String]) {
+        (self.attach_no, self.fresh, self.from, &self.bricks)
     }
 
     pub(crate) fn new(config: &Config, now: Nanos) -> Self {
@@ -110,6 +112,7 @@ impl Link {
             attach_no: 0,
             fresh: true,
             view: View::default(),
+            from: View::default(),
             together: false,
             confirmed: false,
             serve_until: Nanos(0),
@@ -330,6 +333,7 @@ impl Client {
         let unanswered = self.requests.keys().next().copied().unwrap_or(self.next_seq);
         out.push(Output::Send(ToBrick::Reclaim(Reclaim {
             view,
+            from: self.link.from,
             leases,
             locks,
             dots,
@@ -385,6 +389,8 @@ impl Client {
             self.drop_staging(ino);
         }
         self.link.confirmed = true;
+        self.link.from = self.link.view;
+        self.keep_session();
         self.link.lost_since = None;
         self.link.next_ping = self.clock.mono + limits::BEAT;
         out.push(Output::Send(ToBrick::Ping { sent: self.clock.mono }));

@@ -9,7 +9,8 @@ use mboxfs_brick::{
 };
 use mboxfs_sim::disk::{Disk, Thread};
 use mboxfs_types::{
-    Attr, BrickId, Dotlock, Group, HeldLock, Ino, Key, LockKind, Name, Nanos, Owner, Range, SessionId, Timestamp,
+    Attr, BrickId, Dotlock, GenId, Group, HeldLock, Ino, Key, LockKind, Name, Nanos, Owner, Range, SessionId,
+    Timestamp,
     admin::Status,
     call::{
         Answer, Attach, Attached, Extent, Intent, LeaseRequest, Mode, Op, Reclaim, Reclaimed, Request, ToBrick,
@@ -119,7 +120,8 @@ impl Alone {
 
     fn reclaim_all(&mut self, conn: u64, held: Reclaim) {
         let view = self.view(conn).expect("it was told of a view");
-        self.say(conn, ToBrick::Reclaim(Reclaim { view, ..held }));
+        let from = if held.from == View::default() { view } else { held.from };
+        self.say(conn, ToBrick::Reclaim(Reclaim { view, from, ..held }));
     }
 
     /// A lease for a mount that is alone.
@@ -449,6 +451,38 @@ fn a_dotlock_is_gone_with_its_session_also_from_a_table_on_its_way() {
         let state = granted.result.as_ref().ok().and_then(|grant| grant.name.clone());
         let seen = state.expect("a grant of a name says what it is").dot;
         assert_eq!(seen, Some(dot.clone()).filter(|_| next == 1));
+    }
+}
+
+/// L6: a daemon dies while a program has a mailbox locked, and the next one comes to the other side of a partition. It claims
+/// no lease, so nobody can say that the mailbox is the same one there. (Seed 572263.)
+#[test]
+fn a_lock_from_another_line_of_history_stands_only_under_a_lease() {
+    let other = View {
+        g: GenId {
+            num: 9,
+            brick: 1,
+            nonce: 9,
+        },
+        v: 0,
+    };
+    let dot = (Group::of(Ino::ROOT, &name("two")), dotlock("two"));
+    for crossed in [true, false] {
+        let (mut alone, [one, two]) = two_mounts();
+        alone.feed(Input::MountLost { conn: MountConn(2) });
+        let claim = Reclaim {
+            from: if crossed { other } else { View::default() },
+            leases: vec![(Key::Inode(one), Mode::W)],
+            locks: vec![(one, lock()), (two, lock())],
+            dots: vec![dot.clone()],
+            ..Reclaim::default()
+        };
+        alone.attach(12, session(2), 2);
+        alone.reclaim_all(12, claim);
+        let said = last_reclaimed(&alone);
+        assert_eq!((said.leases.len(), &said.locks), (1, &vec![(one, lock())]));
+        let lost = vec![Key::Inode(two), Key::Name(dot.0.clone())];
+        assert_eq!(said.lost, if crossed { lost } else { vec![] });
     }
 }
 

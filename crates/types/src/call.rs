@@ -532,6 +532,8 @@ pub enum Verdict {
 pub struct Reclaim {
     /// For this view.
     pub view: View,
+    /// In which what is held was confirmed last. If that is of another line of history, so may be what was locked meanwhile.
+    pub from: View,
     /// Leases held.
     pub leases: Vec<(Key, Mode)>,
     /// Locks owned, with their files.

@@ -7,7 +7,7 @@
 
 use crate::{
     Attr, Dotlock, Group, HeldLock, Ino, SessionId, Timestamp,
-    call::{Extent, Request},
+    call::{Extent, Request, View},
 };
 use alloc::{string::String, vec::Vec};
 use bytes::Bytes;
@@ -25,6 +25,8 @@ pub enum Kept {
         session: SessionId,
         /// `Attach::fresh` of the next attachment.
         fresh: bool,
+        /// `Reclaim::from` of the next attachment.
+        from: View,
         /// The last attachment.
         attach_no: u64,
         /// The next request's number is not below this.

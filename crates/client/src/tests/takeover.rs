@@ -267,6 +267,33 @@ fn a_dotlock_made_or_removed_without_an_answer() {
     assert_eq!(done(&out, removed), Some(Ok(Answer::Empty)), "it was done: {out:?}");
 }
 
+/// L6: only a brick knows whether what was locked in that view is the same file in its own line of history.
+#[test]
+fn the_next_daemon_says_in_which_view_it_held_what_it_holds() {
+    let mut mount = Mount::ready(4);
+    let [confirmed, begun] = [1, 2].map(|v| View { v, ..View::default() });
+    for view in [confirmed, begun] {
+        mount.says(ToMount::View { view, together: false });
+        if view == confirmed {
+            mount.says(ToMount::Reclaimed(Reclaimed {
+                view,
+                ..Reclaimed::default()
+            }));
+        }
+    }
+    let anew = mount.client.kept_all();
+    for words in [mount.words.clone(), anew] {
+        let mut next = Client::resume(mount.client.config.clone(), mount.now, 1, words);
+        let mut out = Vec::new();
+        let view = ToMount::View {
+            view: begun,
+            together: false,
+        };
+        next.step(mount.now, Input::Frame(view), &mut out);
+        assert_eq!(claimed(&out).map(|claim| claim.from), Some(confirmed));
+    }
+}
+
 /// Words one by one, or all anew: the same inheritance.
 #[test]
 fn all_that_is_kept_is_what_was_said() {

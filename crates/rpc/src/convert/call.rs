@@ -213,6 +213,7 @@ impl From<Reclaim> for w::Reclaim {
     fn from(from: Reclaim) -> Self {
         Self {
             view: Some(from.view.into()),
+            from: Some(from.from.into()),
             leases: list(from.leases),
             locks: list(from.locks),
             dots: list(from.dots),
@@ -227,6 +228,7 @@ impl TryFrom<w::Reclaim> for Reclaim {
     fn try_from(from: w::Reclaim) -> Result<Self, Invalid> {
         Ok(Self {
             view: base::view(from.view)?,
+            from: base::view(from.from)?,
             leases: try_list(from.leases)?,
             locks: try_list(from.locks)?,
             dots: try_list(from.dots)?,

@@ -234,6 +234,7 @@ impl Check for Answer {
 impl Check for Reclaim {
     fn check(&self) -> Result<(), Invalid> {
         self.view.check()?;
+        self.from.check()?;
         self.locks.check()?;
         self.dots.check()?;
         self.known.check()

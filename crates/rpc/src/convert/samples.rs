@@ -350,7 +350,7 @@ fn query() -> impl Strategy<Value = Query> {
 pub(crate) fn to_brick() -> impl Strategy<Value = ToBrick> {
     let attach = (any::<(u32, u64, bool)>(), text(), session());
     let reclaim = (
-        view(),
+        (view(), view()),
         vec((key(), mode()), 0..3),
         vec((ino(), lock()), 0..3),
         vec(group_dot(), 0..3),
@@ -374,16 +374,19 @@ pub(crate) fn to_brick() -> impl Strategy<Value = ToBrick> {
         })),
         any::<u64>().prop_map(|req| ToBrick::Cancel { req }),
         answer().prop_map(ToBrick::Answer),
-        (reclaim, vec(attr(), 0..3), any::<u64>()).prop_map(|((view, leases, locks, dots), known, unanswered)| {
-            ToBrick::Reclaim(Reclaim {
-                view,
-                leases,
-                locks,
-                dots,
-                known,
-                unanswered,
-            })
-        }),
+        (reclaim, vec(attr(), 0..3), any::<u64>()).prop_map(
+            |(((view, from), leases, locks, dots), known, unanswered)| {
+                ToBrick::Reclaim(Reclaim {
+                    view,
+                    from,
+                    leases,
+                    locks,
+                    dots,
+                    known,
+                    unanswered,
+                })
+            }
+        ),
         (any::<u64>(), query()).prop_map(|(id, query)| ToBrick::Query { id, query }),
         any::<u64>().prop_map(|sent| ToBrick::Ping { sent: Nanos(sent) }),
         any::<bool>().prop_map(|end| ToBrick::Detach { end }),

@@ -4,7 +4,7 @@ use super::*;
 use crate::input::{Clock, Recovered};
 use mboxfs_types::{
     Name, Tag, Timestamp,
-    call::{Extent, SetAttr},
+    call::{Extent, Reclaim, SetAttr},
     history::{Act, Note, Who},
     record::Record,
 };
@@ -465,7 +465,11 @@ fn a_mailbox_that_is_in_use_is_put_off() {
         kind: mboxfs_types::LockKind::Shared,
         pid: 1,
     };
-    world.brick.arbiter.reclaim(reader, &[], &[(BOX, lock)], &[], false);
+    let claim = Reclaim {
+        locks: vec![(BOX, lock)],
+        ..Reclaim::default()
+    };
+    world.brick.arbiter.reclaim(reader, &claim, false, false);
     world.tick(Nanos(0));
     world.tick(limits::LOCK_WAIT);
     assert_eq!((world.kept(), world.was_quarantined()), (vec![], 0), "Q3");

@@ -79,18 +79,8 @@ impl Alone {
             }),
         );
         let view = self.brick.view;
-        let (leases, locks, dots) = (vec![], vec![], vec![]);
-        self.says(
-            number,
-            ToBrick::Reclaim(Reclaim {
-                view,
-                leases,
-                locks,
-                dots,
-                known: vec![],
-                unanswered: 0,
-            }),
-        );
+        let nothing = Reclaim::default();
+        self.says(number, ToBrick::Reclaim(Reclaim { view, ..nothing }));
     }
 
     fn asks(&mut self, number: u64, req: u64, key: Key) {
