@@ -116,6 +116,15 @@ impl Disk {
         )
     }
 
+    /// There are real files, too, if they are `wanted`; as root only, since others cannot give files away.
+    #[must_use]
+    pub fn with_files(mut self, wanted: bool) -> Self {
+        if wanted && rustix::process::geteuid().is_root() {
+            self.image.add_files();
+        }
+        self
+    }
+
     fn made(uuid: BrickUuid, brick: BrickId, segment_bytes: u64, change: impl FnOnce(&mut Superblock)) -> Self {
         let medium = LossyMedium::new();
         let options = Options {

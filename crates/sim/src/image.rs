@@ -15,8 +15,10 @@ use std::{
     io,
 };
 
+mod beside;
 mod look;
 mod rot;
+use beside::Beside;
 pub(crate) use rot::has_rot;
 
 const PAGE: usize = 4096;
@@ -245,9 +247,15 @@ pub struct Image {
     horizon: u64,
     /// Bytes that rotted, as they were.
     rotten: BTreeMap<(Ino, u64), u8>,
+    beside: Option<Beside>,
 }
 
 impl Image {
+    /// From here on there are real files beside it. For an empty one.
+    pub fn add_files(&mut self) {
+        self.beside = Some(Beside::new());
+    }
+
     /// A process opens it. `sums`: of the snapshot that it found; `horizon`: end of its log.
     ///
     /// # Errors
@@ -255,17 +263,26 @@ impl Image {
     pub fn open(&mut self, medium: LossyMedium, sums: &[u8], horizon: u64) -> io::Result<()> {
         self.at_rest = Some(AtRest::open(medium, sums, horizon)?);
         self.horizon = horizon;
+        if let Some(beside) = &mut self.beside {
+            beside.open(sums, horizon);
+        }
         Ok(())
     }
 
     /// The process is gone.
     pub fn close(&mut self) {
         self.at_rest = None;
+        if let Some(beside) = &mut self.beside {
+            beside.close(&self.now);
+        }
     }
 
     /// # Errors
     /// The device failed.
     pub fn apply(&mut self, effects: Vec<Effect>) -> io::Result<()> {
+        if let Some(beside) = &mut self.beside {
+            beside.apply(&effects);
+        }
         for effect in effects {
             match &effect {
                 Effect::Keep { fork, ino, ranges } => self.keep(*fork, *ino, ranges),
@@ -455,6 +472,16 @@ impl Image {
         }
         self.durable = left.clone();
         self.now = left;
+        if let Some(beside) = &mut self.beside {
+            beside.left(&self.now);
+        }
+    }
+
+    /// At rest.
+    pub fn compare_files(&mut self) {
+        if let Some(beside) = &mut self.beside {
+            beside.compare(&self.now);
+        }
     }
 
     /// Bytes in all files.

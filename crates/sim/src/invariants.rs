@@ -23,7 +23,7 @@ mod i28_inode_stays;
 mod i29_incomplete;
 mod i33_rot;
 
-pub(crate) use i03_committed::bricks_are_equal;
+pub(crate) use i03_committed::{bricks_are_equal, difference};
 pub(crate) use i20_no_stale_locks::no_locks_left;
 pub(crate) use i22_once_in_the_box::mailboxes_are_right;
 pub(crate) use i33_rot::no_rot_left;

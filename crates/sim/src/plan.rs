@@ -30,6 +30,8 @@ pub struct Settings {
     pub segment_bytes: u64,
     /// Nobody looks at mailboxes but the programs that are run.
     pub quiet: bool,
+    /// Both bricks have real files beside the simulated ones.
+    pub files: bool,
 }
 
 impl Settings {
@@ -46,6 +48,7 @@ impl Settings {
             log_debt_bytes: limits::LOG_DEBT_BYTES_MAX,
             segment_bytes: 64 << 10,
             quiet: false,
+            files: false,
         }
     }
 }

@@ -11,7 +11,7 @@
 //! Times are ms from the moment at which both bricks work. `expect`: `brick=B is=STATUS` (`Down`), `kept=N` (messages that
 //! were acknowledged, at least), `serving=N` (bricks), `forks=N`, `resyncs=N` (times that a brick got the files of its peer),
 //! `trips=N` (round trips between the bricks that somebody waited for, since the last `mark`). First lines: `policy P`, `seed N`, `net LEAST MOST` and `disk LEAST MOST` (us),
-//! `checkpoint BYTES`, `quiet` (nobody looks at mailboxes between the programs).
+//! `checkpoint BYTES`, `quiet` (nobody looks at mailboxes between the programs), `files` (real ones, too).
 //!
 //! Promises: at the end everything is made whole, comes to rest, and must be right, as in every world.
 //! Not here: actions (`text`).

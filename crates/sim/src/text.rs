@@ -256,6 +256,9 @@ impl fmt::Display for Plan {
         writeln!(f, "checkpoint {}\ndebt {}", s.checkpoint_bytes, s.log_debt_bytes)?;
         writeln!(f, "segment {}", s.segment_bytes)?;
         writeln!(f, "drift {} {}", s.drift[0], s.drift[1])?;
+        if s.files {
+            writeln!(f, "files")?;
+        }
         self.actions
             .iter()
             .try_for_each(|(ms, action)| writeln!(f, "{ms} {action}"))
@@ -282,6 +285,7 @@ pub(crate) fn set_up(settings: &mut Settings, line: &str) -> Result<bool, String
         "debt" => settings.log_debt_bytes = number()? as usize,
         "segment" => settings.segment_bytes = number()?,
         "quiet" => settings.quiet = true,
+        "files" => settings.files = true,
         "drift" => {
             let drift = |nth| line.split_whitespace().nth(nth).and_then(|t| t.parse().ok());
             settings.drift = [drift(1), drift(2)].map(Option::unwrap_or_default);

@@ -48,7 +48,7 @@ pub use lossy::LossyMedium;
 pub use medium::{DirMedium, Medium, is_full};
 pub use recover::{Recovery, format_medium, recover};
 pub use register::RegisterFile;
-pub use store::{Inspection, Opened, Options, format, format_with, inspect};
+pub use store::{Inspection, Opened, Options, format, format_with, inspect, open_files};
 pub use sums::Change;
 pub use superblock::SuperblockWriter;
 pub use touched::Touched;

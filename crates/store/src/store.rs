@@ -215,6 +215,18 @@ pub fn format_with(data: &Path, uuid: BrickUuid, options: &Options) -> Result<()
     format_medium(&DirMedium::new(home), uuid, options)
 }
 
+/// The files alone of the brick in `data`, whose log is on another medium: `sums` and `horizon` are what [`crate::recover`] found there.
+/// For the simulator.
+///
+/// Errors: [`StoreError::Locked`], or the filesystem's.
+pub fn open_files(data: &Path, sums: &[u8], horizon: u64) -> Result<Files, StoreError> {
+    let io = |source| StoreError::Io { verb: "opened", source };
+    let root = Arc::new(open_data(data)?);
+    let home = Arc::new(open_dir(&root, HOME_DIR).map_err(io)?);
+    let guard = Some(lock(&home, data)?);
+    Files::open((root, home), guard, sums, horizon).map_err(io)
+}
+
 fn lock(home: &OwnedFd, data: &Path) -> Result<Arc<OwnedFd>, StoreError> {
     let io = |source: Errno| StoreError::Io {
         verb: "locked",

@@ -25,7 +25,15 @@ impl Image {
     ///
     /// # Errors
     /// As `store::Files`.
-    pub fn look(&self, look: &Look) -> Result<Seen, Errno> {
+    pub fn look(&mut self, look: &Look) -> Result<Seen, Errno> {
+        let seen = self.answer(look);
+        if let Some(beside) = &mut self.beside {
+            beside.look(look, &seen);
+        }
+        seen
+    }
+
+    fn answer(&self, look: &Look) -> Result<Seen, Errno> {
         let at_rest = self.at_rest.as_ref().ok_or(Errno::ESTALE)?;
         let file = |ino: &Ino| self.now.files.get(ino).ok_or(Errno::ESTALE);
         let seen = |seen: io::Result<Option<Seen>>| seen.map_err(|_| Errno::ESTALE)?.ok_or(Errno::ESTALE);
@@ -113,10 +121,14 @@ impl Image {
     /// # Errors
     /// As the store's.
     pub fn scrub(&self, ino: Ino, first: u64, count: u64) -> io::Result<Vec<u64>> {
-        match (&self.at_rest, self.now.files.get(&ino)) {
-            (Some(at_rest), Some(file)) => at_rest.suspects((ino, file), first, count),
-            _ => Ok(Vec::new()),
+        let suspects = match (&self.at_rest, self.now.files.get(&ino)) {
+            (Some(at_rest), Some(file)) => at_rest.suspects((ino, file), first, count)?,
+            _ => Vec::new(),
+        };
+        if let Some(beside) = &self.beside {
+            beside.scrub((ino, first, count), &suspects);
         }
+        Ok(suspects)
     }
 
     /// What is known to be bad, and what is in doubt.

@@ -58,6 +58,7 @@ impl Image {
             }
         }
         self.rotten.insert((ino, at), was);
+        self.beside = None;
         Some((ino, at))
     }
 

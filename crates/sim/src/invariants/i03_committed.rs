@@ -26,7 +26,10 @@ impl Watch for Committed {
 }
 
 /// At rest.
-pub(crate) fn bricks_are_equal(world: &World) -> Result<(), Broken> {
+pub(crate) fn bricks_are_equal(world: &mut World) -> Result<(), Broken> {
+    for host in &mut world.hosts {
+        host.disk.image.compare_files();
+    }
     let [a, b] = [0, 1].map(|i| &world.hosts[i].disk.image.now);
     match difference(a, b) {
         None => Ok(()),
@@ -35,7 +38,7 @@ pub(crate) fn bricks_are_equal(world: &World) -> Result<(), Broken> {
 }
 
 /// Between the files of two bricks.
-pub(super) fn difference(a: &Tree, b: &Tree) -> Option<String> {
+pub(crate) fn difference(a: &Tree, b: &Tree) -> Option<String> {
     let alike = |ino| match (a.files.get(ino), b.files.get(ino)) {
         (Some(a), Some(b)) => a.is_like(b),
         (a, b) => a.is_none() && b.is_none(),

@@ -12,6 +12,8 @@ const SPAN: u64 = 9_000;
 
 /// Worlds (of 100) in which no brick is there for about as long as a mount waits for one.
 const OUTAGES: u64 = 6;
+/// One world in so many has real files, too: they take time.
+const WITH_FILES: u64 = 16;
 
 /// Kinds of faults, and how often each is drawn (of 100).
 const KINDS: [(Fault, u64); 19] = [
@@ -105,6 +107,7 @@ impl Plan {
             },
             segment_bytes: [64 << 10, 128 << 10][rng.below(2) as usize],
             quiet: false,
+            files: (seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32).is_multiple_of(WITH_FILES),
         };
         let span = 1_500 + rng.below(SPAN - 1_500);
         let mut draw = Draw {

@@ -73,7 +73,7 @@ impl Host {
             drift: settings.drift[i],
             jump: 0,
             brick: None,
-            disk: Disk::format(brick, settings.segment_bytes),
+            disk: Disk::format(brick, settings.segment_bytes).with_files(settings.files),
             life: 0,
             inputs: VecDeque::new(),
             stepping: false,

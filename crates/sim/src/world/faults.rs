@@ -146,7 +146,7 @@ impl World {
     pub fn replace_disk(&mut self, i: usize) {
         let host = &mut self.hosts[i];
         let brick = host.disk.superblock.brick;
-        host.disk = Disk::replacement(brick, self.settings.segment_bytes);
+        host.disk = Disk::replacement(brick, self.settings.segment_bytes).with_files(self.settings.files);
         host.drop_above(0);
     }
 
