@@ -5,6 +5,7 @@
 #[allow(dead_code, reason = "each test program uses its own part of the rig")]
 mod common {
     pub(crate) mod actor;
+    pub(crate) mod daemon;
     pub(crate) mod host;
     pub(crate) mod image;
     pub(crate) mod letters;
@@ -17,46 +18,19 @@ use std::fs;
 use std::time::{Duration, Instant};
 
 use common::actor::Actor;
-use common::host::{Host, Lab};
+use common::daemon::{daemons, kill_daemon, only, send};
+use common::host::Lab;
 use common::letters::Letters;
 use common::need::{Need, have};
 use common::pair::{Node, Pair};
 use common::wait::wait_for;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open, pidfd_send_signal};
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
 const NEEDS: &[Need] = &[Need::Root, Need::Netns, Need::Loop, Need::Fuse, Need::Python];
 
 /// Mail flows again within this.
 const FLOWS_MAX: Duration = Duration::from_secs(40);
-
-/// Processes of the mount in this host: those that serve, or those that watch over them.
-fn daemons(host: &Host, serving: bool) -> Vec<i32> {
-    let text = |pid: i32, what: &str| fs::read(format!("/proc/{pid}/{what}")).unwrap_or_default();
-    let is_wanted = |pid: &i32| {
-        // In this order: a helper shows the words of the daemon that starts it until it becomes the program that it runs.
-        let name = text(*pid, "comm");
-        let words = text(*pid, "cmdline");
-        name.starts_with(b"mount-mboxfs")
-            && !words.is_empty() // a zombie
-            && !words.ends_with(b"\0--poke\0")
-            && words.split(|b| *b == 0).any(|w| w == b"--worker") == serving
-    };
-    host.pids().into_iter().filter(is_wanted).collect()
-}
-
-#[track_caller]
-fn only(pids: &[i32]) -> Pid {
-    let [pid] = pids[..] else {
-        panic!("one process expected: {pids:?}")
-    };
-    Pid::from_raw(pid).expect("a pid")
-}
-
-#[track_caller]
-fn send(pid: Pid, signal: Signal) {
-    kill_process(pid, signal).expect("a process of ours");
-}
 
 /// SIGKILL, until it has let go of its descriptors.
 ///
@@ -69,18 +43,6 @@ fn kill(pid: Pid) {
     let limit = Timespec::try_from(FLOWS_MAX).expect("a short time");
     let ended = poll(&mut [PollFd::new(&process, PollFlags::IN)], Some(&limit));
     assert_eq!(ended, Ok(1), "{pid:?} ends");
-}
-
-/// SIGKILL to the process that serves; another one is there when this returns.
-#[track_caller]
-fn kill_daemon(node: &Node) {
-    let old = only(&daemons(&node.host, true));
-    send(old, Signal::KILL);
-    wait_for(
-        "another daemon takes its place",
-        FLOWS_MAX,
-        || matches!(daemons(&node.host, true)[..], [new] if Pid::from_raw(new) != Some(old)),
-    );
 }
 
 fn actor(node: &Node) -> Actor {

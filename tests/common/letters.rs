@@ -227,7 +227,7 @@ impl Letters {
             let left: Vec<_> = fs::read_dir(node.seen(""))
                 .expect("the spool can be listed")
                 .map(|e| e.expect("an entry").file_name().to_string_lossy().into_owned())
-                .filter(|name| name.contains(".lock"))
+                .filter(|name| name.ends_with(".lock") || name.contains(".lock.") && !self.apart)
                 .collect();
             assert!(
                 left.is_empty(),
