@@ -6,6 +6,7 @@
 
 use crate::convert::Frame;
 use crate::error::refused;
+use crate::host::HostStream;
 use crate::identity::Identity;
 use crate::io::Io;
 use crate::link::{self, BeatHello, Link};
@@ -207,7 +208,7 @@ async fn open(address: &str, as_whom: &Credentials) -> Result<Io, RpcError> {
     let own = all.iter().find(|a| is_own_address(a.ip().to_canonical()));
     if let (Some(own), Credentials::File(_)) = (own, as_whom) {
         match socket::connect(own.port()).await {
-            Met::Brickd(stream) => return Ok(Io::Unix(stream)),
+            Met::Brickd(stream) => return HostStream::new(stream).map(Io::Unix).map_err(unreachable),
             Met::Nobody => {} // or the name is taken
             Met::NotAllowed => {
                 return Err(RpcError::NotAllowed {

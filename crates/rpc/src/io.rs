@@ -8,9 +8,10 @@ use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::{TcpStream, UnixStream};
+use tokio::net::TcpStream;
 use tokio_rustls::TlsStream;
 
+use crate::host::HostStream;
 use crate::tls::Fault;
 
 /// An open connection.
@@ -19,7 +20,7 @@ pub(crate) enum Io {
     /// To another host, or by its address to this one. (Boxed: it is long.)
     Tls(Box<TlsStream<TcpStream>>),
     /// On this host.
-    Unix(UnixStream),
+    Unix(HostStream),
 }
 
 macro_rules! each {

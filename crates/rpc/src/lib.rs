@@ -9,6 +9,7 @@ pub mod admin;
 mod convert;
 mod dial;
 mod error;
+mod host;
 mod identity;
 mod io;
 mod link;

@@ -5,6 +5,7 @@
 //! begin to speak in time, is closed. No error of one ends the server (law L13).
 //! Not here: what is spoken (`serve`), who may be behind a socket (`socket`), keys (`tls`).
 
+use crate::host::HostStream;
 use crate::identity::Identity;
 use crate::io::Io;
 use crate::tls::{self, Fault};
@@ -218,9 +219,11 @@ impl Incoming {
                 }
                 Socket::Ours(listener) => {
                     let (stream, _) = ready!(listener.poll_accept(cx))?;
-                    let trusted = stream.peer_cred().is_ok_and(socket::is_trusted);
-                    let connection = trusted.then(|| self.connection(Io::Unix(stream), Caller::Host));
-                    return Poll::Ready(Ok(connection.flatten()));
+                    if !stream.peer_cred().is_ok_and(socket::is_trusted) {
+                        return Poll::Ready(Ok(None));
+                    }
+                    let io = Io::Unix(HostStream::new(stream)?);
+                    return Poll::Ready(Ok(self.connection(io, Caller::Host)));
                 }
             }
         }
