@@ -5,8 +5,8 @@
 //! K2  What failed is never tried again: the daemon ends ([`Fatal`]). A record of the log that has rotted is no failure.
 //! K3  A look sees every effect given before it, and a checkpoint covers exactly the effects given before it (D1).
 //! K4  What waits is counted in bytes, so that mounts can be held back ([`Load`], L13).
-//! K5  Work leaves for the threads, in order, when it is released: waking a thread takes as long as sending a frame, and the
-//!     frames of a step are what others wait for.
+//! K5  Work leaves for each thread in order, when it is released: waking a thread takes as long as sending a frame, and the
+//!     frames of a step are what others wait for. The log's work goes first: others wait for that, too.
 //! K6  A full disk is waited for: nothing has failed (`room`).
 //!
 //! Not here: bytes in files (`store`), what is asked for and why (`brick`).
@@ -124,15 +124,11 @@ impl Load {
     }
 }
 
-enum Job {
-    Log(LogJob),
-    Files(FilesJob),
-}
-
 /// The threads.
 pub(crate) struct Disk {
     /// Not released yet (K5).
-    held: Vec<Job>,
+    held_log: Vec<LogJob>,
+    held_files: Vec<FilesJob>,
     log: Sender<LogJob>,
     files: Sender<FilesJob>,
     load: Arc<Load>,
@@ -210,7 +206,8 @@ impl Disk {
             })?,
             index_thread: spawn("index", fatal, move || index::run(&index_jobs, &c4))?,
             scrub_thread: spawn("scrub", fatal, move || scrub::run(&scrub_jobs, &c5))?,
-            held: Vec::new(),
+            held_log: Vec::new(),
+            held_files: Vec::new(),
             halted,
             log,
             files,
@@ -221,51 +218,56 @@ impl Disk {
 
     /// One operation, to be given to its thread by `release`.
     pub(crate) fn submit(&mut self, op: DiskOp) {
-        self.held.push(match op {
+        match op {
             DiskOp::Append(record) => {
                 let weight = record_weight(&record);
                 self.load.add(weight);
-                Job::Log(LogJob::Append(record, weight))
+                self.held_log.push(LogJob::Append(record, weight));
             }
-            DiskOp::ReadLog { from, bytes } => Job::Log(LogJob::Read { from, bytes }),
-            DiskOp::Trim { below } => Job::Log(LogJob::Trim { below }),
-            DiskOp::Restart { next } => Job::Log(LogJob::Restart { next }),
-            DiskOp::Superblock(superblock) => Job::Log(LogJob::Superblock(superblock)),
+            DiskOp::ReadLog { from, bytes } => self.held_log.push(LogJob::Read { from, bytes }),
+            DiskOp::Trim { below } => self.held_log.push(LogJob::Trim { below }),
+            DiskOp::Restart { next } => self.held_log.push(LogJob::Restart { next }),
+            DiskOp::Superblock(superblock) => self.held_log.push(LogJob::Superblock(superblock)),
             DiskOp::Apply(effects) => {
                 let weight = effects_weight(&effects);
                 self.load.add(weight);
-                Job::Files(FilesJob::Apply(effects, weight))
+                self.held_files.push(FilesJob::Apply(effects, weight));
             }
-            DiskOp::Look { ticket, look } => Job::Files(FilesJob::Look { ticket, look }),
-            DiskOp::Checkpoint { n, snapshot } => Job::Files(FilesJob::Checkpoint { n, snapshot }),
-            DiskOp::Damage => Job::Files(FilesJob::Damage),
-            DiskOp::Scrub { ino, first, count } => Job::Files(FilesJob::Scrub { ino, first, count }),
-        });
+            DiskOp::Look { ticket, look } => self.held_files.push(FilesJob::Look { ticket, look }),
+            DiskOp::Checkpoint { n, snapshot } => self.held_files.push(FilesJob::Checkpoint { n, snapshot }),
+            DiskOp::Damage => self.held_files.push(FilesJob::Damage),
+            DiskOp::Scrub { ino, first, count } => self.held_files.push(FilesJob::Scrub { ino, first, count }),
+        }
     }
 
     /// Asks the history; the answer goes where the job says.
     pub(crate) fn look_back(&mut self, job: HistoryJob) {
-        self.held.push(Job::Files(FilesJob::History(job)));
+        self.held_files.push(FilesJob::History(job));
     }
 
     /// The log's thread does nothing for so long, as if its disk did not answer.
     pub(crate) fn hold(&mut self, time: Duration) {
-        self.held.push(Job::Log(LogJob::Sleep(time)));
+        self.held_log.push(LogJob::Sleep(time));
     }
 
     /// Is there anything to release?
     pub(crate) const fn holds(&self) -> bool {
-        !self.held.is_empty()
+        !(self.held_log.is_empty() && self.held_files.is_empty())
     }
 
     /// K5. Never blocks.
     pub(crate) fn release(&mut self) {
-        for job in self.held.drain(..) {
+        self.release_log();
+        for job in self.held_files.drain(..) {
+            let _ = self.files.send(job);
+        }
+    }
+
+    /// What is for the log alone.
+    pub(crate) fn release_log(&mut self) {
+        for job in self.held_log.drain(..) {
             // A thread that is gone has announced the end of the daemon (K2): nothing has to be said here.
-            let _ = match job {
-                Job::Log(job) => self.log.send(job).is_ok(),
-                Job::Files(job) => self.files.send(job).is_ok(),
-            };
+            let _ = self.log.send(job);
         }
     }
 

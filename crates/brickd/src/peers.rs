@@ -16,7 +16,7 @@ use mboxfs_types::{
     peer::{Beat, ToPeer},
 };
 use std::{
-    future::Future,
+    future::{Future, poll_fn},
     io::ErrorKind,
     sync::Arc,
     time::{Duration, Instant},
@@ -134,15 +134,18 @@ async fn hear_peer(driver: &Driver, life: u64, link: Link<ToPeer, ToPeer>) {
     // What follows from it for the volume is said by the brain's events.
     debug!("peer stream with {remote} is up");
     let conn = taken.conn;
-    hear(taken.ended, recv, |word| match word {
+    let on = |word| match word {
         Some(word) => driver.with(life, |r| r.peer_word(conn, word)) == Some(true),
         None => {
             debug!("peer stream with {remote} ended");
             driver.with(life, |r| r.peer_lost(conn));
             false
         }
-    })
-    .await;
+    };
+    let silence = || {
+        driver.with(life, Running::heard);
+    };
+    hear(taken.ended, recv, on, silence).await;
     // Whoever noticed the end first: the reader, or one who had something to say.
     if is_dead(driver, life).await {
         driver.with(life, Running::peer_dead);
@@ -177,23 +180,36 @@ async fn hear_beats(driver: &Driver, life: u64, link: Link<Beat, Beat>) {
         return;
     };
     let conn = taken.conn;
-    hear(taken.ended, recv, |beat| match beat {
+    let on = |beat| match beat {
         Some(beat) => driver.with(life, |r| r.beat(conn, beat)) == Some(true),
         None => {
             driver.with(life, |r| r.beat_lost(conn));
             false
         }
-    })
-    .await;
+    };
+    hear(taken.ended, recv, on, || {}).await;
 }
 
-/// Passes on what comes, until the stream ends (`None` is passed on too), `ended` resolves, or `on` says no.
-async fn hear<T>(mut ended: oneshot::Receiver<()>, mut recv: Receiver<T>, mut on: impl FnMut(Option<T>) -> bool) {
+/// Passes on what comes, until the stream ends (`None` is passed on too), `ended` resolves, or `on` says no. `silence`:
+/// nothing more has come yet.
+async fn hear<T>(
+    mut ended: oneshot::Receiver<()>,
+    mut recv: Receiver<T>,
+    mut on: impl FnMut(Option<T>) -> bool,
+    silence: impl Fn(),
+) {
     loop {
+        let next = poll_fn(|cx| {
+            let word = recv.poll_recv(cx);
+            if word.is_pending() {
+                silence();
+            }
+            word
+        });
         let word = tokio::select! {
             biased;
             _ = &mut ended => return,
-            word = recv.recv() => word,
+            word = next => word,
         };
         let last = word.is_none();
         if !on(word) || last {

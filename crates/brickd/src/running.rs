@@ -1,7 +1,8 @@
 //! One life of the brain: it is stepped here, and what it wants is carried out here, at once and in order.
 //!
 //! L-1  Inputs are taken one after the other; outputs of a step are carried out before the next step.
-//! L-2  What a step wants of the disk leaves after its frames (`release`), in order.
+//! L-2  What a step wants of the disk leaves after its frames (`release`), in order; records that the peer is not told of
+//!      leave for the log before them (`heard`).
 //! L-3  After `Stopped` or `Reload` nothing of this life has an effect any more.
 //! L-4  A question to the history waits until the brick has executed what was in its log when it was asked: so it sees all that
 //!      was acknowledged before, also at the backup, which executes a little later.
@@ -76,6 +77,8 @@ pub(crate) struct Running {
     asks: UnboundedSender<Question>,
     /// There is work for the disk.
     due: Arc<Notify>,
+    /// The peer is told of what waits for the disk.
+    said: bool,
     /// L-4, with the record that each waits for.
     looks: VecDeque<(u64, HistoryJob)>,
     inputs: VecDeque<Input>,
@@ -107,6 +110,7 @@ impl Running {
             peer_conns: 0,
             asks,
             due: Arc::new(Notify::new()),
+            said: false,
             looks: VecDeque::new(),
             inputs: VecDeque::new(),
             out,
@@ -194,6 +198,7 @@ impl Running {
                     self.mounts.remove(conn);
                 }
                 Output::Peer(word) => {
+                    self.said |= self.disk.holds();
                     if !self.peer.say(word) {
                         self.inputs.push_back(Input::PeerLost);
                     }
@@ -235,7 +240,16 @@ impl Running {
 
     /// L-2.
     pub(crate) fn release(&mut self) {
+        self.said = false;
         self.disk.release();
+    }
+
+    /// The peer has said all that it has to say for now. Its records go to the log at once: what the backup tells its own
+    /// mounts of older ones can wait.
+    pub(crate) fn heard(&mut self) {
+        if !self.said {
+            self.disk.release_log();
+        }
     }
 
     fn say_to_mount(&mut self, conn: MountConn, frame: ToMount) {
