@@ -224,12 +224,12 @@ impl Driver {
 
     // ---- inputs
 
-    /// A call of the kernel, with its number there.
-    pub(crate) fn call(&self, id: CallId, caller: Caller, call: Call, reply: Reply) {
+    /// A call of the kernel, with its number there. True: it was answered at once, and no other one waits.
+    pub(crate) fn call(&self, id: CallId, caller: Caller, call: Call, reply: Reply) -> bool {
         let mut inner = self.lock();
         inner.replies.insert(id, reply);
         *inner.counts.entry(call.word()).or_default() += 1;
-        self.step(inner, Input::Call { id, caller, call });
+        self.step(inner, Input::Call { id, caller, call })
     }
 
     /// Calls without an answer.
@@ -290,7 +290,8 @@ impl Driver {
 
     // ---- the step
 
-    fn step(&self, mut inner: MutexGuard<'_, Inner>, input: Input) {
+    /// True: no call waits for its answer.
+    fn step(&self, mut inner: MutexGuard<'_, Inner>, input: Input) -> bool {
         let call = if let Input::Call { id, .. } = input {
             Some(id)
         } else {
@@ -316,6 +317,7 @@ impl Driver {
             (Some(a), Some(b)) => Some(a.min(b)),
             (a, b) => a.or(b),
         };
+        let idle = inner.replies.is_empty();
         drop(inner); // J2
         let mut done = Vec::with_capacity(answers.len());
         for (id, reply, result) in answers {
@@ -326,6 +328,7 @@ impl Driver {
             let mut answered = self.answered.lock().unwrap_or_else(PoisonError::into_inner);
             answered.append(&mut done);
         }
+        idle
     }
 
     /// J5.

@@ -15,6 +15,7 @@ mod handover;
 mod host;
 mod journal;
 mod kernel;
+mod lookout;
 mod ops;
 mod poke;
 mod process;

@@ -8,7 +8,9 @@
 
 use crate::{
     driver::Driver,
-    handover, process,
+    handover,
+    lookout::Lookout,
+    process,
     reply::{F_RDLCK, F_UNLCK, F_WRLCK, NOT_OFFERED, OFFSET_MAX, Reply, To, errno, timestamp, xattr},
 };
 use bytes::Bytes;
@@ -41,11 +43,15 @@ const IO_BYTES_MAX: u32 = limits::EXTENT_BYTES_MAX as u32;
 /// The filesystem as the FUSE library sees it.
 pub(crate) struct Ops {
     driver: &'static Driver,
+    lookout: Lookout,
 }
 
 impl Ops {
-    pub(crate) const fn new(driver: &'static Driver) -> Self {
-        Self { driver }
+    pub(crate) fn new(driver: &'static Driver) -> Self {
+        Self {
+            driver,
+            lookout: Lookout::new(),
+        }
     }
 
     fn call(&self, req: &Request, call: Call, to: To) {
@@ -59,7 +65,9 @@ impl Ops {
             pid,
             ppid,
         };
-        self.driver.call(id_of(req), caller, call, Reply::new(to));
+        if self.driver.call(id_of(req), caller, call, Reply::new(to)) {
+            self.lookout.wait(rustix::stdio::stdin());
+        }
     }
 
     /// A call on `name` for which it matters, if that is a dotlock, who calls: the thread's process and that one's parent.
