@@ -428,12 +428,17 @@ impl Brick {
         }
     }
 
-    /// Source: reads the next batch, or says that it was the last one.
+    /// Source: what the peer lacks, a batch at a time as far as it was executed, and that it was the last one. The rest is in
+    /// memory still, and nowhere else if its place in the log rots: nobody goes on alone by it under `quorum both`.
     fn send_suffix(&mut self, from: u64, out: &mut Vec<Output>) {
-        if from <= self.log.last {
+        if from <= self.state.applied {
             let bytes = limits::SUFFIX_BYTES_MAX;
             out.push(Output::Disk(DiskOp::ReadLog { from, bytes }));
             return;
+        }
+        let records: Vec<_> = self.log.pending.iter().filter(|r| r.tag.n >= from).cloned().collect();
+        if !records.is_empty() {
+            out.push(Output::Peer(ToPeer::Suffix { records }));
         }
         out.push(Output::Peer(ToPeer::Suffix { records: Vec::new() }));
         out.push(Output::Peer(ToPeer::Durable { n: self.log.durable }));
