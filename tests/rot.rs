@@ -301,6 +301,60 @@ fn rot_in_the_log_of_a_survivor_costs_its_peer_no_mail() {
     pair.wait_whole();
 }
 
+/// Under `quorum both` a record rots that the next start of its brick would have to execute: the start is refused. The peer, which
+/// has all that was acknowledged, is told to go on, and fills the brick's directory anew; mail flows meanwhile.
+#[test]
+fn a_brick_that_its_own_log_refuses_is_filled_by_its_peer() {
+    if !have("a_brick_that_its_own_log_refuses_is_filled_by_its_peer", NEEDS) {
+        return;
+    }
+    let mut pair = Pair::start(&Lab::new());
+    pair.one.done("volume set gVol0 quorum both");
+    for node in [&pair.one, &pair.two] {
+        wait_for("the policy is in force on both", SOON, || {
+            node.done("volume get gVol0 quorum").contains("both")
+        });
+    }
+    let content = b"From a@b.c Mon Jan  5 10:00:00 2026\n\nThis is in a record that rots.\n\n";
+    for name in ["before", "rots", "after"] {
+        deliver(&pair.two, name, content);
+        wait_written(&pair, name, content);
+    }
+    pair.two.kill();
+    damage_log(&pair.two, "in a record that rots");
+    pair.two.spawn();
+    assert_eq!(pair.two.exit_code(), Some(1), "its start is refused");
+    let said = pair.two.said();
+    assert!(said.contains("the disk has lost acknowledged data"), "{said}");
+    assert!(said.contains("mboxfs volume reset-brick"), "it says what to do: {said}");
+
+    // What is said leads on, from one command to the next.
+    let path = pair.two.brick.to_str().expect("ASCII paths").to_owned();
+    let reset = format!("volume reset-brick gVol0 h2:{path} h2:{path} commit force");
+    let refused = pair.one.cli(&reset);
+    let complaint = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert_eq!(refused.status.code(), Some(1), "{complaint}");
+    assert!(complaint.contains("mboxfs volume status gVol0"), "{complaint}");
+    let status = pair.one.cli("volume status gVol0");
+    let status = String::from_utf8_lossy(&status.stdout);
+    assert!(status.contains("mboxfs volume force-solo gVol0"), "{status}");
+    pair.one.done("--yes volume force-solo gVol0");
+    deliver(&pair.one, "alone", content);
+    pair.two.empty_disk();
+    pair.two.start();
+    pair.one.done(&reset);
+    pair.wait_whole();
+    deliver(&pair.two, "together", content);
+    for name in ["before", "rots", "after", "alone", "together"] {
+        wait_written(&pair, name, content);
+    }
+    pair.bricks_are_equal();
+    assert!(
+        pair.one.done("volume get gVol0 quorum").contains("both"),
+        "it is the policy still"
+    );
+}
+
 /// Nobody reads: the scrub finds it, on both bricks, while mail flows; and what is bad on both is named, its other parts served.
 #[test]
 fn a_scrub_finds_what_nobody_reads() {

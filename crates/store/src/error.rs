@@ -132,8 +132,8 @@ impl StoreError {
             Self::Newer { .. } => Some("install the version of mboxfs that last ran here, or a later one"),
             Self::NoXattr { .. } => Some("use ext4, made with mkfs.ext4 -I 512"),
             Self::Superblock | Self::Snapshot { .. } | Self::Log(LogError::Rot { .. } | LogError::Missing) => Some(
-                "the disk has lost data: heal this brick from its peer; if it was alone, its mailboxes hold mail that the peer \
-                     lacks: keep a copy of them first",
+                "the disk has lost data: the peer can fill an empty directory in its place (on its host: mboxfs volume reset-brick); \
+                     if this brick was alone, its mailboxes hold mail that the peer lacks: keep a copy of them first",
             ),
             Self::Registers => {
                 Some("use an empty directory; then, with both bricks online: mboxfs volume set NAME witness HOST")
