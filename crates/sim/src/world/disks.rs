@@ -5,7 +5,7 @@
 
 use super::{Event, MS, US, World};
 use crate::{disk::Thread, invariants::Fact, plan::Policy};
-use mboxfs_brick::input::Input;
+use mboxfs_brick::{input::Input, quorum::Order};
 use mboxfs_types::{
     admin::Status,
     disk::{DiskOp, Worth},
@@ -95,22 +95,31 @@ impl World {
     }
 
     /// A brick cannot be opened: its log rots, and must not be cut (store R2). Its operator gives it a new directory, if the
-    /// other brick has everything; else somebody has to make the device give the byte back.
+    /// other brick has everything and goes on, if need be by his word; else somebody has to make the device give the byte back.
     pub(crate) fn refused(&mut self, i: usize, why: &str) {
         self.journal.event(
             self.now,
             format_args!("brick{i} is refused by its operator's own tool: {why}"),
         );
-        let (host, other) = (&self.hosts[i], &self.hosts[1 - i]);
-        let last = host.disk.durable;
-        let there = other.disk.durable >= last && other.tag(last) == host.tag(last) && other.disk.image.is_clean();
-        let serves = matches!(other.status(), Some(Status::Solo));
-        if there && serves && host.disk.superblock.files == Worth::Whole && self.settings.policy == Policy::None {
-            self.replace_disk(i);
-        } else {
-            self.hosts[i].disk.restore_log();
+        let both = self.settings.policy == Policy::Both;
+        match self.status(1 - i) {
+            Some(Status::Solo) if self.knows_all(1 - i) => self.replace_disk(i),
+            // What is there goes when the other one has gone on, and not before.
+            Some(Status::Waiting) if both && self.knows_all(1 - i) && self.order(1 - i, Order::ForceSolo).is_ok() => {}
+            _ => self.hosts[i].disk.restore_log(),
         }
         self.after(RESTART, Event::Start { brick: i });
+    }
+
+    /// Has this brick all that was acknowledged, and may the other one's directory go? Under `quorum both` nobody was told of
+    /// what only one has, unless it had gone on alone: that begins another generation.
+    fn knows_all(&self, i: usize) -> bool {
+        let [here, gone] = [i, 1 - i].map(|i| &self.hosts[i]);
+        let last = gone.disk.durable;
+        let same = here.disk.durable >= last && here.tag(last) == gone.tag(last);
+        let never_alone = gone.disk.superblock.g.num == 0;
+        let pair = self.settings.policy == Policy::Both && never_alone;
+        (same || pair) && here.disk.image.is_clean() && gone.disk.superblock.files == Worth::Whole
     }
 
     pub(crate) fn disk_failed(&mut self, i: usize, why: String) {

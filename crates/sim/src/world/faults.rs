@@ -144,6 +144,8 @@ impl World {
 
     /// A new directory in the place of a brick that is down, for a volume that it belongs to by an operator's word.
     pub fn replace_disk(&mut self, i: usize) {
+        self.journal
+            .event(self.now, format_args!("brick{i} gets a new directory"));
         let host = &mut self.hosts[i];
         let brick = host.disk.superblock.brick;
         host.disk = Disk::replacement(brick, self.settings.segment_bytes).with_files(self.settings.files);
