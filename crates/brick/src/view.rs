@@ -6,6 +6,8 @@
 //!     from leases after `SERVE` (L3).
 //! G3  What a brick alone commits is durable together with the fact that it was alone: the superblock is written first.
 //! G4  Both become members again by a record that both have; the survivor writes it down before the other one may.
+//! G5  Two that meet again say that both are members when the one that lacked records has them durably: what a survivor
+//!     committed alone may be among them.
 //!
 //! Not here: who may authorise going on alone (`quorum`), what the two make of each other's history (`line`), sessions and
 //! grace (`attach`).
@@ -82,12 +84,16 @@ pub(crate) struct CatchUp {
 /// A handshake of two members.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Rejoin {
+    /// In which both will work.
+    view: View,
     primary: BrickId,
     source: BrickId,
     /// Everything up to here must be durable on both.
     until: u64,
     /// At the target: all was received. At the source: all was sent.
     complete: bool,
+    /// The superblock that says "both" is being written.
+    writing: bool,
     written: bool,
     since: Nanos,
 }
@@ -400,25 +406,17 @@ impl Brick {
         }
         let until = self.log.last.max(theirs.last.max(common));
         let until = if source == self.me { self.log.last } else { until };
-        self.view = view;
-        self.sb.g = view.g;
-        self.sb.v = view.v;
-        self.sb.members = Members::Both;
-        self.sb.primary = primary;
-        self.sb.fork = None;
-        self.sb.overrun = false;
-        self.sb.forced = false;
-        self.sb.files = Worth::Whole;
-        self.sb.peer_uuid = Some(theirs.uuid);
-        self.write_superblock(out);
+        self.sb.peer_uuid = Some(theirs.uuid); // written with all else
         self.forget_waits();
         // Nothing is known to be durable there before it says so: the last records may be on their way to its disk.
         self.peer.durable = 0;
         let rejoin = Rejoin {
+            view,
             primary,
             source,
             until,
             complete: false,
+            writing: false,
             written: false,
             since: self.clock.mono,
         };
@@ -488,21 +486,41 @@ impl Brick {
         }
     }
 
-    /// Both logs equal, both superblocks written: work.
+    /// Both logs equal: that is written down (G5); then work.
     pub(crate) fn try_rejoin(&mut self, out: &mut Vec<Output>) {
-        let Stand::Rejoining(r) = &self.stand else { return };
-        let here = r.complete && r.written && self.log.durable >= r.until;
+        let Stand::Rejoining(r) = &mut self.stand else { return };
+        let here = r.complete && self.log.durable >= r.until;
         let there = r.source != self.me || self.peer.durable >= r.until;
         if !here || !there {
             return;
         }
-        let primary = r.primary;
-        if r.source != self.me {
-            // Tells the source that this side is ready: it waits for this word, also when nothing was missing.
-            out.push(Output::Peer(ToPeer::Durable { n: self.log.durable }));
+        let (primary, until) = (r.primary, r.until);
+        if !core::mem::replace(&mut r.writing, true) {
+            if r.source != self.me {
+                // The source waits for this word, also when nothing was missing.
+                out.push(Output::Peer(ToPeer::Durable { n: self.log.durable }));
+            }
+            self.view = r.view;
+            return self.write_both(primary, out);
         }
-        line::extend_empty(&mut self.sb.history, self.view, self.log.last + 1);
+        if !r.written {
+            return;
+        }
+        line::extend_empty(&mut self.sb.history, self.view, until + 1); // the source may number already
         self.enter_normal(primary, "both bricks are together", out);
+    }
+
+    /// Both are members, in this view.
+    fn write_both(&mut self, primary: BrickId, out: &mut Vec<Output>) {
+        self.sb.g = self.view.g;
+        self.sb.v = self.view.v;
+        self.sb.members = Members::Both;
+        self.sb.primary = primary;
+        self.sb.fork = None;
+        self.sb.overrun = false;
+        self.sb.forced = false;
+        self.sb.files = Worth::Whole;
+        self.write_superblock(out);
     }
 
     fn enter_normal(&mut self, primary: BrickId, why: &'static str, out: &mut Vec<Output>) {
@@ -595,7 +613,7 @@ impl Brick {
                 self.begin_view(out);
             }
             Stand::GivingUp => self.put_back(out),
-            Stand::Rejoining(r) => r.written = true,
+            Stand::Rejoining(r) => r.written = r.writing,
             Stand::Solo { catch_up: Some(c) } if c.promoting => {
                 let records = self.log.last + 1 - c.began;
                 // G4: the learner hears of it only now.

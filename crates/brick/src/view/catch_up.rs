@@ -145,13 +145,7 @@ impl Brick {
             return;
         };
         c.promoting = true;
-        self.sb.g = self.view.g;
-        self.sb.v = self.view.v;
-        self.sb.members = Members::Both;
-        self.sb.fork = None;
-        self.sb.overrun = false;
-        self.sb.forced = false;
-        self.write_superblock(out);
+        self.write_both(self.me, out);
     }
 
     /// Alone, and the peer has begun to join: commits need both.
