@@ -349,6 +349,7 @@ fn a_damaged_mailbox_keeps_a_new_disk_from_nothing_else() {
     let file = OpenOptions::new().write(true).open(pair.one.in_brick("damaged"));
     file.and_then(|file| file.write_all_at(b"\xff\xfe\xfd\xfc", at))
         .expect("root may");
+    put(&pair.one, "alone", 0, 10, b's'); // only one that goes on alone may fill another one
     pair.two.empty_disk();
     pair.two.start();
     let path = pair.two.brick.to_str().expect("ASCII paths").to_owned();
