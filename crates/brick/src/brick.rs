@@ -192,6 +192,10 @@ impl Brick {
             ..LogTail::default()
         };
         let mut sb = recovered.superblock;
+        if sb.overrun {
+            // Segments may still hold what was trimmed; the snapshots that it followed are gone.
+            log.start = log.start.max(log.saved + 1);
+        }
         for record in recovered.records {
             if record.tag.n <= state.applied {
                 continue;
