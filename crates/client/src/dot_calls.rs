@@ -7,8 +7,8 @@
 //! O3  Renamed onto a file's name it becomes that file, atomically: what programs do that write a new version that way.
 //! O4  One that was lost with its session, or to the other side of a partition, is still there for its maker, and for him
 //!     alone, until he removes it: the unlink succeeds and has no effect, on somebody else's of that name least of all
-//!     (PROTOCOL 7.5). As long as it is, the mailbox it is named after is not opened for him: he would change it without
-//!     a lock (L6).
+//!     (PROTOCOL 7.5). As long as it is, the mailbox it is named after is not opened for him, and what he has open of it is
+//!     dead: he would change it without a lock (L6).
 //! O5  One made by link(2) shows the inode of the file that it was linked to, with one link more, for as long as that is there;
 //!     afterwards it is all that there is of that number.
 //!
@@ -129,7 +129,7 @@ impl Client {
         was
     }
 
-    /// O4: does whoever opens this file take it for locked by a dotlock that was lost?
+    /// O4: does whoever opens or uses this file take it for locked by a dotlock that was lost?
     pub(crate) fn lost_its_dotlock(
         &mut self,
         id: CallId,

@@ -114,6 +114,20 @@ impl Client {
         lost
     }
 
+    /// Nothing is read or written through it any more. It dies here if whoever uses it has lost the dotlock of this file (O4
+    /// of `dot_calls`): when that was lost, this mount may not have known which file it stood for.
+    fn is_dead(&mut self, id: CallId, p: &mut Pending, (ino, fh): (Ino, Fh), out: &mut Vec<Output>) -> Option<bool> {
+        if self.handles.get(&fh).is_some_and(|h| h.dead) {
+            return Some(true);
+        }
+        let dies = self.lost_its_dotlock(id, p, ino, out)?;
+        if let Some(handle) = self.handles.get_mut(&fh).filter(|_| dies) {
+            handle.dead = true;
+            self.keep_handle(fh);
+        }
+        Some(dies)
+    }
+
     // ---- reading
 
     #[allow(clippy::too_many_arguments)]
@@ -127,9 +141,11 @@ impl Client {
         len: u32,
         out: &mut Vec<Output>,
     ) -> Done {
+        if self.is_dead(id, p, (ino, fh), out)? {
+            return Some(Err(Errno::ESTALE));
+        }
         match self.handles.get(&fh) {
             None => return Some(Err(Errno::EBADF)),
-            Some(h) if h.dead => return Some(Err(Errno::ESTALE)),
             Some(Handle {
                 kind: Kind::Dot(group), ..
             }) => return Some(Ok(self.read_dot(&group.clone(), offset, len))),
@@ -238,12 +254,12 @@ impl Client {
         data: &Bytes,
         out: &mut Vec<Output>,
     ) -> Done {
+        if self.is_dead(id, p, (ino, fh), out)? {
+            self.tell_lost(fh);
+            return Some(Err(Errno::ESTALE)); // W3
+        }
         let (append, sync) = match self.handles.get(&fh) {
             None => return Some(Err(Errno::EBADF)),
-            Some(h) if h.dead => {
-                self.tell_lost(fh);
-                return Some(Err(Errno::ESTALE)); // W3
-            }
             Some(Handle {
                 kind: Kind::Dot(group), ..
             }) => {
@@ -491,7 +507,10 @@ impl Client {
         size: u64,
         out: &mut Vec<Output>,
     ) -> Done {
-        let dead = fh.and_then(|fh| self.handles.get(&fh)).is_some_and(|h| h.dead);
+        let dead = match fh {
+            Some(fh) => self.is_dead(id, p, (ino, fh), out)?,
+            None => false,
+        };
         let attr = self.want_inode(
             id,
             p,

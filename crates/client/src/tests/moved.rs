@@ -28,27 +28,40 @@ fn grant_mailbox(mount: &mut Mount, out: &[Output]) -> Vec<Output> {
     }))
 }
 
-/// The process made a dotlock, has the mailbox open, and then lost the dotlock. What unlinks it.
-fn moved() -> (Mount, Fh, Call) {
+/// The process made a dotlock and has the mailbox open.
+fn holder() -> (Mount, Fh) {
     let mut mount = Mount::ready(8);
-    let (name, create) = make_dotlock();
+    let (_, create) = make_dotlock();
     let (id, out) = mount.call_by(process(MAKER, 50), create);
     let out = grant_mailbox(&mut mount, &out);
     assert!(matches!(done(&out, id), Some(Ok(Answer::Created { .. }))));
     let fh = mount.open();
-    let view = View {
-        v: 9,
-        ..View::default()
-    };
-    let out = mount.says(ToMount::View { view, together: true });
-    assert_eq!(claimed(&out).expect("claims").dots.len(), 1);
-    mount.says(ToMount::Reclaimed(Reclaimed {
-        view,
-        lost: vec![Key::Name(Group::of(Ino::ROOT, &name))],
-        ..Reclaimed::default()
-    }));
-    mount.wait(Nanos::from_millis(1));
-    (mount, fh, Call::Unlink { dir: Ino::ROOT, name })
+    (mount, fh)
+}
+
+impl Mount {
+    fn loses_its_dotlock(&mut self) {
+        let view = View {
+            v: 9,
+            ..View::default()
+        };
+        let out = self.says(ToMount::View { view, together: true });
+        assert_eq!(claimed(&out).expect("claims").dots.len(), 1);
+        self.says(ToMount::Reclaimed(Reclaimed {
+            view,
+            lost: vec![Key::Name(Group::of(Ino::ROOT, &make_dotlock().0))],
+            ..Reclaimed::default()
+        }));
+        self.wait(Nanos::from_millis(1));
+    }
+}
+
+/// It lost it. What unlinks it.
+fn moved() -> (Mount, Fh, Call) {
+    let (mut mount, fh) = holder();
+    mount.loses_its_dotlock();
+    let (dir, name) = (Ino::ROOT, make_dotlock().0);
+    (mount, fh, Call::Unlink { dir, name })
 }
 
 fn opens(mount: &mut Mount, pid: u32) -> Result<Answer, Errno> {
@@ -72,6 +85,29 @@ fn who_lost_its_dotlock_changes_the_mailbox_no_more() {
     assert_eq!(done(&out, id), Some(Err(Errno::ESTALE)), "what is open");
     assert_eq!(opens(&mut mount, MAKER), Err(Errno::ESTALE), "and what it opens");
     assert!(opens(&mut mount, 300).is_ok(), "others can");
+}
+
+/// L6: the next daemon did not know which mailbox the dotlock stood for when that was lost, and let its maker write on: into
+/// another one's message.
+#[test]
+fn who_loses_its_dotlock_under_the_next_daemon_changes_the_mailbox_no_more() {
+    let (mut mount, fh) = holder();
+    let others = mount.open();
+    (mount, _) = mount.succeeded();
+    mount.loses_its_dotlock();
+    for (pid, fh, fails) in [(300, others, false), (MAKER, fh, true)] {
+        let data = Bytes::from_static(b"mail");
+        let (ino, offset) = (FILE, 8);
+        let write = Call::Write { ino, fh, offset, data };
+        let (id, mut out) = mount.call_by(process(pid, 1), write);
+        while done(&out, id).is_none() {
+            out = match asked(&out).expect("asks for a lease").key {
+                Key::Name(_) => grant_mailbox(&mut mount, &out),
+                Key::Inode(_) => mount.grant(&out, 5),
+            };
+        }
+        assert_eq!(done(&out, id) == Some(Err(Errno::ESTALE)), fails, "{pid}: {out:?}");
+    }
 }
 
 /// L5 (seed 400254): the next daemon removed the dotlock of another program, which had made it since.
