@@ -193,7 +193,7 @@ impl Brick {
         };
         let mut sb = recovered.superblock;
         if sb.overrun {
-            // Segments may still hold what was trimmed; the snapshots that it followed are gone.
+            // Segments may still hold what was trimmed; the snapshots that it followed are gone: no way back (`line::decide`).
             log.start = log.start.max(log.saved + 1);
         }
         for record in recovered.records {

@@ -25,7 +25,7 @@ use mboxfs_types::{
     limits,
     record::{Members, Record},
 };
-use std::collections::VecDeque;
+use std::{collections::VecDeque, sync::Once};
 
 mod rot;
 
@@ -119,8 +119,11 @@ impl Disk {
     /// There are real files, too, if they are `wanted`; as root only, since others cannot give files away.
     #[must_use]
     pub fn with_files(mut self, wanted: bool) -> Self {
+        static TOLD: Once = Once::new();
         if wanted && rustix::process::geteuid().is_root() {
             self.image.add_files();
+        } else if wanted {
+            TOLD.call_once(|| eprintln!("real files are left out: not root"));
         }
         self
     }

@@ -181,6 +181,7 @@ impl World {
         no_rot_left(self)?;
         mailboxes_are_right(self)?;
         bricks_are_equal(self)?;
+        self.hosts.iter_mut().for_each(|host| host.disk.image.compare_files());
         no_locks_left(self)?;
         self.ok()
     }

@@ -454,7 +454,7 @@ fn a_dotlock_is_gone_with_its_session_also_from_a_table_on_its_way() {
     }
 }
 
-/// L6: a daemon dies while a program has a mailbox locked, and the next one comes to the other side of a partition. It claims
+/// A8, L6: a daemon dies while a program has a mailbox locked, and the next one comes to the other side of a partition. It claims
 /// no lease, so nobody can say that the mailbox is the same one there. (Seed 572263.)
 #[test]
 fn a_lock_from_another_line_of_history_stands_only_under_a_lease() {

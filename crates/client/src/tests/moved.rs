@@ -87,7 +87,7 @@ fn who_lost_its_dotlock_changes_the_mailbox_no_more() {
     assert!(opens(&mut mount, 300).is_ok(), "others can");
 }
 
-/// L6: the next daemon did not know which mailbox the dotlock stood for when that was lost, and let its maker write on: into
+/// O4, L6: the next daemon did not know which mailbox the dotlock stood for when that was lost, and let its maker write on: into
 /// another one's message.
 #[test]
 fn who_loses_its_dotlock_under_the_next_daemon_changes_the_mailbox_no_more() {
