@@ -45,11 +45,7 @@ fn load(pair: &Pair) -> Letters {
     let mut letters = Letters::new(pair.one.host.dir(), &boxes, SEED);
     letters.later = true;
     letters.unsynced = 0.2;
-    for _ in 0..2 {
-        for node in [&pair.one, &pair.two] {
-            letters.writer(node, None);
-        }
-    }
+    letters.writers(pair, 2);
     letters.wait_more(20, FLOWS_MAX);
     letters
 }
@@ -295,9 +291,7 @@ fn load_that_waits(pair: &Pair) -> Letters {
     let boxes = [("fcntl", "fcntl"), ("flock", "flock"), ("link", "link")];
     let mut letters = Letters::new(pair.one.host.dir(), &boxes, SEED);
     (letters.later, letters.undo) = (true, true);
-    for node in [&pair.one, &pair.two] {
-        letters.writer(node, None);
-    }
+    letters.writers(pair, 1);
     letters.wait_more(20, FLOWS_MAX);
     letters
 }

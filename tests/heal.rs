@@ -187,9 +187,7 @@ fn a_partition_under_load() {
     let boxes = [("u1", "fcntl"), ("u2", "flock"), ("u3", "dotlock"), ("u4", "fcntl")];
     let mut letters = Letters::new(pair.one.host.dir(), &boxes, 31);
     (letters.later, letters.apart, letters.lines) = (true, true, 50);
-    for node in both(&pair).into_iter().cycle().take(4) {
-        letters.writer(node, None);
-    }
+    letters.writers(&pair, 2);
     letters.wait_more(50, FLOWS_MAX);
     for _ in 0..2 {
         lab.cut_link();
@@ -288,9 +286,7 @@ fn mail_flows_while_many_mailboxes_are_merged() {
         scope.spawn(|| batch(&pair.one, "600", "one"));
         scope.spawn(|| batch(&pair.two, "600", "two"));
     });
-    for node in both(&pair) {
-        letters.writer(node, None);
-    }
+    letters.writers(&pair, 1);
     letters.wait_more(20, FLOWS_MAX);
     lab.restore_link();
     for _ in 0..10 {

@@ -166,9 +166,7 @@ fn a_drill_cuts_the_link() {
     let boxes = [("u1", "fcntl"), ("u2", "dotlock")];
     let mut letters = Letters::new(pair.one.host.dir(), &boxes, 53);
     (letters.later, letters.apart, letters.lines) = (true, true, 20);
-    for node in [&pair.one, &pair.two] {
-        letters.writer(node, None);
-    }
+    letters.writers(&pair, 1);
     letters.wait_more(20, HEALS_MAX);
     let asked = pair.one.cli("drill partition --volume gVol0");
     assert_eq!(asked.status.code(), Some(2), "it asks, and nobody can answer");

@@ -121,9 +121,7 @@ fn writers(pair: &Pair, seed: u64) -> Letters {
     let boxes = [("u1", "fcntl"), ("u2", "flock"), ("u3", "dotlock"), ("u4", "fcntl")];
     let mut letters = Letters::new(pair.one.host.dir(), &boxes, seed);
     (letters.later, letters.lines) = (true, 50);
-    for node in [&pair.one, &pair.two].into_iter().cycle().take(4) {
-        letters.writer(node, None);
-    }
+    letters.writers(pair, 2);
     letters
 }
 

@@ -266,9 +266,7 @@ fn rot_in_the_log_of_a_survivor_costs_its_peer_no_mail() {
     let mut pair = Pair::start(&Lab::new());
     let mut letters = Letters::new(pair.one.host.dir(), &[("fcntl", "fcntl"), ("link", "link")], 47);
     letters.later = true;
-    for node in [&pair.one, &pair.two] {
-        letters.writer(node, None);
-    }
+    letters.writers(&pair, 1);
     letters.wait_more(20, SOON);
     pair.two.kill();
     letters.wait_more(20, SOON);
@@ -367,9 +365,7 @@ fn a_scrub_finds_what_nobody_reads() {
         deliver(&pair.one, name, &content);
     }
     let mut letters = Letters::new(pair.one.host.dir(), &[("fcntl", "fcntl"), ("link", "link")], 43);
-    for node in [&pair.one, &pair.two] {
-        letters.writer(node, None);
-    }
+    letters.writers(&pair, 1);
     letters.wait_more(20, SOON);
     for name in ["a", "b"] {
         wait_written(&pair, name, &content);

@@ -36,9 +36,7 @@ fn load(pair: &Pair) -> Letters {
     let boxes = [("fcntl", "fcntl"), ("link", "link")];
     let mut letters = Letters::new(pair.one.host.dir(), &boxes, SEED);
     letters.later = true;
-    for node in [&pair.one, &pair.two] {
-        letters.writer(node, None);
-    }
+    letters.writers(pair, 1);
     letters.wait_more(20, HEALS_MAX);
     letters
 }

@@ -14,11 +14,12 @@ mod common {
     pub(crate) mod wait;
 }
 
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::Duration;
 
 use common::daemon::kill_daemon;
 use common::host::Lab;
-use common::letters::Letters;
+use common::letters::{EACH_LOCK, Letters};
 use common::need::{Need, have};
 use common::pair::{Node, Pair};
 use common::wait::{holds_within, wait_for};
@@ -75,15 +76,15 @@ impl Fault {
     }
 }
 
-/// xorshift64*.
-struct Rng(u64);
+/// The seed, and how many numbers were drawn from it.
+struct Rng(u64, u64);
 
 impl Rng {
     fn below(&mut self, n: u64) -> u64 {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        (self.0.wrapping_mul(0x2545_F491_4F6C_DD1D) >> 32) % n
+        self.1 += 1;
+        let mut hasher = DefaultHasher::new();
+        (self.0, self.1).hash(&mut hasher);
+        hasher.finish() % n
     }
 }
 
@@ -153,22 +154,11 @@ impl Drop for Storm {
 fn rage(seed: u64, faults: usize) {
     let lab = Lab::new();
     let pair = Pair::start(&lab);
-    let boxes = [
-        ("fcntl", "fcntl"),
-        ("flock", "flock"),
-        ("create", "dotlock"),
-        ("link", "link"),
-        ("bare", "none"),
-    ];
-    let mut letters = Letters::new(pair.one.host.dir(), &boxes, seed);
+    let mut letters = Letters::new(pair.one.host.dir(), &EACH_LOCK, seed);
     (letters.later, letters.apart, letters.unsynced) = (true, true, 0.2);
-    for _ in 0..2 {
-        for node in [&pair.one, &pair.two] {
-            letters.writer(node, None);
-        }
-    }
+    letters.writers(&pair, 2);
     letters.wait_more(20, WHOLE_MAX);
-    let mut rng = Rng(seed.wrapping_add(1).wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1);
+    let mut rng = Rng(seed, 0);
     let active = Vec::new();
     let mut storm = Storm { lab, pair, active };
     let mut begun = 0;

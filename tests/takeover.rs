@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 use common::actor::Actor;
 use common::daemon::{daemons, kill_daemon, only, send};
 use common::host::Lab;
-use common::letters::Letters;
+use common::letters::{EACH_LOCK, Letters};
 use common::need::{Need, have};
 use common::pair::{Node, Pair};
 use common::wait::wait_for;
@@ -71,20 +71,9 @@ fn the_daemon_is_killed_under_load() {
         return;
     }
     let pair = Pair::start(&Lab::new());
-    let boxes = [
-        ("fcntl", "fcntl"),
-        ("flock", "flock"),
-        ("create", "dotlock"),
-        ("link", "link"),
-        ("bare", "none"),
-    ];
-    let mut letters = Letters::new(pair.one.host.dir(), &boxes, 11);
+    let mut letters = Letters::new(pair.one.host.dir(), &EACH_LOCK, 11);
     letters.unsynced = 0.2;
-    for _ in 0..2 {
-        for node in [&pair.one, &pair.two] {
-            letters.writer(node, None);
-        }
-    }
+    letters.writers(&pair, 2);
     letters.wait_more(20, FLOWS_MAX);
     let mut longest = Duration::ZERO;
     for round in 0..8 {
@@ -115,9 +104,7 @@ fn bricks_are_restarted_under_load() {
     let boxes = [("fcntl", "fcntl"), ("create", "dotlock"), ("bare", "none")];
     let mut letters = Letters::new(pair.one.host.dir(), &boxes, 12);
     letters.unsynced = 0.2;
-    for node in [&pair.one, &pair.two] {
-        letters.writer(node, None);
-    }
+    letters.writers(&pair, 1);
     let (mut one, mut two) = (actor(&pair.one), actor(&pair.two));
     let fd = one.done("open box RDWR|CREAT|APPEND");
     let dot = one.done("open box.lock WRONLY|CREAT|EXCL 000");

@@ -23,13 +23,11 @@ import time
 FLOCK = struct.Struct("hhqqi4x")
 # What a mail program takes for "later" (MAIL.md 4.1): it keeps the message and tries again.
 LATER = {errno.ESTALE, errno.EAGAIN, errno.ENOSPC}
+# Where hosts lose each other, the file of a link(2) lock may be on the other side: it is not there, or has another link count.
+STRAYS = {errno.ENOENT, errno.EMLINK}
 # Between two attempts to get a dotlock.
 POLL_SECONDS = 0.005
 DOTLOCK_SECONDS_MAX = 60
-
-
-class Odd(Exception):
-    """What must not be; hosts that lost each other may see it: a mount may come to the other line of history."""
 
 
 def text(ident, lines):
@@ -97,9 +95,9 @@ def dotlock_by_link(path):
             pass
         links = os.stat(temp).st_nlink
         if links != 1 + won:
-            raise Odd(f"link(2) to {path} said {'yes' if won else 'no'} and st_nlink is {links}")
+            raise OSError(errno.EMLINK, f"link(2) to {path} said {'yes' if won else 'no'} and st_nlink is {links}")
         os.unlink(temp)
-    except (OSError, Odd):
+    except OSError:
         # Nobody else may wait for a lock whose maker does not know that he has it.
         for name in [temp, path][: 1 + won]:
             with contextlib.suppress(OSError):
@@ -222,12 +220,11 @@ def write(plan):
         box = rng.choice(sorted(plan["boxes"]))
         try:
             deliver(plan, ledger, rng, box, f"{plan['tag']}-{i}")
-        except (OSError, Odd) as e:
-            later = LATER if not plan.get("apart") or plan["boxes"][box] != "link" else LATER | {errno.ENOENT, None}
-            code = getattr(e, "errno", None)
-            if not plan.get("later") or code not in later:
+        except OSError as e:
+            strays = plan.get("apart") and plan["boxes"][box] == "link"
+            if not plan.get("later") or e.errno not in (LATER | STRAYS if strays else LATER):
                 sys.exit(f"{plan['tag']}-{i} to {box}: {e}")
-            ledger.add("later", box, f"{plan['tag']}-{i}", code or 0)
+            ledger.add("later", box, f"{plan['tag']}-{i}", e.errno)
 
 
 def look(plan, ledger, box, before):
