@@ -167,7 +167,9 @@ class Locked:
 
 def put(fd, how, data):
     if how == "seek":
-        os.lseek(fd, 0, os.SEEK_END)
+        size, end = os.fstat(fd).st_size, os.lseek(fd, 0, os.SEEK_END)
+        if end < size:
+            sys.exit(f"fstat says {size}, lseek goes to {end}: to write there overwrites what was acknowledged")
         count = os.write(fd, data)
     elif how == "fstat":
         count = os.pwrite(fd, data, os.fstat(fd).st_size)

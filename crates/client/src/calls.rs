@@ -39,6 +39,8 @@ pub(crate) enum Wait {
     Commit(Ino),
     /// The right to serve from leases.
     Service,
+    /// Threads to have looked at older answers about this inode, until then at most (`told` T6).
+    Settled(Ino, Nanos),
 }
 
 /// A call that has no answer yet.
@@ -266,7 +268,7 @@ impl Client {
 
     pub(crate) fn tick_calls(&mut self, out: &mut Vec<Output>) {
         let now = self.clock.mono;
-        self.wake(|w| matches!(w, Wait::Dot(_, until) | Wait::Lock(_, Some(until)) if *until <= now));
+        self.wake(|w| matches!(w, Wait::Dot(_, until) | Wait::Lock(_, Some(until)) | Wait::Settled(_, until) if *until <= now));
         let lost = self
             .link
             .lost_since

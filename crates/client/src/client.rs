@@ -15,6 +15,7 @@ use crate::{
     link::{For, Link},
     output::{Event, Listed, Output},
     recall::Asked,
+    told::Seen,
 };
 use alloc::{
     collections::{BTreeMap, VecDeque},
@@ -81,6 +82,8 @@ pub struct Client {
     pub(crate) cache: Cache,
     /// Attributes that the kernel may keep (`told`).
     pub(crate) told: BTreeMap<Ino, Attr>,
+    /// What each thread was last answered about a file (`told`).
+    pub(crate) seen: BTreeMap<u32, Seen>,
     pub(crate) changed: Vec<Ino>,
     pub(crate) keep: Keep,
     pub(crate) shutdown: bool,
@@ -123,6 +126,7 @@ impl Client {
             recalls: Vec::new(),
             cache: Cache::default(),
             told: BTreeMap::new(),
+            seen: BTreeMap::new(),
             changed: Vec::new(),
             keep: Keep::default(),
             shutdown: false,
@@ -138,7 +142,10 @@ impl Client {
                 call: Call::Forget { ino, count },
                 ..
             } => self.forget(ino, count),
-            Input::Call { id, caller, call } => self.begin_call(id, Pending::new(caller, call, now.mono), out),
+            Input::Call { id, caller, call } => {
+                self.heard(caller.thread);
+                self.begin_call(id, Pending::new(caller, call, now.mono), out);
+            }
             Input::Interrupt(id) => self.interrupt(id, out),
             Input::Connected => self.on_connected(out),
             Input::Disconnected => self.on_disconnected(out),
@@ -179,6 +186,7 @@ impl Client {
         self.tick_link(out);
         self.tick_calls(out);
         self.tick_keep();
+        self.forget_threads();
         self.reap_dotlocks(out);
         self.shed_leases(out);
     }

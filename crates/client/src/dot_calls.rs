@@ -162,7 +162,12 @@ impl Client {
         }
         let state = self.want_name(id, p, group, Mode::W, Intent::Excl, out)?;
         match state.dot {
-            None => Some(Ok(())),
+            None => {
+                if let Some(ino) = state.entry {
+                    self.wait_settled(p, ino)?;
+                }
+                Some(Ok(()))
+            }
             Some(dot) => {
                 self.wait_for_release(p, group, &dot)?;
                 Some(Err(Errno::EEXIST))
@@ -209,7 +214,7 @@ impl Client {
         if let Some(lost) = self.lost_dots.get(&(group.clone(), p.caller.pid)) {
             let attr = attr_of(lost); // O4
             self.dot_groups.insert(attr.ino, group);
-            return Some(Ok(self.entry(attr)));
+            return Some(Ok(self.entry(p, attr)));
         }
         let Some(dot) = self.want_name(id, p, &group, Mode::W, Intent::Excl, out)?.dot else {
             return Some(Err(Errno::ENOENT));
@@ -220,7 +225,7 @@ impl Client {
         let is_linked = dot.ino.0 & DOT_BIT == 0 && !self.dot_groups.contains_key(&dot.ino);
         if is_linked && dot.session == self.session {
             let attr = self.want_inode(id, p, dot.ino, Mode::R, Intent::Read, out)?;
-            return Some(Ok(self.entry(attr))); // O5
+            return Some(Ok(self.entry(p, attr))); // O5
         }
         let known = self
             .nodes
@@ -230,7 +235,7 @@ impl Client {
         if known.is_none() {
             self.dot_groups.insert(dot.ino, group);
         }
-        Some(Ok(self.entry(known.unwrap_or_else(|| attr_of(&dot)))))
+        Some(Ok(self.entry(p, known.unwrap_or_else(|| attr_of(&dot)))))
     }
 
     /// O5: the file is not there any more that the dotlock looked up was linked to. True: the lookup goes on without it.

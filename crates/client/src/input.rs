@@ -33,6 +33,8 @@ pub struct Caller {
     pub gid: u32,
     /// Thread or process, in the pid namespace of the mount daemon; 0 if unknown.
     pub pid: u32,
+    /// The thread itself, whatever `pid` is; 0 if unknown. It has no two calls under way.
+    pub thread: u32,
     /// Its parent, 0 if unknown. Only looked up for calls on dotlocks. Of a FLUSH: [`KILLED`] or 0.
     pub ppid: u32,
 }

@@ -42,6 +42,8 @@ pub(crate) struct Keep {
     owed: BTreeMap<CallId, Vec<Request>>,
     /// Calls that made the dotlocks there are.
     dots_by: BTreeMap<Group, CallId>,
+    /// Writes that are staged, until the callers know it.
+    written: BTreeSet<CallId>,
     /// Inodes whose attributes the kernel may have kept from a former daemon.
     pub(crate) doubtful: Vec<Ino>,
     /// A successor's inheritance, of calls that the kernel asks again.
@@ -51,6 +53,7 @@ pub(crate) struct Keep {
     early: BTreeMap<CallId, Vec<Attr>>,
     opened: BTreeMap<CallId, Fh>,
     undone: BTreeSet<CallId>,
+    written_before: BTreeSet<CallId>,
 }
 
 impl Client {
@@ -88,6 +91,8 @@ impl Client {
                 all.push(Kept::Orphan { ino: *ino });
             }
         }
+        let written = self.keep.written.iter().chain(&self.keep.written_before);
+        all.extend(written.map(|id| Kept::Written { call: id.0 }));
         for (id, owed) in &self.keep.owed {
             all.extend(owed.iter().map(|request| asked_word(request, For::Call(*id))));
         }
@@ -102,6 +107,7 @@ impl Client {
     /// The callers have these answers (B3).
     pub fn answered(&mut self, calls: &[CallId]) {
         for id in calls {
+            self.keep.written.remove(id);
             for request in self.keep.owed.remove(id).unwrap_or_default() {
                 self.keep(Kept::Answered { seq: request.seq });
             }
@@ -187,6 +193,17 @@ impl Client {
     /// it were asked again after the caller was told so, it might be done.
     pub(crate) fn owes(&mut self, id: CallId, request: Request) {
         self.keep.owed.entry(id).or_default().push(request);
+    }
+
+    /// This write is staged, whatever becomes of it.
+    pub(crate) fn keep_written(&mut self, id: CallId) {
+        self.keep.written.insert(id);
+        self.keep(Kept::Written { call: id.0 });
+    }
+
+    /// A former daemon staged this write, and could not say so any more.
+    pub(crate) fn was_written(&mut self, id: CallId) -> bool {
+        self.keep.written_before.remove(&id)
     }
 
     /// The brick must not forget replies from this one on.
@@ -315,6 +332,9 @@ impl Client {
                     staging.writers.insert(Fh(fh));
                 }
             }
+            Kept::Written { call } => {
+                self.keep.written_before.insert(CallId(call));
+            }
             Kept::Orphan { ino } => self.node(ino).orphan = true,
             Kept::Lost {
                 group,
@@ -396,6 +416,7 @@ impl Client {
         self.keep.heir_until = None;
         self.keep.opened.clear();
         self.keep.undone.clear();
+        self.keep.written_before.clear();
         let answered: Vec<CallId> = core::mem::take(&mut self.keep.early).into_keys().collect();
         self.answered(&answered);
     }

@@ -69,6 +69,8 @@ pub(crate) struct Node {
     pub(crate) orphan: bool,
     pub(crate) touched: Nanos,
     pub(crate) poked: Nanos,
+    /// The kernel has its size, as under this lease (`told` T5).
+    pub(crate) sized: bool,
 }
 
 impl Node {
@@ -228,6 +230,7 @@ impl Client {
                     let attr = grant.attr.filter(|a| a.ino == *ino);
                     if self.nodes.get(ino).and_then(|n| n.held).is_none() {
                         self.cache.clear(*ino);
+                        self.lease_begins(*ino);
                     }
                     let node = self.node(*ino);
                     node.held = Some(held);

@@ -115,13 +115,14 @@ impl Client {
             p.wait = Wait::Commit(ino);
             return None;
         }
+        self.wait_settled(p, ino)?;
         let lock = HeldLock {
             owner,
             range,
             kind,
             pid: p.caller.pid,
         };
-        locks::set(&mut node.locks, lock);
+        locks::set(&mut self.node(ino).locks, lock);
         locks::set(self.own_locks.entry(ino).or_default(), lock);
         self.keep_locks(ino);
         // A lock made shared, or smaller, may let others in.

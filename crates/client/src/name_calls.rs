@@ -32,16 +32,16 @@ impl Client {
         };
         let attr = self.want_inode(id, p, ino, Mode::R, Intent::Read, out)?;
         self.dot_groups.remove(&ino); // another mount's dotlock that is linked to it: this is the file itself
-        Some(Ok(self.entry(attr)))
+        Some(Ok(self.entry(p, attr)))
     }
 
     /// The kernel learns an inode.
-    pub(crate) fn entry(&mut self, attr: Attr) -> Answer {
+    pub(crate) fn entry(&mut self, p: &Pending, attr: Attr) -> Answer {
         let (attr, attr_ttl) = if self.dot_groups.contains_key(&attr.ino) {
             (attr, Nanos(0))
         } else {
             let attr = self.shown(attr);
-            (attr, self.tell(&attr))
+            (attr, self.tell(&attr, p.caller.thread))
         };
         self.node(attr.ino).lookups += 1;
         Answer::Entry {
@@ -66,7 +66,7 @@ impl Client {
             Some(Ok(_)) => Some(Err(Errno::ESTALE)),
             None => {
                 let attr = self.want_inode(id, p, Ino(p.block), Mode::R, Intent::Read, out)?;
-                Some(Ok(self.entry(attr)))
+                Some(Ok(self.entry(p, attr)))
             }
         }
     }
@@ -170,7 +170,7 @@ impl Client {
         }
         let made = attrs.first().copied();
         self.name_is(dir, &name, made.map(|a| a.ino));
-        Some(made.map_or(Err(Errno::ESTALE), |attr| Ok(self.entry(attr))))
+        Some(made.map_or(Err(Errno::ESTALE), |attr| Ok(self.entry(p, attr))))
     }
 
     pub(crate) fn mknod(
@@ -187,7 +187,7 @@ impl Client {
             return Some(done.map(|answer| match answer {
                 Answer::Created { attr, fh, .. } => {
                     self.close_handle(fh);
-                    self.entry(attr)
+                    self.entry(p, attr)
                 }
                 other => other,
             }));
@@ -204,7 +204,7 @@ impl Client {
         Some(match self.ask_brick(id, p, op, out)?.and_then(|a| Self::subject(&a)) {
             Ok(attr) => {
                 self.name_is(dir, name, Some(attr.ino));
-                Ok(self.entry(attr))
+                Ok(self.entry(p, attr))
             }
             Err(errno) => Err(errno),
         })
@@ -315,7 +315,7 @@ impl Client {
             {
                 Ok(attr) => {
                     self.name_is(dir, name, Some(ino));
-                    Ok(self.entry(attr))
+                    Ok(self.entry(p, attr))
                 }
                 Err(errno) => Err(errno),
             },

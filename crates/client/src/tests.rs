@@ -21,6 +21,7 @@ mod linked;
 mod moved;
 mod overdue;
 mod takeover;
+mod told;
 
 const FILE: Ino = Ino(7);
 
@@ -483,6 +484,7 @@ fn with_dotlock() -> (Mount, Name, Call) {
 fn process(pid: u32, ppid: u32) -> Caller {
     Caller {
         pid,
+        thread: pid,
         ppid,
         ..Caller::default()
     }
@@ -702,54 +704,6 @@ fn a_view_is_told_of_what_is_needed_only() {
         together: true,
     });
     assert_eq!(claimed(&out), Some(vec![(Key::Inode(FILE), Mode::W)]));
-}
-
-/// What the kernel is told it may keep of the attributes of the file.
-fn told(mount: &mut Mount) -> Nanos {
-    let (id, mut out) = mount.call(Call::GetAttr { ino: FILE });
-    if asked(&out).is_some() {
-        out = mount.grant(&out, 1);
-    }
-    match done(&out, id) {
-        Some(Ok(Answer::Attr { ttl, .. })) => ttl,
-        other => panic!("getattr: {other:?}"),
-    }
-}
-
-#[test]
-fn the_kernel_keeps_attributes_no_longer_than_this_mount_may_serve() {
-    let mut mount = Mount::ready(8);
-    mount.open();
-    assert_eq!(
-        told(&mut mount),
-        Nanos(0),
-        "T3: an inode that the kernel never looked up"
-    );
-    mount.client.node(FILE).lookups = 1;
-    // The brick's word is good for 900 ms; the kernel's knowledge ends 50 ms before it.
-    for (passed, ttl) in [(0, 450), (400, 450), (300, 150), (151, 0)] {
-        mount.now.mono = mount.now.mono + Nanos::from_millis(passed);
-        mount.step(Input::Tick);
-        assert_eq!(told(&mut mount), Nanos::from_millis(ttl), "T1 after {passed} ms more");
-    }
-}
-
-#[test]
-fn attributes_that_end_with_the_lease_are_forgotten_before_it_leaves() {
-    let mut mount = Mount::ready(8);
-    mount.open();
-    mount.client.node(FILE).lookups = 1;
-    assert_ne!(told(&mut mount), Nanos(0));
-    let recall = Recall {
-        id: 9,
-        key: Key::Inode(FILE),
-        seq: 1,
-        intent: Intent::Op,
-    };
-    let out = mount.says(ToMount::Recall(recall));
-    let forgotten = out.iter().position(|o| *o == Output::Invalidate { ino: FILE });
-    let given = out.iter().position(|o| matches!(o, Output::Send(ToBrick::Answer(_))));
-    assert!(forgotten.is_some() && forgotten < given, "T2: {out:?}");
 }
 
 /// A stream holds 4096 messages: who gave back more at once lost it, and its session with it.

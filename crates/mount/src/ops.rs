@@ -63,6 +63,7 @@ impl Ops {
             uid: req.uid(),
             gid: req.gid(),
             pid,
+            thread: req.pid(),
             ppid,
         };
         if self.driver.call(id_of(req), caller, call, Reply::new(to)) {

@@ -1,7 +1,10 @@
-//! The kernel of a mount: the cache of attributes as fs/fuse keeps what it is told, and the open files of each process.
+//! The kernel of a mount: attributes and sizes as fs/fuse keeps what it is told.
 //!
-//! Promises: an answer that was asked for before the kernel was told to forget is not kept (`attr_version`); what the
-//! kernel's own calls change it forgets. Not here: names (never kept), content (never cached: FOPEN_DIRECT_IO).
+//! Promises: an answer is looked at by the thread that asked, when that has its turn; one that was asked for before something
+//! newer was looked at, or before the word to forget, changes nothing (`attr_version`). stat(2) gets it all the same, lseek(2)
+//! to the end goes by the size that is kept. What the kernel's own calls change it forgets.
+//! Who seeks to the end, writes or sets attributes of a file waits for the others to have looked at their answers (`i_rwsem`).
+//! Not here: names (never kept), content (never cached: FOPEN_DIRECT_IO).
 
 use mboxfs_client::{
     Client,
@@ -9,16 +12,32 @@ use mboxfs_client::{
     output::Answer,
 };
 use mboxfs_types::{Attr, Errno, Ino, Nanos};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// A call that was answered, and not looked at yet; the version when it was asked.
+#[derive(Clone, Debug)]
+pub(crate) struct Asked(pub(crate) Call, u64);
+
+/// What is kept of an inode.
+#[derive(Default)]
+struct Inode {
+    size: u64,
+    version: u64,
+    /// May be answered from until then.
+    kept: Option<(Attr, Nanos)>,
+    /// Own calls that have changed it, and were not looked at yet.
+    changing: usize,
+}
 
 /// Of one mount.
 #[derive(Default)]
 pub(crate) struct Kernel {
     /// Each call under way, and the version when it was asked.
     asked: BTreeMap<CallId, (Caller, Call, u64)>,
-    kept: BTreeMap<Ino, (Attr, Nanos)>,
-    forgot: BTreeMap<Ino, u64>,
+    inodes: BTreeMap<Ino, Inode>,
     version: u64,
+    /// Locked files (`i_rwsem`).
+    locked: BTreeSet<Ino>,
 }
 
 impl Kernel {
@@ -42,16 +61,52 @@ impl Kernel {
             .any(|(caller, call, _)| caller.pid == 0 && matches!(call, Call::Lookup { .. }))
     }
 
-    pub(crate) fn forget(&mut self, ino: Ino) {
+    /// Locks a file, or says that somebody else has.
+    pub(crate) fn lock(&mut self, ino: Ino) -> bool {
+        self.locked.insert(ino)
+    }
+
+    pub(crate) fn unlock(&mut self, ino: Ino) {
+        self.locked.remove(&ino);
+    }
+
+    fn newer(&mut self, ino: Ino) -> &mut Inode {
         self.version += 1;
-        self.forgot.insert(ino, self.version);
-        self.kept.remove(&ino);
+        let inode = self.inodes.entry(ino).or_default();
+        inode.version = self.version;
+        inode
+    }
+
+    /// The word to forget.
+    pub(crate) fn forget(&mut self, ino: Ino) {
+        self.newer(ino).kept = None;
     }
 
     /// What was asked, unless nobody waits for it any more.
-    pub(crate) fn answered(&mut self, now: Nanos, id: CallId, result: &Result<Answer, Errno>) -> Option<Call> {
+    pub(crate) fn answered(&mut self, id: CallId) -> Option<Asked> {
         let (_, call, version) = self.asked.remove(&id)?;
-        match (&call, result) {
+        if let Some(ino) = changes(&call) {
+            self.inodes.entry(ino).or_default().changing += 1;
+        }
+        Some(Asked(call, version))
+    }
+
+    /// The thread that asked has its turn.
+    pub(crate) fn looks(&mut self, now: Nanos, Asked(call, version): &Asked, result: &Result<Answer, Errno>) {
+        if let Some(ino) = changes(call) {
+            let inode = self.newer(ino);
+            inode.changing -= 1;
+            inode.kept = None;
+            if let (Call::Write { offset, .. }, Ok(Answer::Written(count))) = (call, result) {
+                inode.size = inode.size.max(offset + u64::from(*count));
+            }
+        }
+        match (call, result) {
+            // These it looks at always.
+            (Call::SetAttr { .. }, Ok(Answer::Attr { attr, .. })) | (_, Ok(Answer::Created { attr, .. })) => {
+                let inode = self.newer(attr.ino);
+                (inode.size, inode.kept) = (attr.size, None);
+            }
             (
                 _,
                 Ok(
@@ -60,18 +115,19 @@ impl Kernel {
                         attr, attr_ttl: ttl, ..
                     },
                 ),
-            ) => {
-                let forgot = self.forgot.get(&attr.ino).is_some_and(|v| *v > version);
-                if !forgot {
-                    self.kept.insert(attr.ino, (*attr, now + *ttl));
-                }
+            ) if self.inodes.get(&attr.ino).is_none_or(|i| i.version <= *version) => {
+                let inode = self.newer(attr.ino);
+                (inode.size, inode.kept) = (attr.size, Some((*attr, now + *ttl)));
             }
-            (Call::Write { ino, .. }, _) => self.forget(*ino),
-            (_, Ok(Answer::Created { attr, .. })) => self.forget(attr.ino),
-            (Call::Unlink { dir, .. }, _) => self.forget(*dir),
             _ => {}
         }
-        Some(call)
+    }
+
+    /// Where lseek(2) finds the end, without a question if `asked` or the attributes are kept; else none.
+    pub(crate) fn end(&self, now: Nanos, ino: Ino, asked: bool) -> Option<u64> {
+        let inode = self.inodes.get(&ino)?;
+        let kept = inode.kept.is_some_and(|(_, until)| until > now);
+        (asked || kept).then_some(inode.size)
     }
 
     /// T1, T2 (`client::told`): what the kernel would answer by itself is what the mount would answer. How many were looked
@@ -81,10 +137,13 @@ impl Kernel {
     /// What differs.
     pub(crate) fn check(&self, now: Nanos, client: &Client) -> Result<usize, String> {
         let mut count = 0;
-        for (ino, (attr, until)) in self.kept.iter().filter(|(_, (_, until))| *until > now) {
+        for (ino, inode) in self.inodes.iter().filter(|(_, inode)| inode.changing == 0) {
+            let Some((attr, until)) = inode.kept.filter(|(_, until)| *until > now) else {
+                continue;
+            };
             let true_one = client.answers(*ino);
             let key = |a: &Attr| (a.size, a.mtime, a.ctime, a.nlink, a.mode);
-            if true_one.as_ref().map(key) != Some(key(attr)) {
+            if true_one.as_ref().map(key) != Some(key(&attr)) {
                 return Err(format!(
                     "the kernel keeps {attr:?} until {until:?}, the mount says {true_one:?}"
                 ));
@@ -92,5 +151,14 @@ impl Kernel {
             count += 1;
         }
         Ok(count)
+    }
+}
+
+/// Which inode's attributes this kernel knows to be others behind it.
+const fn changes(call: &Call) -> Option<Ino> {
+    match call {
+        Call::Write { ino, .. } | Call::SetAttr { ino, .. } => Some(*ino),
+        Call::Unlink { dir, .. } => Some(*dir),
+        _ => None,
     }
 }

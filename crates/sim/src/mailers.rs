@@ -12,20 +12,22 @@ mod reader;
 mod unlocked;
 
 pub use dovecot::Dovecot;
-pub use mutt::Mutt;
+pub use mutt::{DOTTED, Mutt};
 pub use postfix::Postfix;
 pub use reader::Reader;
 pub use unlocked::Unlocked;
 
-use crate::oracle::Oracle;
+use crate::{kernel::Kernel, oracle::Oracle};
 use mboxfs_client::{input::Call, output::Answer};
-use mboxfs_types::Errno;
+use mboxfs_types::{Errno, Ino, Nanos};
 
 /// What a program does next.
 #[derive(Debug)]
 pub enum Next {
     /// This system call.
     Call(Call),
+    /// The kernel asks for the size, for lseek(2) to the end of this file.
+    Seek(Ino),
     /// It sleeps for so many ms.
     Pause(u64),
     /// It ends.
@@ -35,6 +37,9 @@ pub enum Next {
 /// What a program may look at, and tell.
 pub struct Around<'a> {
     pub oracle: &'a mut Oracle,
+    pub(crate) kernel: &'a Kernel,
+    /// Its clock.
+    pub(crate) mono: Nanos,
     /// In ns.
     pub now: u64,
     /// The mount that it uses.

@@ -15,7 +15,7 @@ use mboxfs_sim::{
 use mboxfs_types::planted::Bug;
 
 /// Bug, the policy that shows it (none: any), seeds within which it is found.
-const BUGS: [(Bug, Option<Policy>, u64); 21] = [
+const BUGS: [(Bug, Option<Policy>, u64); 24] = [
     (Bug::ReplyBeforePeer, None, 20),
     (Bug::AckBeforeSync, None, 20),
     (Bug::SyncForgotten, None, 200),
@@ -25,10 +25,13 @@ const BUGS: [(Bug, Option<Policy>, u64); 21] = [
     (Bug::WitnessUnasked, Some(Policy::Witness), 200),
     (Bug::GraceSkipped, None, 400),
     (Bug::RetriedTwice, None, 200),
+    (Bug::WrittenTwice, None, 200),
     (Bug::LocksOutlive, None, 200),
     (Bug::OneSideWins, Some(Policy::None), 100),
     (Bug::LeaseKept, None, 200),
     (Bug::KernelNotTold, None, 50),
+    (Bug::SizeNotSeen, None, 200),
+    (Bug::OlderAnswers, None, 400),
     (Bug::DotlockNotReaped, None, 200),
     (Bug::FsyncLies, None, 200),
     (Bug::OffsetBelieved, None, 20),

@@ -90,6 +90,11 @@ pub enum Kept {
         /// The file's time of the last write, as staged.
         mtime: Timestamp,
     },
+    /// A write is staged, and its caller does not know it yet; asked again, it is not staged twice.
+    Written {
+        /// The kernel's number of the call.
+        call: u64,
+    },
     /// The last name of an open file is gone.
     Orphan {
         /// The file.

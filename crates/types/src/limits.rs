@@ -70,6 +70,11 @@ pub const ATTR_TTL: Nanos = Nanos::from_millis(500);
 /// ... and forgets them this long before the right to serve ends: an answer needs time to reach it.
 pub const ATTR_MARGIN: Nanos = Nanos::from_millis(50);
 
+/// A thread that was answered has its turn, and the kernel looks at the answer, within this.
+pub const ATTR_LATE: Nanos = Nanos::from_millis(100);
+/// A thread that has not called for so long is forgotten.
+pub const THREAD_KNOWN: Nanos = Nanos::from_millis(2000);
+
 /// The kernel keeps a dotlock that it has just made for this long, and need not ask for its attributes to open it ...
 pub const DOTLOCK_TTL: Nanos = Nanos::from_millis(1);
 /// ... which can last, since it counts in jiffies, of 10 ms at most, up to this.

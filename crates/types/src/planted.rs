@@ -25,6 +25,8 @@ pub enum Bug {
     GraceSkipped,
     /// A request that was executed is executed again when it comes again (L1).
     RetriedTwice,
+    /// A write that the next daemon is asked again is staged again (L1).
+    WrittenTwice,
     /// Locks of a session stay when it ends (L7).
     LocksOutlive,
     /// What the peer changed is not merged (L8).
@@ -33,6 +35,10 @@ pub enum Bug {
     LeaseKept,
     /// The kernel keeps attributes of leases that are gone (L3).
     KernelNotTold,
+    /// The kernel is told a time before it surely has the size (L6).
+    SizeNotSeen,
+    /// A lock is given while the kernel may yet look at answers from before (L6).
+    OlderAnswers,
     /// Dotlocks of dead programs stay (L7).
     DotlockNotReaped,
     /// fsync answers before the commit (L1).

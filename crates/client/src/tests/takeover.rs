@@ -1,6 +1,7 @@
 //! A daemon dies at a bad moment; what the next one says and answers (`keep`).
 
 use super::*;
+use mboxfs_types::call::Op;
 
 impl Mount {
     /// The daemon is killed; another one has begun with what it kept, and is attached. What it said from then on.
@@ -81,7 +82,7 @@ fn what_is_staged_and_locked_is_still_there() {
     mount.call(write(fh, 9, "whole"));
     let (_, out) = mount.call(Call::Fsync { ino: FILE, fh });
     let Some(Request {
-        op: mboxfs_types::call::Op::Commit { extents, size, .. },
+        op: Op::Commit { extents, size, .. },
         ..
     }) = requested(&out)
     else {
@@ -315,7 +316,38 @@ fn all_that_is_kept_is_what_was_said() {
     assert_eq!(one_by_one, again(mount.client.kept_all()));
     assert_eq!(
         one_by_one.len(),
-        5,
-        "session, file, lock, bytes, commit: {one_by_one:?}"
+        7,
+        "session, file, lock, bytes, two writes without an answer, commit: {one_by_one:?}"
     );
+}
+
+/// L1: two messages would be in the mailbox, or one over what the other node has appended since.
+#[test]
+fn a_write_without_an_answer_is_staged_once() {
+    for sync in [false, true] {
+        let mut mount = Mount::ready(4);
+        let flags = OpenFlags {
+            write: true,
+            append: true,
+            sync,
+            ..OpenFlags::default()
+        };
+        let (id, out) = mount.call(Call::Open { ino: FILE, flags });
+        let out = mount.grant(&out, 1);
+        let Some(Ok(Answer::Opened { fh, .. })) = done(&out, id) else {
+            panic!("open: {out:?}")
+        };
+        let (id, _) = mount.call(write(fh, 4, "mail"));
+        let (mut mount, mut out) = mount.succeeded();
+        let again = mount.again(id, write(fh, 4, "mail"));
+        let answer = (!sync).then_some(Ok(Answer::Written(4)));
+        assert_eq!(done(&again, id), answer, "O_SYNC waits for the commit: {again:?}");
+        if !sync {
+            (_, out) = mount.call(Call::Fsync { ino: FILE, fh });
+        }
+        let Some(Op::Commit { extents, size, .. }) = requested(&out).map(|r| r.op) else {
+            panic!("nothing to commit: {out:?}")
+        };
+        assert_eq!((extents.len(), size), (1, 8), "{extents:?}");
+    }
 }

@@ -4,7 +4,7 @@
 
 use bytes::Bytes;
 use mboxfs_client::input::{Call, Fh, OpenFlags};
-use mboxfs_types::{Ino, LockKind, Name, Range, call::SetAttr};
+use mboxfs_types::{Ino, LockKind, Name, Range, Timestamp, call::SetAttr};
 
 /// Bytes of one read(2).
 const READ: u32 = 32 << 10;
@@ -85,6 +85,21 @@ pub(crate) fn truncate(ino: Ino, fh: Fh, size: u64) -> Call {
         fh: Some(fh),
         set: SetAttr::default(),
         size: Some(size),
+        own: false,
+    }
+}
+
+/// utimes(2).
+pub(crate) fn touch(ino: Ino) -> Call {
+    let atime = Some(Timestamp { secs: 1, nanos: 0 });
+    Call::SetAttr {
+        ino,
+        fh: None,
+        set: SetAttr {
+            atime,
+            ..SetAttr::default()
+        },
+        size: None,
         own: false,
     }
 }

@@ -1,11 +1,13 @@
 //! mutt and procmail: a temporary file linked to the name of the dotlock; whoever finds two links has it (MAIL.md 2.4).
 //!
-//! Promises: it appends under the dotlock and an fcntl lock, and looks at the whole mailbox before it does.
+//! Promises: it appends under the dotlock and an fcntl lock, where lseek(2) finds the end, and looks at the whole mailbox
+//! before it does. One that was built without fcntl locks has the mailbox `DOTTED`, makes it, looks at it
+//! before it has the lock, too, and sets its atime, as mutt does where it has found new mail.
 //! Not here: programs that make their dotlock with O_EXCL.
 
 use super::{
     AGAIN, Answered, Around, Next, Program, Wrong,
-    letterbox::{READ_WRITE, Reading, create, flush, lock, look, name, unlink},
+    letterbox::{READ_WRITE, Reading, create, flush, lock, look, name, touch, unlink},
 };
 use crate::letter::{self, Id};
 use bytes::Bytes;
@@ -15,9 +17,15 @@ use mboxfs_client::{
 };
 use mboxfs_types::{Errno, Ino, LockKind};
 
+/// Mailbox that is locked by dotlocks only.
+pub const DOTTED: &str = "dotted";
+
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Step {
     Begin,
+    Peek,
+    Stat,
+    Touch,
     Temp,
     CloseTemp,
     ReleaseTemp,
@@ -25,9 +33,11 @@ enum Step {
     Count,
     Untemp,
     Look,
+    Create,
     Open,
     Lock,
     Read,
+    Seek,
     Write,
     Close,
     Release,
@@ -49,6 +59,7 @@ pub struct Mutt {
     id: Id,
     due: Vec<Id>,
     reading: Reading,
+    end: u64,
     done: bool,
 }
 
@@ -68,12 +79,19 @@ impl Mutt {
             id: 0,
             due: Vec::new(),
             reading: Reading::default(),
+            end: 0,
             done: false,
         }
     }
 
     fn after(&mut self, around: &mut Around<'_>, answer: Result<Answer, Errno>) -> Result<Step, Wrong> {
         Ok(match (self.step, answer) {
+            (Step::Peek, Ok(Answer::Entry { attr, .. })) => {
+                self.ino = attr.ino;
+                Step::Stat
+            }
+            (Step::Stat, Ok(_)) => Step::Touch,
+            (Step::Peek | Step::Stat | Step::Touch, _) => Step::Temp,
             (Step::Temp, Ok(Answer::Created { attr, fh, .. })) => {
                 (self.temp_ino, self.fh) = (attr.ino, fh);
                 Step::CloseTemp
@@ -94,22 +112,34 @@ impl Mutt {
             (Step::Untemp, _) if self.owns => Step::Look,
             (Step::Look, Ok(Answer::Entry { attr, .. })) => {
                 self.ino = attr.ino;
+                let end = around.kernel.end(around.mono, attr.ino, true);
+                if self.is_dotted() && end != Some(attr.size) {
+                    let why = format!(
+                        "{} under its lock has {} bytes, and the kernel keeps {end:?}",
+                        self.mailbox, attr.size
+                    );
+                    return Err(Wrong("I10", "L3", why));
+                }
                 Step::Open
             }
+            (Step::Look, Err(Errno::ENOENT)) if self.is_dotted() => Step::Create,
             (Step::Look, Err(Errno::ENOENT)) => {
                 self.done = true;
                 Step::Undot
             }
+            (Step::Create, Ok(Answer::Created { attr, fh, .. })) => {
+                (self.ino, self.fh) = (attr.ino, fh);
+                self.locked(around)
+            }
             (Step::Open, Ok(Answer::Opened { fh, .. })) => {
                 self.fh = fh;
-                Step::Lock
+                if self.is_dotted() {
+                    self.locked(around)
+                } else {
+                    Step::Lock
+                }
             }
-            (Step::Lock, Ok(_)) => {
-                around.oracle.session_begins(around.mount, &self.mailbox, around.pid);
-                self.due = around.oracle.due(&self.mailbox, around.mount);
-                self.reading = Reading::default();
-                Step::Read
-            }
+            (Step::Lock, Ok(_)) => self.locked(around),
             (Step::Read, Ok(Answer::Data(bytes))) => {
                 if self.reading.take(&bytes) {
                     self.check(around)?
@@ -117,6 +147,7 @@ impl Mutt {
                     Step::Read
                 }
             }
+            (Step::Seek, Ok(_)) => self.seek(around, true),
             (Step::Write, Ok(_)) => Step::Close,
             (Step::Close, answer) => {
                 if self.id > 0 && answer.is_ok() {
@@ -125,7 +156,7 @@ impl Mutt {
                 }
                 Step::Release
             }
-            (Step::Lock | Step::Read | Step::Write, _) => {
+            (Step::Lock | Step::Read | Step::Seek | Step::Write, _) => {
                 self.id = 0;
                 Step::Close
             }
@@ -133,13 +164,24 @@ impl Mutt {
                 around.oracle.session_ends(around.mount, &self.mailbox, around.pid);
                 Step::Undot
             }
-            (Step::Look | Step::Open, _) => Step::Undot,
+            (Step::Look | Step::Create | Step::Open, _) => Step::Undot,
             (Step::Undot, Err(errno)) => {
                 let why = format!("unlink of the own dotlock of {}: {errno:?}", self.mailbox);
                 return Err(Wrong("I23", "L7", why));
             }
             _ => Step::Exit,
         })
+    }
+
+    fn is_dotted(&self) -> bool {
+        self.mailbox == DOTTED
+    }
+
+    fn locked(&mut self, around: &mut Around<'_>) -> Step {
+        around.oracle.session_begins(around.mount, &self.mailbox, around.pid);
+        self.due = around.oracle.due(&self.mailbox, around.mount);
+        self.reading = Reading::default();
+        Step::Read
     }
 
     fn check(&mut self, around: &mut Around<'_>) -> Result<Step, Wrong> {
@@ -152,16 +194,28 @@ impl Mutt {
             return Err(Wrong("I10", "L3", why));
         }
         self.id = around.oracle.begin(&self.mailbox, self.lines);
-        Ok(Step::Write)
+        Ok(self.seek(around, false))
+    }
+
+    /// The kernel asks for the size only if it does not know it, and then goes by what it knows.
+    fn seek(&mut self, around: &Around<'_>, asked: bool) -> Step {
+        around
+            .kernel
+            .end(around.mono, self.ino, asked)
+            .map_or(Step::Seek, |end| {
+                self.end = end;
+                Step::Write
+            })
     }
 
     fn call(&self, pid: u32) -> Option<Call> {
         let (ino, fh) = (self.ino, self.fh);
         let dotlock = format!("{}.lock", self.mailbox);
-        let mut append = READ_WRITE;
-        append.append = true;
         Some(match self.step {
-            Step::Begin | Step::Exit => return None,
+            Step::Begin | Step::Seek | Step::Exit => return None,
+            Step::Peek => look(&self.mailbox),
+            Step::Stat => Call::GetAttr { ino },
+            Step::Touch => touch(ino),
             Step::Temp => create(&self.temp, 0o600, READ_WRITE),
             Step::CloseTemp => flush(self.temp_ino, fh, pid),
             Step::ReleaseTemp => Call::Release {
@@ -177,7 +231,8 @@ impl Mutt {
             Step::Count => Call::GetAttr { ino: self.temp_ino },
             Step::Untemp => unlink(&self.temp),
             Step::Look => look(&self.mailbox),
-            Step::Open => Call::Open { ino, flags: append },
+            Step::Create => create(&self.mailbox, 0o600, READ_WRITE),
+            Step::Open => Call::Open { ino, flags: READ_WRITE },
             Step::Lock => lock(ino, pid, Some(LockKind::Exclusive), false),
             Step::Read => self.reading.call(ino, fh),
             Step::Write => {
@@ -185,7 +240,7 @@ impl Mutt {
                 Call::Write {
                     ino,
                     fh,
-                    offset: 0,
+                    offset: self.end,
                     data,
                 }
             }
@@ -202,12 +257,13 @@ impl Program for Mutt {
             None => {
                 self.owns = false;
                 self.id = 0;
-                Step::Temp
+                if self.is_dotted() { Step::Peek } else { Step::Temp }
             }
             Some(answer) => self.after(around, answer)?,
         };
         Ok(match self.call(around.pid) {
             Some(call) => Next::Call(call),
+            None if self.step == Step::Seek => Next::Seek(self.ino),
             None if self.done => Next::Exit,
             None => Next::Pause(AGAIN),
         })

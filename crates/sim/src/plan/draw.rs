@@ -4,7 +4,7 @@
 //! Not here: what the actions mean.
 
 use super::{Action, Job, Plan, Policy, Settings};
-use crate::rng::Rng;
+use crate::{mailers::DOTTED, rng::Rng};
 use mboxfs_types::limits;
 
 /// Longest time in which something is done, in ms.
@@ -12,6 +12,8 @@ const SPAN: u64 = 9_000;
 
 /// Worlds (of 100) in which no brick is there for about as long as a mount waits for one.
 const OUTAGES: u64 = 6;
+/// Worlds (of 100) in which both servers write to one mailbox all the time, and look at it.
+const CROWDS: u64 = 5;
 /// One world in so many has real files, too: they take time.
 const WITH_FILES: u64 = 16;
 
@@ -121,6 +123,9 @@ impl Plan {
         if draw.rng.chance(OUTAGES) {
             draw.outage();
         }
+        if draw.rng.chance(CROWDS) {
+            draw.crowd();
+        }
         draw.actions.sort_by_key(|(at, _)| *at);
         Self {
             settings,
@@ -177,11 +182,12 @@ impl Draw {
                 }
             };
             let at = self.rng.side();
-            // Who writes without a lock has a mailbox of his own: the others would tear his messages apart, on any disk.
-            let mailbox = if matches!(job, Job::Unlocked { .. }) {
-                "notes".into()
-            } else {
-                mailbox
+            // Who writes without a lock, or with a dotlock only, has a mailbox of his own: the others would tear his messages
+            // apart, on any disk.
+            let mailbox = match job {
+                Job::Unlocked { .. } => "notes".into(),
+                Job::Mutt { lines } if lines % 2 == 0 => DOTTED.into(),
+                _ => mailbox,
             };
             self.push(time, Action::Run { at, mailbox, job });
         }
@@ -217,6 +223,15 @@ impl Draw {
             let mailbox = format!("user{}", self.rng.below(2));
             let job = Job::Postfix { lines: 1, writes: 1 };
             self.push(at, Action::Run { at: side, mailbox, job });
+        }
+    }
+
+    fn crowd(&mut self) {
+        let begin = self.time();
+        for _ in 0..60 {
+            let (time, at) = (begin + self.rng.below(1_000), self.rng.side());
+            let (mailbox, job) = (DOTTED.into(), Job::Mutt { lines: 2 });
+            self.push(time, Action::Run { at, mailbox, job });
         }
     }
 
@@ -311,6 +326,16 @@ impl Draw {
                 end - self.rng.below(150)
             };
             let mailbox = mailbox.clone();
+            self.push(when, Action::Run { at, mailbox, job });
+        }
+        // And while it is merged.
+        for nth in 0..16 {
+            let when = if nth < 6 {
+                time + self.rng.below(ms)
+            } else {
+                end + self.rng.below(2_500)
+            };
+            let (at, mailbox, job) = (nth % 2, DOTTED.into(), Job::Mutt { lines: 2 });
             self.push(when, Action::Run { at, mailbox, job });
         }
     }

@@ -38,6 +38,8 @@ pub struct Mount {
     life: u32,
     pub(crate) nonce: u64,
     pub(crate) stopped_until: u64,
+    /// It is killed in the middle of a step: the next write, or the next that is none.
+    dies: Option<bool>,
     late: VecDeque<Input>,
     doubtful_until: Nanos,
 }
@@ -65,6 +67,7 @@ impl Mount {
             life: 0,
             nonce,
             stopped_until: 0,
+            dies: None,
             late: VecDeque::new(),
             doubtful_until: Nanos(0),
         }
@@ -104,6 +107,13 @@ impl World {
         if !quiet && self.journal.traces() {
             self.journal.trace(now, format_args!("mount{m} <- {input:?}"));
         }
+        let writes = matches!(
+            input,
+            Input::Call {
+                call: Call::Write { .. },
+                ..
+            }
+        );
         let mut out = Vec::new();
         client.answered(&std::mem::take(&mut mount.answered));
         client.step(clock, input, &mut out);
@@ -112,8 +122,15 @@ impl World {
             mount.words.clear();
         }
         mount.words.extend(words);
+        let dies = mount.dies.is_some_and(|dies| dies == writes);
+        if dies {
+            out.truncate(self.rng.below(1 + out.len() as u64) as usize);
+        }
         for output in out {
             self.carry_out_mount(m, output);
+        }
+        if dies {
+            self.daemon_dies(m);
         }
         self.check_kernel(m);
     }
@@ -121,17 +138,16 @@ impl World {
     fn carry_out_mount(&mut self, m: usize, output: Output) {
         match output {
             Output::Done { id, result } => {
-                let (mono, _) = self.clock(m);
                 self.mounts[m].answered.push(id);
                 self.oracle.attached[m] = self.mounts[m].attached();
-                let Some(call) = self.mounts[m].kernel.answered(mono, id, &result) else {
+                let Some(asked) = self.mounts[m].kernel.answered(id) else {
                     return;
                 };
                 if self.journal.traces() {
                     self.journal
-                        .trace(self.now, format_args!("mount{m} -> {id:?} {call:?} {result:?}"));
+                        .trace(self.now, format_args!("mount{m} -> {id:?} {:?} {result:?}", asked.0));
                 }
-                self.answered(m, id, &call, result);
+                self.answered(m, id, asked, result);
             }
             Output::Connect { address } => {
                 self.close_mount(m);
@@ -268,8 +284,17 @@ impl World {
         }
     }
 
-    /// The daemon is killed; the supervisor starts the next one.
+    /// The daemon is killed, now or soon, behind what it has written down of a step.
     pub(crate) fn kill_daemon(&mut self, m: usize) {
+        match self.rng.below(4) {
+            0 | 1 => self.daemon_dies(m),
+            step => self.mounts[m].dies = Some(step == 2),
+        }
+    }
+
+    /// The supervisor starts the next one.
+    fn daemon_dies(&mut self, m: usize) {
+        self.mounts[m].dies = None;
         if self.hosts[m].power && self.mounts[m].client.take().is_some() {
             self.mounts[m].late.clear();
             self.mounts[m].stopped_until = 0;

@@ -6,6 +6,7 @@
 use super::{Event, MS, Rng, US, World};
 use crate::{
     invariants::{Broken, Fact},
+    kernel::Asked,
     mailers::{Around, Next, Postfix, Program},
     oracle::Fate,
 };
@@ -28,6 +29,12 @@ pub struct Process {
     pub pid: u32,
     program: Box<dyn Program>,
     call: Option<CallId>,
+    /// That call, answered.
+    asked: Option<Asked>,
+    /// File that the kernel has locked for it.
+    locks: Option<Ino>,
+    /// For which it waits, to make this call.
+    waits: Option<(Call, Ino)>,
     pub over: bool,
     killed: bool,
     files: Vec<(Ino, Fh)>,
@@ -45,6 +52,9 @@ impl World {
             pid,
             program,
             call: None,
+            asked: None,
+            locks: None,
+            waits: None,
             over: !self.hosts[mount].power,
             killed: false,
             files: Vec::new(),
@@ -107,6 +117,7 @@ impl World {
             uid: 0,
             gid: 8,
             pid: PROBE,
+            thread: PROBE,
             ppid: 1,
         };
         self.call(mount, caller, call);
@@ -177,13 +188,19 @@ impl World {
     }
 
     pub(crate) fn resume(&mut self, process: usize) {
-        if !self.processes[process].over && self.processes[process].call.is_none() {
-            self.go_on(process, None);
+        let p = &mut self.processes[process];
+        if p.over || p.call.is_some() {
+            return;
+        }
+        match p.waits.take() {
+            Some((call, ino)) => self.ask_locked(process, call, Some(ino)),
+            None => self.go_on(process, None),
         }
     }
 
     /// The daemon has answered: the program has it a moment later.
-    pub(crate) fn answered(&mut self, m: usize, id: CallId, call: &Call, result: Result<Answer, Errno>) {
+    pub(crate) fn answered(&mut self, m: usize, id: CallId, asked: Asked, result: Result<Answer, Errno>) {
+        let call = &asked.0;
         let process = self.processes.iter().rposition(|p| p.call == Some(id));
         let pid = process.map_or(0, |p| self.processes[p].pid);
         self.see(&Fact::Answers {
@@ -193,6 +210,7 @@ impl World {
             result: &result,
         });
         if self.probe.0 == id {
+            self.looks(m, &asked, &result);
             self.probe.1 = Some(result);
             return;
         }
@@ -218,6 +236,7 @@ impl World {
             } else {
                 self.rng.between(2, 30) * US
             };
+            self.processes[process].asked = Some(asked);
             self.after(
                 late,
                 Event::Answer {
@@ -225,7 +244,14 @@ impl World {
                     answer: result,
                 },
             );
+        } else {
+            self.looks(m, &asked, &result);
         }
+    }
+
+    fn looks(&mut self, m: usize, asked: &Asked, result: &Result<Answer, Errno>) {
+        let (mono, _) = self.clock(m);
+        self.mounts[m].kernel.looks(mono, asked, result);
     }
 
     fn note_files(&mut self, process: usize, call: &Call, result: &Result<Answer, Errno>) {
@@ -248,8 +274,16 @@ impl World {
 
     pub(crate) fn on_answer(&mut self, process: usize, answer: Result<Answer, Errno>) {
         self.processes[process].call = None;
+        let asked = self.processes[process].asked.take();
         if self.processes[process].over {
             return;
+        }
+        if let Some(ino) = self.processes[process].locks.take() {
+            let mount = self.processes[process].mount;
+            self.mounts[mount].kernel.unlock(ino);
+        }
+        if let Some(asked) = asked {
+            self.looks(self.processes[process].mount, &asked, &answer);
         }
         if self.processes[process].killed {
             return self.close_next(process);
@@ -266,15 +300,25 @@ impl World {
             let all = all.map(|name| (name.clone(), taken_out(name).unwrap_or(0) as usize));
             self.oracle.taken_out = all.collect();
         }
+        let (mono, _) = self.clock(mount);
         let p = &mut self.processes[process];
         let mut around = Around {
             oracle: &mut self.oracle,
+            kernel: &self.mounts[mount].kernel,
+            mono,
             now: self.now,
             mount,
             pid: p.pid,
         };
         match p.program.next(&mut around, answer) {
-            Ok(Next::Call(call)) => self.ask(process, call),
+            Ok(Next::Call(call)) => {
+                let locks = match call {
+                    Call::SetAttr { ino, .. } | Call::Write { ino, .. } => Some(ino),
+                    _ => None,
+                };
+                self.ask_locked(process, call, locks);
+            }
+            Ok(Next::Seek(ino)) => self.ask_locked(process, Call::GetAttr { ino }, Some(ino)),
             Ok(Next::Pause(ms)) => {
                 let late = self.rng.below(ms);
                 self.after((ms / 2 + late) * MS, Event::Resume { process });
@@ -292,6 +336,20 @@ impl World {
         }
     }
 
+    /// A call that the kernel makes when it has locked the file.
+    fn ask_locked(&mut self, process: usize, call: Call, locks: Option<Ino>) {
+        let p = &mut self.processes[process];
+        if let Some(ino) = locks
+            && !self.mounts[p.mount].kernel.lock(ino)
+        {
+            p.waits = Some((call, ino));
+            let late = self.rng.between(5, 50) * US;
+            return self.after(late, Event::Resume { process });
+        }
+        p.locks = locks;
+        self.ask(process, call);
+    }
+
     fn ask(&mut self, process: usize, call: Call) {
         let p = &self.processes[process];
         let (mount, pid) = (p.mount, p.pid);
@@ -302,6 +360,7 @@ impl World {
             uid: 0,
             gid: 8,
             pid,
+            thread: pid,
             ppid,
         };
         // Known before the daemon is asked: it may answer at once.
@@ -318,6 +377,7 @@ impl World {
         }
         let pid = p.pid;
         self.journal.event(self.now, format_args!("{pid} is killed"));
+        p.waits = None;
         for (ino, fh) in std::mem::take(&mut p.files) {
             p.closing.push_back(Call::Flush {
                 ino,
