@@ -41,6 +41,8 @@ pub(crate) struct Fork {
     /// Extended attributes set or removed since, and when last.
     xattrs: BTreeMap<Ino, BTreeMap<Vec<u8>, Timestamp>>,
     marks: Marks,
+    /// Without names, and kept from being freed (K1).
+    held: BTreeSet<Ino>,
     /// What the records that were under way at the fork may have changed.
     under_way: BTreeSet<Ino>,
 }
@@ -59,6 +61,7 @@ impl Fork {
             base: state.clone(),
             written: BTreeMap::new(),
             xattrs: BTreeMap::new(),
+            held: BTreeSet::new(),
             marks: Marks::default(),
             under_way: BTreeSet::new(),
         }
@@ -156,7 +159,10 @@ impl Fork {
         let mut guarded = Vec::with_capacity(effects.len());
         for effect in effects {
             match &effect {
-                Effect::Free { ino } if self.base.inode(*ino).is_ok() || self.marks.knows(*ino) => continue,
+                Effect::Free { ino } if self.base.inode(*ino).is_ok() || self.marks.knows(*ino) => {
+                    self.held.insert(*ino);
+                    continue;
+                }
                 Effect::Write {
                     ino,
                     cut,
@@ -286,11 +292,8 @@ impl Fork {
     }
 
     /// Inodes that were freed since, as far as the state goes: their space is free when the fork ends.
-    pub(crate) fn freed(&self, now: &State) -> Vec<Effect> {
-        let files = self.base.inodes().filter(|(_, i)| i.kind() != Kind::Dir);
-        let all: BTreeSet<Ino> = files.map(|(ino, _)| *ino).chain(self.marks.files()).collect();
-        let gone = all.into_iter().filter(|ino| now.inode(*ino).is_err());
-        gone.map(|ino| Effect::Free { ino }).collect()
+    pub(crate) fn freed(&self) -> Vec<Effect> {
+        self.held.iter().map(|ino| Effect::Free { ino: *ino }).collect()
     }
 
     /// Bytes that a commit would make the disk keep, at most (L11).
@@ -331,8 +334,8 @@ impl Fork {
                 out.push(Effect::Free { ino: *ino });
             }
         }
-        let new = |ino: &Ino| self.base.inode(*ino).is_err() && now.inode(*ino).is_err();
-        out.extend(self.marks.files().filter(new).map(|ino| Effect::Free { ino }));
+        let new = self.held.iter().filter(|ino| self.base.inode(**ino).is_err());
+        out.extend(new.map(|ino| Effect::Free { ino: *ino }));
         for (ino, _) in self.base.inodes().filter(|(_, i)| i.kind() == Kind::Dir) {
             if let Some((dir, name)) = of(&then, *ino).into_iter().next() {
                 out.push(Effect::MoveDir { ino: *ino, dir, name });

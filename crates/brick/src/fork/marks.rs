@@ -101,12 +101,6 @@ impl Marks {
         all
     }
 
-    /// What of it has content.
-    pub(super) fn files(&self) -> impl Iterator<Item = Ino> {
-        let files = self.nodes().filter(|(_, node)| node.kind() != Kind::Dir);
-        files.map(|(ino, _)| *ino)
-    }
-
     pub(super) fn knows(&self, ino: Ino) -> bool {
         self.all().any(|mark| mark.nodes.contains_key(&ino))
     }
