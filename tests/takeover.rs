@@ -134,6 +134,36 @@ fn bricks_are_restarted_under_load() {
     both_hold(&pair, "box", "half,whole");
 }
 
+/// L6: the mount stood still for so long that its host was taken for dead. Whoever had a dotlock does not know, and may write
+/// no more; it can take away what it believes to have, as mail programs want, whichever of its threads does.
+#[test]
+fn who_lost_its_dotlock_writes_no_more() {
+    if !have("who_lost_its_dotlock_writes_no_more", NEEDS) {
+        return;
+    }
+    let lab = Lab::new();
+    let pair = Pair::start(&lab);
+    for (who, name) in [("", "one"), ("thread ", "many")] {
+        let (mut loser, mut other) = (actor(&pair.one), actor(&pair.two));
+        let make = format!("open {name}.lock WRONLY|CREAT|EXCL");
+        other.done(&format!("open {name} WRONLY|CREAT"));
+        loser.done(&format!("{who}{make}"));
+        let fd = loser.done(&format!("{who}open {name} RDWR"));
+        let daemon = only(&daemons(&pair.one.host, true));
+        send(daemon, Signal::STOP);
+        wait_for("its dotlock is free", FLOWS_MAX, || other.ask(&make).starts_with("ok"));
+        send(daemon, Signal::CONT);
+        assert_eq!(loser.ask(&format!("{who}write {fd} lost")), "error ESTALE", "{who}");
+        assert_eq!(loser.ask(&format!("{who}unlink {name}.lock")), "ok", "{who}");
+        assert_eq!(
+            other.ask(&format!("unlink {name}.lock")),
+            "ok",
+            "it is the other one's: {who}"
+        );
+        both_hold(&pair, name, "");
+    }
+}
+
 /// A delivery with everything that it may hold: a dotlock, a lock, half a message.
 #[test]
 fn a_lock_session_outlives_the_daemon() {

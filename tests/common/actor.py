@@ -14,6 +14,7 @@ import os
 import signal
 import struct
 import sys
+import threading
 
 SPOOL = sys.argv[1]
 FLOCK = struct.Struct("hhqqi4x")
@@ -69,6 +70,18 @@ def do_fork(*words):
     return f"{pid} {said}"
 
 
+def do_thread(*words):
+    """Another thread does the rest of the line, and ends."""
+    said = []
+    thread = threading.Thread(target=lambda: said.append(answer(words)))
+    thread.start()
+    thread.join()
+    word, _, rest = said[0].partition(" ")
+    if word == "error":
+        raise OSError(getattr(errno, rest), "in the thread")
+    return rest or None
+
+
 def do_read(fd, at, length):
     return os.pread(int(fd), int(length), int(at)).decode(errors="replace").replace("\n", "/")
 
@@ -100,6 +113,7 @@ COMMANDS = {
     "flock": lambda fd, op, how="now": fcntl.flock(int(fd), FLOCK_OPS[op] | (0 if how == "wait" else fcntl.LOCK_NB)),
     "alarm": do_alarm,
     "fork": do_fork,
+    "thread": do_thread,
 }
 
 

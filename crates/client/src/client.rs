@@ -232,6 +232,12 @@ impl Client {
         pids
     }
 
+    /// Are there makers of dotlocks that do not know that they have none any more? Who calls matters for all files then.
+    #[must_use]
+    pub fn has_lost_dots(&self) -> bool {
+        !self.lost_dots.is_empty()
+    }
+
     /// Does it matter whether the process that closes this file was killed? It has written, or made a dotlock.
     #[must_use]
     pub fn end_matters(&self, ino: Ino, pid: u32) -> bool {

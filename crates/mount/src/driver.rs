@@ -31,7 +31,7 @@ use std::{
     path::PathBuf,
     sync::{
         Mutex, MutexGuard, OnceLock, PoisonError,
-        atomic::{AtomicU32, Ordering},
+        atomic::{AtomicBool, AtomicU32, Ordering},
         mpsc,
     },
 };
@@ -95,6 +95,8 @@ pub(crate) struct Driver {
     wanted: watch::Sender<Wanted>,
     pokes: mpsc::SyncSender<PathBuf>,
     news: mpsc::Sender<News>,
+    /// `Client::has_lost_dots`, as of the last step.
+    lost_dots: AtomicBool,
     /// Who wakes watchers; 0 as long as there is nobody.
     poker: AtomicU32,
     /// Those of former daemons, with their start times.
@@ -146,6 +148,7 @@ impl Driver {
                 wanted,
                 pokes,
                 news,
+                lost_dots: AtomicBool::new(false),
                 poker: AtomicU32::new(0),
                 old_pokers,
                 notifier: OnceLock::new(),
@@ -163,6 +166,10 @@ impl Driver {
 
     pub(crate) fn end_matters(&self, ino: Ino, pid: u32) -> bool {
         self.lock().client.end_matters(ino, pid)
+    }
+
+    pub(crate) fn has_lost_dots(&self) -> bool {
+        self.lost_dots.load(Ordering::Relaxed)
     }
 
     pub(crate) fn dot_maker(&self, dir: Ino, name: &Name) -> Option<u32> {
@@ -318,6 +325,7 @@ impl Driver {
             (a, b) => a.or(b),
         };
         let idle = inner.replies.is_empty();
+        self.lost_dots.store(inner.client.has_lost_dots(), Ordering::Relaxed);
         drop(inner); // J2
         let mut done = Vec::with_capacity(answers.len());
         for (id, reply, result) in answers {

@@ -1,8 +1,8 @@
 //! Kernel requests: decode, hand to the driver. Nothing else.
 //!
 //! D1  Every request is answered once, by `reply`.
-//! D2  What could block is never done here: this is the event thread (`driver` J1). /proc is read for dotlocks, and for
-//!     closes with staged bytes, only.
+//! D2  What could block is never done here: this is the event thread (`driver` J1). /proc is read for dotlocks, as
+//!     long as somebody has lost one, and for closes with staged bytes, only.
 //!
 //! Not here: what the answer is (`client`), how it is written (`reply`).
 
@@ -55,7 +55,14 @@ impl Ops {
     }
 
     fn call(&self, req: &Request, call: Call, to: To) {
-        self.call_by(req, req.pid(), 0, call, to);
+        self.call_as(req, self.driver.has_lost_dots(), call, to);
+    }
+
+    /// `known`: as the thread's process, and with that one's parent.
+    fn call_as(&self, req: &Request, known: bool, call: Call, to: To) {
+        let family = if known { process::family(req.pid()) } else { None };
+        let (pid, ppid) = family.unwrap_or_else(|| (req.pid(), 0));
+        self.call_by(req, pid, ppid, call, to);
     }
 
     fn call_by(&self, req: &Request, pid: u32, ppid: u32, call: Call, to: To) {
@@ -71,15 +78,9 @@ impl Ops {
         }
     }
 
-    /// A call on `name` for which it matters, if that is a dotlock, who calls: the thread's process and that one's parent.
+    /// A call on `name` for which it matters, if that is a dotlock, who calls.
     fn call_on_dot(&self, req: &Request, name: &Name, call: Call, to: To) {
-        let family = if name.is_dotlock() {
-            process::family(req.pid())
-        } else {
-            None
-        };
-        let (pid, ppid) = family.unwrap_or_else(|| (req.pid(), 0));
-        self.call_by(req, pid, ppid, call, to);
+        self.call_as(req, name.is_dotlock(), call, to);
     }
 }
 

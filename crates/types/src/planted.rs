@@ -37,8 +37,6 @@ pub enum Bug {
     KernelNotTold,
     /// The kernel is told a time before it surely has the size (L6).
     SizeNotSeen,
-    /// A lock is given while the kernel may yet look at answers from before (L6).
-    OlderAnswers,
     /// Dotlocks of dead programs stay (L7).
     DotlockNotReaped,
     /// fsync answers before the commit (L1).
