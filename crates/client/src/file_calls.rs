@@ -121,11 +121,22 @@ impl Client {
             return Some(true);
         }
         let dies = self.lost_its_dotlock(id, p, ino, out)?;
-        if let Some(handle) = self.handles.get_mut(&fh).filter(|_| dies) {
-            handle.dead = true;
-            self.keep_handle(fh);
+        if dies {
+            self.end_handle(fh);
         }
         Some(dies)
+    }
+
+    /// It never writes again; what was written through it and is not committed may be half a message (L6).
+    pub(crate) fn end_handle(&mut self, fh: Fh) {
+        let Some(handle) = self.handles.get_mut(&fh) else { return };
+        handle.dead = true;
+        let ino = handle.ino;
+        self.keep_handle(fh);
+        let staging = self.nodes.get(&ino).and_then(|n| n.staging.as_ref());
+        if staging.is_some_and(|s| s.writers.contains(&fh)) {
+            self.drop_staging(ino);
+        }
     }
 
     // ---- reading

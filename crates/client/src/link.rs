@@ -11,7 +11,7 @@
 
 use crate::{
     calls::Wait,
-    client::{Client, Kind},
+    client::{Client, Handle, Kind},
     input::{CallId, Config, Fh},
     output::{Event, Output},
 };
@@ -425,20 +425,15 @@ impl Client {
         for group in dots {
             self.lose_dot(&group);
         }
-        let mut dead: Vec<Fh> = Vec::new();
-        for (fh, handle) in &mut self.handles {
-            let was_locked = match &handle.kind {
-                Kind::File { .. } => files.contains(&handle.ino),
-                Kind::Dot(group) => is_over(group),
-                Kind::Dir(_) => false,
-            };
-            if was_locked {
-                handle.dead = true;
-                dead.push(*fh);
-            }
-        }
+        let was_locked = |handle: &Handle| match &handle.kind {
+            Kind::File { .. } => files.contains(&handle.ino),
+            Kind::Dot(group) => is_over(group),
+            Kind::Dir(_) => false,
+        };
+        let handles = self.handles.iter().filter(|(_, handle)| was_locked(handle));
+        let dead: Vec<Fh> = handles.map(|(fh, _)| *fh).collect();
         for fh in &dead {
-            self.keep_handle(*fh);
+            self.end_handle(*fh);
         }
         dead.len()
     }
