@@ -15,14 +15,14 @@ use crate::{
     link::{For, Link},
     output::{Event, Listed, Output},
     recall::Asked,
-    told::Seen,
+    told::{Seen, Told},
 };
 use alloc::{
     collections::{BTreeMap, VecDeque},
     vec::Vec,
 };
 use mboxfs_types::{
-    Attr, Dotlock, Group, HeldLock, Ino, Nanos, SessionId,
+    Dotlock, Group, HeldLock, Ino, Nanos, SessionId,
     call::{LeaseRequest, Query, Request},
 };
 
@@ -81,7 +81,7 @@ pub struct Client {
     pub(crate) recalls: Vec<Asked>,
     pub(crate) cache: Cache,
     /// Attributes that the kernel may keep (`told`).
-    pub(crate) told: BTreeMap<Ino, Attr>,
+    pub(crate) told: BTreeMap<Ino, Told>,
     /// What each thread was last answered about a file (`told`).
     pub(crate) seen: BTreeMap<u32, Seen>,
     pub(crate) changed: Vec<Ino>,

@@ -129,7 +129,9 @@ impl Client {
 
     /// It never writes again; what was written through it and is not committed may be half a message (L6).
     pub(crate) fn end_handle(&mut self, fh: Fh) {
-        let Some(handle) = self.handles.get_mut(&fh) else { return };
+        let Some(handle) = self.handles.get_mut(&fh) else {
+            return;
+        };
         handle.dead = true;
         let ino = handle.ino;
         self.keep_handle(fh);

@@ -431,7 +431,7 @@ impl Client {
         if self.keep.resumed && self.told.contains_key(&ino) {
             self.keep.doubtful.push(ino);
         }
-        self.untold(ino);
+        self.told.remove(&ino);
     }
 
     /// For the log: open files, files with staged bytes, locked files, dotlocks, requests without a reply.

@@ -31,6 +31,14 @@ use crate::{
 use alloc::vec::Vec;
 use mboxfs_types::{Attr, Ino, Kind, Nanos, limits, planted::Bug};
 
+/// Attributes that the kernel may keep.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Told {
+    attr: Attr,
+    /// It is about to forget them by itself.
+    forgets: bool,
+}
+
 /// What a thread was last answered about a file.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Seen {
@@ -130,7 +138,8 @@ impl Client {
         if !mine || !self.may_serve() || left == Nanos(0) {
             return Nanos(0);
         }
-        self.told.insert(attr.ino, *attr);
+        let (attr, forgets) = (*attr, false);
+        self.told.insert(attr.ino, Told { attr, forgets });
         left
     }
 
@@ -144,9 +153,11 @@ impl Client {
         }
     }
 
-    /// The kernel's own call changed `ino`: it forgets by itself.
+    /// The kernel's own call changed `ino`: it forgets by itself, when it looks at the answer.
     pub(crate) fn untold(&mut self, ino: Ino) {
-        self.told.remove(&ino);
+        if let Some(told) = self.told.get_mut(&ino) {
+            told.forgets = true;
+        }
         // An answer that it now does not look at any more counts for nothing.
         if !self.nodes.get(&ino).is_some_and(|n| n.sized) {
             for seen in self.seen.values_mut().filter(|s| s.ino == ino) {
@@ -169,8 +180,9 @@ impl Client {
         }
         let mut stale = Vec::new();
         for ino in core::mem::take(&mut self.changed) {
+            let answers = self.answers(ino);
             if let Some(told) = self.told.get(&ino)
-                && !self.answers(ino).is_some_and(|now| same(&now, told))
+                && !answers.is_some_and(|now| told.forgets || same(&now, &told.attr))
             {
                 self.told.remove(&ino);
                 stale.push(Output::Invalidate { ino });

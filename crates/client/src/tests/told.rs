@@ -120,3 +120,34 @@ fn nobody_gets_a_lock_before_older_answers_were_looked_at() {
     let out = mount.wait(limits::ATTR_LATE);
     assert_eq!(done(&out, id), Some(Ok(Answer::Empty)), "it has ended: {out:?}");
 }
+
+/// Another thread may ask for what the kernel keeps before the writer has had its turn.
+#[test]
+fn what_the_kernel_forgets_by_itself_it_is_told_to_when_the_lease_goes() {
+    let mut mount = Mount::ready(4);
+    let fh = mount.open();
+    mount.client.node(FILE).lookups = 1;
+    (0..3).for_each(|_| {
+        told(&mut mount);
+    });
+    let data = Bytes::from_static(b"mail");
+    let offset = 4;
+    let ino = FILE;
+    mount.call_by(thread(2), Call::Write { ino, fh, offset, data });
+    let (id, out) = mount.call_by(thread(3), Call::Fsync { ino, fh });
+    let seq = requested(&out).expect("a commit").seq;
+    let attr = Attr {
+        size: 8,
+        version: 2,
+        ..mount.attr
+    };
+    let out = mount.says(ToMount::Reply(Reply {
+        seq,
+        result: Ok(vec![attr]),
+    }));
+    assert_eq!(done(&out, id), Some(Ok(Answer::Empty)));
+    let forgets = |out: &[Output]| out.contains(&Output::Invalidate { ino: FILE });
+    assert!(!forgets(&out), "it does by itself: {out:?}");
+    let out = mount.recall(1);
+    assert!(forgets(&out), "T2: {out:?}");
+}
