@@ -452,6 +452,9 @@ impl Brick {
         if !self.is_primary() {
             return;
         }
+        if self.stall.is_stalled() {
+            return self.part_with_all(); // nobody can come
+        }
         let now = self.clock.mono;
         let late = |since: Nanos| now >= since + limits::REATTACH;
         let mut gone: Vec<SessionId> = Vec::new();
@@ -479,7 +482,15 @@ impl Brick {
             out.push(Output::DropMount { conn });
         }
         self.mounts.conns.clear();
-        self.mounts.places.clear();
+        self.part_with_all();
+    }
+
+    /// M1, for all from now on.
+    fn part_with_all(&mut self) {
+        let places = self.mounts.places.iter().map(|(session, at)| (*session, *at));
+        for (session, at) in places.collect::<Vec<_>>() {
+            self.on_lost(session, at);
+        }
     }
 
     // ---- words to mounts
