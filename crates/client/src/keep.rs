@@ -203,7 +203,11 @@ impl Client {
 
     /// A former daemon staged this write, and could not say so any more.
     pub(crate) fn was_written(&mut self, id: CallId) -> bool {
-        self.keep.written_before.remove(&id)
+        let was = self.keep.written_before.remove(&id);
+        if was {
+            self.keep.written.insert(id);
+        }
+        was
     }
 
     /// The brick must not forget replies from this one on.
