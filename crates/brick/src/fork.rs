@@ -291,9 +291,11 @@ impl Fork {
             .collect()
     }
 
-    /// Inodes that were freed since, as far as the state goes: their space is free when the fork ends.
-    pub(crate) fn freed(&self) -> Vec<Effect> {
-        self.held.iter().map(|ino| Effect::Free { ino: *ino }).collect()
+    /// Inodes that were freed since, as far as the state goes, and that no merge has put back: their space is free when the
+    /// fork ends.
+    pub(crate) fn freed(&self, now: &State) -> Vec<Effect> {
+        let gone = self.held.iter().filter(|ino| now.inode(**ino).is_err());
+        gone.map(|ino| Effect::Free { ino: *ino }).collect()
     }
 
     /// Bytes that a commit would make the disk keep, at most (L11).
@@ -334,8 +336,8 @@ impl Fork {
                 out.push(Effect::Free { ino: *ino });
             }
         }
-        let new = self.held.iter().filter(|ino| self.base.inode(**ino).is_err());
-        out.extend(new.map(|ino| Effect::Free { ino: *ino }));
+        let new = |ino: &&Ino| self.base.inode(**ino).is_err() && now.inode(**ino).is_err();
+        out.extend(self.held.iter().filter(new).map(|ino| Effect::Free { ino: *ino }));
         for (ino, _) in self.base.inodes().filter(|(_, i)| i.kind() == Kind::Dir) {
             if let Some((dir, name)) = of(&then, *ino).into_iter().next() {
                 out.push(Effect::MoveDir { ino: *ino, dir, name });

@@ -228,7 +228,7 @@ impl Brick {
     /// Both are together again: nothing of the fork is needed any more.
     pub(crate) fn end_fork(&mut self, out: &mut Vec<Output>) {
         if let Some(fork) = self.fork.take() {
-            let freed = batches(fork.freed()).into_iter();
+            let freed = batches(fork.freed(&self.state)).into_iter();
             out.extend(freed.map(|effects| Output::Disk(DiskOp::Apply(effects))));
             out.push(forget_forks());
         }

@@ -563,7 +563,7 @@ impl Brick {
             self.sb.overrun = false;
             self.readers.begin();
             // What a fork that ended in between kept from being freed.
-            let unfreed = self.fork.take().map(|fork| fork.freed());
+            let unfreed = self.fork.take().map(|fork| fork.freed(&self.state));
             self.unfreed.extend(unfreed.into_iter().flatten());
             // A crash may have left some of an older one, and positions of a line that was given up come again.
             out.push(crate::give_up::forget_forks());
