@@ -1,6 +1,7 @@
 //! Mounts: their streams, their sessions, and what they hold after a change of view.
 //!
 //! M1  A session that is not attached anywhere for `REATTACH` is expired; its locks go when the expiry is durable (L7).
+//!     While this brick's disk stands still nobody can come, and no time counts.
 //! M2  At the start of a view nothing is granted before every living session has said what it holds, or was given up
 //!     (grace, PROTOCOL 7.4): a lock that somebody holds is never granted to another one (L5).
 //! M3  The backup keeps no word of its mounts to itself: what is not a read goes to the primary, in order.
@@ -453,7 +454,7 @@ impl Brick {
             return;
         }
         if self.stall.is_stalled() {
-            return self.part_with_all(); // nobody can come
+            return self.part_with_all(); // M1
         }
         let now = self.clock.mono;
         let late = |since: Nanos| now >= since + limits::REATTACH;

@@ -6,7 +6,7 @@
 //! B2  A successor goes on with the session: open files, locks, dotlocks and staged bytes are as they were, requests are
 //!     said again as they were (F1). No program learns anything but a pause.
 //! B3  A call that the kernel asks again is executed once: its request's reply is waited for, what it made is made anew
-//!     or is there already. So a reply is forgotten, here and at the brick, only when the caller has it.
+//!     or is there already, what it wrote is staged once. So a reply is forgotten, here and at the brick, only when the caller has it.
 //! B4  The kernel may keep attributes that the former daemon told; the successor gives up no lease before those are old.
 //!
 //! Leases are not kept, except those under staged bytes: the brick grants the others again. Not here: where it is kept

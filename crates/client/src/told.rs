@@ -4,7 +4,8 @@
 //!     to do so (E1).
 //! T2  Attributes that the kernel may keep are those that this mount would answer now. Before that ends (the lease goes, a
 //!     commit or a dropped session changes them) it is told to forget them: before the lease's new holder can change
-//!     anything (L3). What the kernel's own calls change it forgets by itself.
+//!     anything (L3). What the kernel's own calls change it forgets by itself, when it looks at the answer; if
+//!     the lease goes first, it is told all the same.
 //! T3  An answer that was asked for before and arrives after such word is not kept: the kernel compares versions
 //!     (`attr_version` in fs/fuse). It has none of an inode that it does not know yet; so for those the time is 0.
 //!

@@ -180,6 +180,8 @@ pub const RESERVE_INODES: u64 = 256;
 const _: () = assert!(SERVE.0 * 105 < PROMISE.0 * 95);
 const _: () = assert!(BEAT.0 * 4 < SERVE.0 && SLOW_SYNC.0 < STALL.0);
 const _: () = assert!(PROMISE.0 < SILENCE.0 && SILENCE.0 < SERVE.0 + GRACE.0);
+// What the kernel may yet look at was answered by this daemon: a successor takes no lease before `ATTR_TTL`.
+const _: () = assert!(ATTR_LATE.0 < ATTR_TTL.0 && ATTR_LATE.0 < THREAD_KNOWN.0);
 const _: () = assert!(DRILL.0 > 2 * STALL.0 && DRILL.0 > PROMISE.0 + GRACE.0);
 // I31: a failover that the witness decides stays below 3 s, one unanswered question included.
 const _: () = assert!(PROMISE.0 + BACKUP_DELAY.0 + WITNESS_RETRY.0 + GRACE.0 < 3_000_000_000);

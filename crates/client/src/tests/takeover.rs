@@ -321,7 +321,7 @@ fn all_that_is_kept_is_what_was_said() {
     );
 }
 
-/// L1: two messages would be in the mailbox, or one over what the other node has appended since.
+/// B3, L1: two messages would be in the mailbox, or one over what the other node has appended since.
 #[test]
 fn a_write_without_an_answer_is_staged_once() {
     for sync in [false, true] {
